@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A byte stream over a non-blocking descriptor: moves bytes, knows no protocol. */
+#include "base/stream.h"
+
+#include "base/util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* One read: large enough for a data frame of the guest link, small enough to be fair to others. */
+#define READ_SIZE (64u * 1024)
+#define QUEUE_MIN 4096u
+
+static void end(struct stream *stream, int error)
+{
+	stream_close(stream);
+	stream->ops->on_end(stream->user, error);
+}
+
+static void on_readable(struct ev_loop *ev UNUSED, ev_io *watcher, int events UNUSED)
+{
+	struct stream *stream = watcher->data;
+	uint8_t buf[READ_SIZE];
+	ssize_t n = read(stream->fd, buf, sizeof(buf));
+
+	if (n > 0)
+		stream->ops->on_data(stream->user, buf, (size_t)n);
+	else if (n == 0)
+		end(stream, 0);
+	else if (errno != EAGAIN && errno != EINTR)
+		end(stream, errno == ECONNRESET || errno == EIO ? 0 : -errno);
+}
+
+/* Writes from the queue until the descriptor is full. False once the stream has ended. */
+static bool flush(struct stream *stream)
+{
+	while (stream->queue_len > 0) {
+		ssize_t n =
+			write(stream->fd, stream->queue + stream->queue_start, stream->queue_len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			return true;
+		if (n < 0) {
+			end(stream, errno == EPIPE || errno == ECONNRESET ? 0 : -errno);
+			return false;
+		}
+		stream->queue_start += (size_t)n;
+		stream->queue_len -= (size_t)n;
+	}
+	stream->queue_start = 0;
+	return true;
+}
+
+static void on_writable(struct ev_loop *ev, ev_io *watcher, int events UNUSED)
+{
+	struct stream *stream = watcher->data;
+
+	if (!flush(stream) || stream->queue_len > 0)
+		return;
+	ev_io_stop(ev, &stream->writer);
+	if (stream->is_finishing) {
+		end(stream, 0);
+		return;
+	}
+	/* A burst is over: give its memory back. */
+	free(stream->queue);
+	stream->queue = NULL;
+	stream->queue_size = 0;
+	if (stream->ops->on_drain)
+		stream->ops->on_drain(stream->user);
+}
+
+void stream_init(struct stream *stream, struct loop *loop, int fd_take, size_t queue_max,
+		 const struct stream_ops *ops, void *user)
+{
+	int flags = fcntl(fd_take, F_GETFL);
+
+	*stream = (struct stream){
+		.loop = loop, .ops = ops, .user = user, .fd = fd_take, .queue_max = queue_max};
+	if (flags >= 0 && !(flags & O_NONBLOCK))
+		fcntl(fd_take, F_SETFL, flags | O_NONBLOCK);
+	ev_io_init(&stream->reader, on_readable, fd_take, EV_READ);
+	ev_io_init(&stream->writer, on_writable, fd_take, EV_WRITE);
+	stream->reader.data = stream->writer.data = stream;
+	ev_io_start(loop_ev(loop), &stream->reader);
+}
+
+void stream_close(struct stream *stream)
+{
+	if (!stream_is_open(stream))
+		return;
+	ev_io_stop(loop_ev(stream->loop), &stream->reader);
+	ev_io_stop(loop_ev(stream->loop), &stream->writer);
+	stream->fd = close_fd(stream->fd);
+	free(stream->queue);
+	stream->queue = NULL;
+	stream->queue_start = stream->queue_len = stream->queue_size = 0;
+}
+
+/* Makes room for `len` more bytes behind the queued ones. */
+static int reserve(struct stream *stream, size_t len)
+{
+	size_t size = MAX(stream->queue_size, QUEUE_MIN);
+	uint8_t *grown;
+
+	if (stream->queue_start + stream->queue_len + len <= stream->queue_size)
+		return 0;
+	if (stream->queue_len > 0)
+		memmove(stream->queue, stream->queue + stream->queue_start, stream->queue_len);
+	stream->queue_start = 0;
+	while (size < stream->queue_len + len)
+		size *= 2;
+	if (size == stream->queue_size)
+		return 0;
+	grown = realloc(stream->queue, size);
+	if (!grown)
+		return -ENOBUFS;
+	stream->queue = grown;
+	stream->queue_size = size;
+	return 0;
+}
+
+int stream_write(struct stream *stream, const void *data, size_t len)
+{
+	const uint8_t *bytes = data;
+	int r;
+
+	if (!stream_is_open(stream) || stream->is_finishing)
+		return -EPIPE;
+	if (stream->queue_len + len > stream->queue_max)
+		return -ENOBUFS;
+	if (stream->queue_len == 0 && len > 0) {
+		ssize_t n = write(stream->fd, bytes, len);
+
+		if (n > 0) {
+			bytes += n;
+			len -= (size_t)n;
+		}
+		/* A failed descriptor shows again when the queue is flushed from the loop. */
+	}
+	if (len == 0)
+		return 0;
+	r = reserve(stream, len);
+	if (r < 0) {
+		/* Half a message may be out: no more bytes can follow it. The loop reports the end.
+		 */
+		shutdown(stream->fd, SHUT_RDWR);
+		return r;
+	}
+	memcpy(stream->queue + stream->queue_start + stream->queue_len, bytes, len);
+	stream->queue_len += len;
+	ev_io_start(loop_ev(stream->loop), &stream->writer);
+	return 0;
+}
+
+size_t stream_queued(const struct stream *stream)
+{
+	return stream->queue_len;
+}
+
+void stream_finish(struct stream *stream)
+{
+	if (!stream_is_open(stream) || stream->is_finishing)
+		return;
+	stream->is_finishing = true;
+	ev_io_stop(loop_ev(stream->loop), &stream->reader);
+	ev_io_start(loop_ev(stream->loop), &stream->writer);
+}
+
+void stream_pause(struct stream *stream)
+{
+	stream->is_paused = true;
+	if (stream_is_open(stream))
+		ev_io_stop(loop_ev(stream->loop), &stream->reader);
+}
+
+void stream_resume(struct stream *stream)
+{
+	stream->is_paused = false;
+	if (stream_is_open(stream) && !stream->is_finishing)
+		ev_io_start(loop_ev(stream->loop), &stream->reader);
+}
