@@ -101,8 +101,8 @@ struct frame_decoder {
 	bool has_marker;
 	bool is_discarding; /* until the marker is seen */
 	uint8_t marker[FRAME_MARKER_SIZE];
-	uint8_t recent[FRAME_MARKER_SIZE]; /* the last raw bytes, for a marker that is split */
-	uint64_t seen;
+	uint8_t recent[FRAME_MARKER_SIZE - 1]; /* the last raw bytes, for a marker that is split */
+	size_t recent_len;
 };
 
 void frame_decoder_init(struct frame_decoder *decoder);

@@ -57,6 +57,9 @@ extern const struct method method_table[];
 /* NULL when there is none of that name. `sandbox.x` finds `session.x`. */
 const struct method *method_find(const char *name);
 
+/* The same in another table. */
+const struct method *method_find_in(const struct method *table, const char *name);
+
 /*
  * Checks params (an object or NULL for none) against the table: unknown names, missing ones, types,
  * bounds. NULL when good; otherwise an error with `field` (dotted for nested ones) for the caller

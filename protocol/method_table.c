@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The method table's data: what the public API offers today. */
+#include "protocol/method.h"
+
+#define NO_MORE_PARAMS       \
+	{                    \
+		.name = NULL \
+	}
+
+static const char *const languages[] = {"python", "javascript", "shell", NULL};
+static const char *const encodings[] = {"utf-8", "base64", NULL};
+static const char *const on_output_choices[] = {"truncate", "stop", NULL};
+
+static const struct param no_params[] = {NO_MORE_PARAMS};
+
+/*
+ * Upper bounds that the configuration may lower are checked again by the handler, which knows it.
+ * The bounds here are what the protocol itself can carry.
+ */
+static const struct param limit_fields[] = {
+	{.name = "memory_mb",
+	 .type = PARAM_INTEGER,
+	 .min = 1,
+	 .max = 1 << 20,
+	 .violation = RPC_LIMIT_INVALID,
+	 .help = "Memory of the run in MiB, enforced by its cgroup; the VM is rounded up to a size "
+		 "class"},
+	{.name = "cpu_seconds",
+	 .type = PARAM_INTEGER,
+	 .min = 1,
+	 .max = 86400,
+	 .violation = RPC_LIMIT_INVALID,
+	 .help = "CPU time of one process (RLIMIT_CPU)"},
+	{.name = "pids",
+	 .type = PARAM_INTEGER,
+	 .min = 1,
+	 .max = 4096,
+	 .violation = RPC_LIMIT_INVALID,
+	 .help = "Processes and threads of the run"},
+	{.name = "disk_mb",
+	 .type = PARAM_INTEGER,
+	 .min = 1,
+	 .max = 1 << 20,
+	 .violation = RPC_LIMIT_INVALID,
+	 .help = "Size of /home/user, which lives in the VM's memory"},
+	{.name = "stdout_bytes",
+	 .type = PARAM_INTEGER,
+	 .min = 0,
+	 .max = 16 << 20,
+	 .violation = RPC_LIMIT_INVALID,
+	 .help = "Bytes of standard output kept; the rest is counted and dropped"},
+	{.name = "stderr_bytes",
+	 .type = PARAM_INTEGER,
+	 .min = 0,
+	 .max = 16 << 20,
+	 .violation = RPC_LIMIT_INVALID,
+	 .help = "Bytes of standard error kept; the rest is counted and dropped"},
+	{.name = "on_output",
+	 .type = PARAM_STRING,
+	 .choices = on_output_choices,
+	 .violation = RPC_LIMIT_INVALID,
+	 .help = "At a full output limit go on and truncate (default), or stop the run"},
+	NO_MORE_PARAMS,
+};
+
+static const struct param run_params[] = {
+	{.name = "language",
+	 .type = PARAM_STRING,
+	 .is_required = true,
+	 .choices = languages,
+	 .violation = RPC_LANGUAGE_UNKNOWN,
+	 .help = "Language of the code"},
+	{.name = "code", .type = PARAM_STRING, .is_required = true, .help = "The program"},
+	{.name = "args",
+	 .type = PARAM_STRINGS,
+	 .max = 1024,
+	 .help = "Arguments behind the program's name"},
+	{.name = "stdin", .type = PARAM_STRING, .help = "Standard input; empty by default"},
+	{.name = "stdin_encoding",
+	 .type = PARAM_STRING,
+	 .choices = encodings,
+	 .help = "How stdin is written here: utf-8 (default) or base64"},
+	{.name = "env", .type = PARAM_STRING_MAP, .help = "Environment variables to add"},
+	{.name = "timeout_seconds",
+	 .type = PARAM_NUMBER,
+	 .min = 0.1,
+	 .max = 86400,
+	 .violation = RPC_LIMIT_INVALID,
+	 .help = "Wall-clock time of the run; waiting for a VM does not count"},
+	{.name = "limits",
+	 .type = PARAM_OBJECT,
+	 .fields = limit_fields,
+	 .help = "Limits of this run"},
+	{.name = "stream",
+	 .type = PARAM_BOOLEAN,
+	 .help = "Send run.started and run.output notifications as things happen"},
+	NO_MORE_PARAMS,
+};
+
+static const struct param vm_param[] = {
+	{.name = "vm", .type = PARAM_STRING, .is_required = true, .max = 64, .help = "Id of a VM"},
+	NO_MORE_PARAMS,
+};
+
+static const struct param optional_vm_param[] = {
+	{.name = "vm", .type = PARAM_STRING, .max = 64, .help = "Id of a VM; all by default"},
+	NO_MORE_PARAMS,
+};
+
+static const struct param balloon_params[] = {
+	{.name = "vm", .type = PARAM_STRING, .is_required = true, .max = 64, .help = "Id of a VM"},
+	{.name = "target_mb",
+	 .type = PARAM_INTEGER,
+	 .is_required = true,
+	 .min = 1,
+	 .max = 1 << 20,
+	 .violation = RPC_LIMIT_INVALID,
+	 .help = "Memory the guest keeps, in MiB; the balloon takes the rest"},
+	NO_MORE_PARAMS,
+};
+
+static const struct param subscribe_params[] = {
+	{.name = "types",
+	 .type = PARAM_STRINGS,
+	 .min = 1,
+	 .max = 32,
+	 .help = "Types or patterns: 'vm.started', 'vm.*', '*'; all by default"},
+	{.name = "since_seq",
+	 .type = PARAM_INTEGER,
+	 .min = 0,
+	 .max = 9e15,
+	 .help = "Repeat kept events behind this sequence number first"},
+	NO_MORE_PARAMS,
+};
+
+static const struct param unsubscribe_params[] = {
+	{.name = "subscription",
+	 .type = PARAM_STRING,
+	 .is_required = true,
+	 .max = 64,
+	 .help = "Id that events.subscribe returned"},
+	NO_MORE_PARAMS,
+};
+
+const struct method method_table[] = {
+	{"events.subscribe", "Receive events as notifications on this connection", ACCESS_OWNER,
+	 subscribe_params, "{subscription, seq}"},
+	{"events.unsubscribe", "Stop a subscription of this connection", ACCESS_OWNER,
+	 unsubscribe_params, "{}"},
+	{"health", "Whether the daemon can run code, and what stands in the way", ACCESS_ANY,
+	 no_params, "{ready, checks: [{name, ok, detail}]}"},
+	{"info", "Versions, accelerator, languages and limits", ACCESS_ANY, no_params,
+	 "{version, accelerator, languages, limits, …}"},
+	{"memory.balloon", "Set a VM's balloon target and wait for the guest to follow",
+	 ACCESS_ADMIN, balloon_params, "{vm, target_bytes, actual_bytes}"},
+	{"memory.stats", "Memory of the host and of the caller's VMs", ACCESS_OWNER,
+	 optional_vm_param, "{host, vms: [{vm, rss_bytes, …, age_ms}]}"},
+	{"rpc.discover", "The OpenRPC document of this API", ACCESS_ANY, no_params,
+	 "OpenRPC 1.3.2"},
+	{"rpc.ping", "Answer at once", ACCESS_ANY, no_params, "\"pong\""},
+	{"rpc.version", "Versions of the daemon and of the protocol", ACCESS_ANY, no_params,
+	 "{version, jsonrpc}"},
+	{"run", "Run a program in a fresh VM and return its outcome", ACCESS_ANY, run_params,
+	 "RunResult"},
+	{"vm.info", "One VM", ACCESS_OWNER, vm_param,
+	 "{vm, state, pid, language, memory_mb, created_at, …}"},
+	{"vm.list", "The caller's VMs; all for an admin", ACCESS_OWNER, no_params, "{vms: […]}"},
+	{.name = NULL},
+};
