@@ -55,12 +55,23 @@ uint64_t frame_get_u64(const uint8_t in[8])
 	return get_u32(in) | (uint64_t)get_u32(in + 4) << 32;
 }
 
-void frame_header_encode(uint8_t header[FRAME_HEADER_SIZE], uint8_t type, uint32_t stream,
-			 uint32_t len)
+void frame_marker_draw(uint8_t marker[FRAME_MARKER_SIZE])
 {
-	put_u32(header, len);
-	header[4] = type;
-	put_u32(header + 5, stream);
+	random_bytes(marker, FRAME_MARKER_SIZE);
+	for (size_t i = 0; i < FRAME_MARKER_SIZE; i++)
+		while (marker[i] == FRAME_TRAILER)
+			random_bytes(&marker[i], 1);
+}
+
+size_t frame_encode(uint8_t *out, uint8_t type, uint32_t stream, const void *payload, size_t len)
+{
+	put_u32(out, (uint32_t)len);
+	out[4] = type;
+	put_u32(out + 5, stream);
+	if (len > 0)
+		memcpy(out + FRAME_HEADER_SIZE, payload, len);
+	out[FRAME_HEADER_SIZE + len] = FRAME_TRAILER;
+	return FRAME_OVERHEAD + len;
 }
 
 void frame_decoder_init(struct frame_decoder *decoder)
@@ -176,7 +187,7 @@ static ssize_t take_frame(struct frame_decoder *decoder, const uint8_t *data, si
 	payload_len = get_u32(header);
 	if (payload_len > FRAME_PAYLOAD_MAX)
 		return -EPROTO;
-	size = FRAME_HEADER_SIZE + payload_len;
+	size = FRAME_OVERHEAD + payload_len;
 
 	if (decoder->len == 0 && len >= size) {
 		/* The common case, a whole frame in one piece, is handed on where it lies. */
@@ -192,6 +203,8 @@ static ssize_t take_frame(struct frame_decoder *decoder, const uint8_t *data, si
 		payload = decoder->buffer + FRAME_HEADER_SIZE;
 		decoder->len = 0;
 	}
+	if (payload[payload_len] != FRAME_TRAILER)
+		return -EPROTO;
 	r = fn(user, header[4], get_u32(header + 5), payload, payload_len);
 	return r < 0 ? r : (ssize_t)used;
 }

@@ -9,9 +9,11 @@
  * the decoder takes nothing more.
  *
  * Resynchronisation: a peer that died may have left half a frame in the pipe. A marker is 16 bytes
- * that only the two ends know. The agent always watches for its marker (SYNC) in the raw stream,
- * in whatever state the decoder is; finding it drops the unfinished frame. The daemon, having
- * sent a HELLO, discards everything until it sees the nonce of that HELLO as a marker.
+ * that only the two ends know. No byte of a marker is FRAME_TRAILER, so half a frame that is filled
+ * up with the first bytes of a marker shows by its last byte, and is an error instead of a frame.
+ * The agent always watches for its marker (SYNC) in the raw stream, in whatever state the decoder
+ * is; finding it drops the unfinished frame. The daemon, having sent a HELLO, discards everything
+ * until it sees the nonce of that HELLO as a marker.
  */
 #ifndef PROTOCOL_FRAME_H
 #define PROTOCOL_FRAME_H
@@ -21,6 +23,8 @@
 #include <stdint.h>
 
 #define FRAME_HEADER_SIZE 9
+#define FRAME_TRAILER     '\n'
+#define FRAME_OVERHEAD    (FRAME_HEADER_SIZE + 1)
 /* One cap for every payload. EXEC with its arguments and environment is the largest control
  * message. */
 #define FRAME_PAYLOAD_MAX (256u * 1024)
@@ -82,9 +86,12 @@ static inline enum frame_substream frame_stream_sub(uint32_t stream)
 /* Name for logs ("HELLO", …), "?" when there is none. */
 const char *frame_type_name(uint8_t type);
 
-/* Writes a header in front of a payload of `len` bytes. */
-void frame_header_encode(uint8_t header[FRAME_HEADER_SIZE], uint8_t type, uint32_t stream,
-			 uint32_t len);
+/* Draws a marker (or a HELLO's nonce) that nobody can guess; none of its bytes is FRAME_TRAILER. */
+void frame_marker_draw(uint8_t marker[FRAME_MARKER_SIZE]);
+
+/* Writes a whole frame into `out`, which has room for FRAME_OVERHEAD + len bytes. Returns its size.
+ */
+size_t frame_encode(uint8_t *out, uint8_t type, uint32_t stream, const void *payload, size_t len);
 
 void frame_put_u64(uint8_t out[8], uint64_t value);
 uint64_t frame_get_u64(const uint8_t in[8]);
