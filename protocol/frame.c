@@ -213,7 +213,7 @@ static ssize_t take_frame(struct frame_decoder *decoder, const uint8_t *data, si
 static void decode(struct frame_decoder *decoder, const uint8_t *data, size_t len, frame_fn fn,
 		   void *user)
 {
-	while (len > 0 && decoder->error == 0) {
+	while (len > 0 && decoder->error == 0 && !decoder->is_discarding) {
 		ssize_t used = take_frame(decoder, data, len, fn, user);
 
 		if (used < 0) {

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The daemon's end of the guest link: one virtio-serial port of one VM.
+ *
+ * Theory of operation: the link connects to the socket QEMU listens on, waits for the agent's READY
+ * (or its HELLO_REPLY), and says HELLO. Everything the guest sends before the nonce of that HELLO
+ * is thrown away. From then on control messages go both ways, and each exec has four data streams
+ * with credit: code and standard input are pumped from buffers the link owns, output is handed up
+ * and credited only when the owner takes it, so a slow client stops the guest and not the daemon.
+ *
+ * The guest is hostile: any frame it may not send now ends the link with -EPROTO. on_failed comes
+ * once and last; agent_link_destroy() may not be called from inside callbacks (defer it),
+ * agent_link_close() may.
+ */
+#ifndef DAEMON_VM_AGENT_LINK_H
+#define DAEMON_VM_AGENT_LINK_H
+
+#include "base/loop.h"
+#include "protocol/message.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct agent_link;
+
+struct agent_link_ops {
+	/* The HELLO was answered: messages may be sent. `hello` is valid during the call. */
+	void (*on_ready)(void *user, const struct msg_hello_reply *hello);
+	/* A control message of the guest, already checked for form. Valid during the call. */
+	void (*on_message)(void *user, const struct msg *msg);
+	/* Output of an exec. The owner credits it later with agent_link_take(). */
+	void (*on_output)(void *user, uint32_t exec, enum frame_substream sub, const uint8_t *data,
+			  size_t len);
+	/* The link is dead: -EPIPE when QEMU closed it, -EPROTO when the guest broke the rules. */
+	void (*on_failed)(void *user, int error, const char *why);
+};
+
+/* Takes the connected socket. `name` is for logs and is copied. 0 or -ENOMEM. */
+int agent_link_create(struct loop *loop, int fd_take, const char *name,
+		      const struct agent_link_ops *ops, void *user, struct agent_link **ret);
+
+void agent_link_close(struct agent_link *link);
+void agent_link_destroy(struct agent_link *link);
+
+/* Sends a control message. 0, or -errno when it cannot be sent (the link is closed, no memory, too
+ * long). */
+int agent_link_send(struct agent_link *link, const struct msg *msg);
+
+/*
+ * Starts an exec: sends EXEC and then pumps code and standard input as the guest grants credit.
+ * Takes both buffers (malloc; NULL is empty) whatever it returns. 0 or -errno.
+ */
+int agent_link_exec(struct agent_link *link, const struct msg_exec *exec, char *code_take,
+		    size_t code_len, char *stdin_take, size_t stdin_len);
+
+/* `len` bytes of output were dealt with: the guest may send as many more. */
+void agent_link_take(struct agent_link *link, uint32_t exec, enum frame_substream sub, size_t len);
+
+/* The exec's EXIT was taken: tells the guest and forgets the exec. */
+void agent_link_exec_done(struct agent_link *link, uint32_t exec);
+
+#endif
