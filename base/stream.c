@@ -6,7 +6,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
 /* One read: large enough for a data frame of the guest link, small enough to be fair to others. */
@@ -19,6 +21,47 @@ static void end(struct stream *stream, int error)
 	stream->ops->on_end(stream->user, error);
 }
 
+static void on_hangup(struct ev_loop *ev UNUSED, ev_io *watcher, int events UNUSED)
+{
+	end(watcher->data, 0);
+}
+
+/* Reports the end of a peer whose data nobody reads any more. 0 or -errno. */
+static int watch_hangup(struct stream *stream)
+{
+	struct epoll_event nothing = {.events = 0}; /* EPOLLHUP and EPOLLERR come unasked */
+
+	stream->hangup_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (stream->hangup_fd < 0)
+		return -errno;
+	if (epoll_ctl(stream->hangup_fd, EPOLL_CTL_ADD, stream->fd, &nothing) < 0)
+		return -errno;
+	ev_io_init(&stream->hangup, on_hangup, stream->hangup_fd, EV_READ);
+	stream->hangup.data = stream;
+	ev_io_start(loop_ev(stream->loop), &stream->hangup);
+	return 0;
+}
+
+/* read() gave 0: has the peer closed, or only shut its sending side down? */
+static void on_read_end(struct stream *stream)
+{
+	struct pollfd state = {.fd = stream->fd};
+	int r;
+
+	if (!stream->ops->on_half_close || poll(&state, 1, 0) != 0) {
+		end(stream, 0);
+		return;
+	}
+	r = watch_hangup(stream);
+	if (r < 0) {
+		end(stream, r);
+		return;
+	}
+	stream->is_half_closed = true;
+	ev_io_stop(loop_ev(stream->loop), &stream->reader);
+	stream->ops->on_half_close(stream->user);
+}
+
 static void on_readable(struct ev_loop *ev UNUSED, ev_io *watcher, int events UNUSED)
 {
 	struct stream *stream = watcher->data;
@@ -28,7 +71,7 @@ static void on_readable(struct ev_loop *ev UNUSED, ev_io *watcher, int events UN
 	if (n > 0)
 		stream->ops->on_data(stream->user, buf, (size_t)n);
 	else if (n == 0)
-		end(stream, 0);
+		on_read_end(stream);
 	else if (errno != EAGAIN && errno != EINTR)
 		end(stream, errno == ECONNRESET || errno == EIO ? 0 : -errno);
 }
@@ -80,7 +123,13 @@ void stream_init(struct stream *stream, struct loop *loop, int fd_take, size_t q
 	int flags = fcntl(fd_take, F_GETFL);
 
 	*stream = (struct stream){
-		.loop = loop, .ops = ops, .user = user, .fd = fd_take, .queue_max = queue_max};
+		.loop = loop,
+		.ops = ops,
+		.user = user,
+		.fd = fd_take,
+		.queue_max = queue_max,
+		.hangup_fd = -1,
+	};
 	if (flags >= 0 && !(flags & O_NONBLOCK))
 		fcntl(fd_take, F_SETFL, flags | O_NONBLOCK);
 	ev_io_init(&stream->reader, on_readable, fd_take, EV_READ);
@@ -95,6 +144,9 @@ void stream_close(struct stream *stream)
 		return;
 	ev_io_stop(loop_ev(stream->loop), &stream->reader);
 	ev_io_stop(loop_ev(stream->loop), &stream->writer);
+	if (stream->hangup_fd >= 0)
+		ev_io_stop(loop_ev(stream->loop), &stream->hangup);
+	stream->hangup_fd = close_fd(stream->hangup_fd);
 	stream->fd = close_fd(stream->fd);
 	free(stream->queue);
 	stream->queue = NULL;
@@ -181,6 +233,6 @@ void stream_pause(struct stream *stream)
 void stream_resume(struct stream *stream)
 {
 	stream->is_paused = false;
-	if (stream_is_open(stream) && !stream->is_finishing)
+	if (stream_is_open(stream) && !stream->is_finishing && !stream->is_half_closed)
 		ev_io_start(loop_ev(stream->loop), &stream->reader);
 }

@@ -5,7 +5,10 @@
  * Theory of operation: reads are handed to on_data at once and never kept; writes go out directly
  * when the descriptor takes them and are queued otherwise. stream_close() may be called inside any
  * callback: it stops everything and no callback comes after it. The memory belongs to the owner,
- * who frees it outside the stream's callbacks (loop_defer). Programs ignore SIGPIPE. Used by
+ * who frees it outside the stream's callbacks (loop_defer). Programs ignore SIGPIPE. A peer that
+ * only shut its sending side down is told from one that closed by POLLHUP; while it is half closed
+ * nothing is read, so an epoll set of its own, asking for no events and thus reporting only hangups
+ * and errors, watches for the rest of its end (libev cannot be asked for that). Used by
  * rpc/conn, vm/qmp, vm/agent_link, the guest agent, execsandboxctl and the fakes of the tests.
  */
 #ifndef BASE_STREAM_H
@@ -24,6 +27,10 @@ struct stream_ops {
 	void (*on_end)(void *user, int error);
 	/* The write queue went empty after having been non-empty. May be NULL. */
 	void (*on_drain)(void *user);
+	/* The peer has shut down its sending side and still reads: no more on_data, writing goes
+	 * on, and on_end still comes, at once when the peer closes altogether. NULL: such an end is
+	 * on_end like any other. */
+	void (*on_half_close)(void *user);
 };
 
 struct stream {
@@ -34,6 +41,9 @@ struct stream {
 	ev_io reader, writer;
 	bool is_paused;
 	bool is_finishing;
+	bool is_half_closed;
+	int hangup_fd; /* epoll set that reports the peer's end while half closed; else -1 */
+	ev_io hangup;
 	uint8_t *queue;
 	size_t queue_start, queue_len, queue_size;
 	size_t queue_max;
