@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* execsandboxctl doctor: what this host lacks to run VMs, and the command that mends it. */
+#include "ctl/checks.h"
+#include "ctl/ctl.h"
+#include "ctl/output.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* A daemon that does not answer `info` by then is ill. */
+#define DAEMON_SECONDS 5.0
+
+static const struct {
+	const char *name;
+	enum style style;
+} verdicts[] = {
+	[VERDICT_OK] = {"ok", STYLE_GOOD},
+	[VERDICT_WARN] = {"warn", STYLE_WARNING},
+	[VERDICT_FAIL] = {"fail", STYLE_BAD},
+};
+
+struct doctor {
+	struct ctl *ctl;
+	json_t *checks; /* with --json: the findings so far */
+	bool has_failed;
+	bool is_daemon_ready;
+};
+
+static void show(struct doctor *doctor, const char *name, const struct finding *finding)
+{
+	const char *verdict = verdicts[finding->verdict].name;
+
+	if (finding->verdict == VERDICT_FAIL)
+		doctor->has_failed = true;
+	if (doctor->checks) {
+		json_array_append_new(doctor->checks,
+				      json_pack("{s:s, s:s, s:s, s:s*}", "name", name, "verdict",
+						verdict, "detail", finding->detail, "mend",
+						*finding->mend ? finding->mend : NULL));
+		return;
+	}
+	printf("%s%-4s%s  %-13s  %s\n",
+	       style_start(STDOUT_FILENO, verdicts[finding->verdict].style), verdict,
+	       style_stop(STDOUT_FILENO), name, finding->detail);
+	if (*finding->mend)
+		printf("%21s$ %s\n", "", finding->mend);
+	fflush(stdout);
+}
+
+/* Health's checks that are not ok, as one line. */
+static void describe_health(const json_t *health, struct finding *ret)
+{
+	const json_t *check;
+	char text[256] = "";
+	size_t i, len = 0;
+
+	json_array_foreach (json_object_get(health, "checks"), i, check) {
+		int n;
+
+		if (json_is_true(json_object_get(check, "ok")) || len >= sizeof(text))
+			continue;
+		n = snprintf(text + len, sizeof(text) - len, "%s%s (%s)", len ? "; " : "",
+			     json_string_value(json_object_get(check, "name")) ?: "?",
+			     json_string_value(json_object_get(check, "detail")) ?: "no detail");
+		len += n > 0 ? (size_t)n : 0;
+	}
+	if (json_is_true(json_object_get(health, "ready")))
+		finding_set(ret, VERDICT_OK, NULL, "it can run code");
+	else
+		finding_set(ret, VERDICT_FAIL, "journalctl -u execsandboxd",
+			    "it cannot run code: %s", len ? text : "it does not say why");
+}
+
+static void check_socket(struct doctor *doctor, struct finding *ret)
+{
+	int r = ctl_connect(doctor->ctl);
+
+	if (r < 0)
+		finding_set(ret, VERDICT_FAIL,
+			    r == -EACCES ? "usermod -aG execsandbox USER"
+					 : "systemctl enable --now execsandboxd.socket",
+			    "'%s': %s", doctor->ctl->socket_path, strerror(-r));
+	else
+		finding_set(ret, VERDICT_OK, NULL, "'%s' is reachable", doctor->ctl->socket_path);
+}
+
+static json_t *ask(struct doctor *doctor, const char *method)
+{
+	struct call_result call = ctl_call(doctor->ctl, method, NULL, DAEMON_SECONDS);
+
+	if (call.outcome == CALL_RESULT)
+		return call.value;
+	json_decref(call.value);
+	return NULL;
+}
+
+static void check_daemon(struct doctor *doctor)
+{
+	json_auto_t *info = ask(doctor, "info"), *health = ask(doctor, "health");
+	const char *accelerator = json_string_value(json_object_get(info, "accelerator"));
+	const char *reason = json_string_value(json_object_get(info, "accelerator_reason"));
+	struct finding finding;
+
+	if (!info || !health) {
+		finding_set(&finding, VERDICT_FAIL, "journalctl -u execsandboxd",
+			    "it does not answer");
+		show(doctor, "daemon", &finding);
+		return;
+	}
+	doctor->is_daemon_ready = json_is_true(json_object_get(health, "ready"));
+	describe_health(health, &finding);
+	show(doctor, "daemon", &finding);
+	finding_set(&finding, VERDICT_OK, NULL, "%s%s%s", accelerator ?: "not told",
+		    reason ? ": " : "", reason ?: "");
+	show(doctor, "accelerator", &finding);
+}
+
+static void check_host(struct doctor *doctor, const struct config *config)
+{
+	for (const struct check *check = host_checks; check->name; check++) {
+		struct finding finding = {.verdict = VERDICT_OK};
+
+		check->fn(config, &finding);
+		/* A daemon that runs code has images, wherever its command line says they are. */
+		if (finding.verdict == VERDICT_FAIL && doctor->is_daemon_ready &&
+		    strcmp(check->name, "images") == 0)
+			finding_set(&finding, VERDICT_OK, NULL, "the daemon has them");
+		show(doctor, check->name, &finding);
+	}
+}
+
+static int doctor(struct ctl *ctl, const struct arguments *arguments UNUSED)
+{
+	struct doctor doctor = {.ctl = ctl, .checks = ctl->is_json ? json_array() : NULL};
+	struct config_sources sources = {0};
+	struct config_report report = {0};
+	struct config config = {0};
+	json_auto_t *result = NULL;
+	struct finding finding;
+
+	/* A faulty configuration is a finding; the other checks then use the defaults. */
+	if (config_load(&sources, &config, &report) < 0 && config_defaults(&config) < 0)
+		return EXIT_ERROR;
+	config_report_clear(&report);
+	check_socket(&doctor, &finding);
+	show(&doctor, "socket", &finding);
+	if (ctl->client)
+		check_daemon(&doctor);
+	check_host(&doctor, &config);
+	config_fini(&config);
+	if (ctl->is_json) {
+		result = json_pack("{s:b, s:o}", "ok", !doctor.has_failed, "checks", doctor.checks);
+		if (ctl_printed(output_json(result, false)) != EXIT_OK)
+			return EXIT_ERROR;
+	}
+	return doctor.has_failed ? EXIT_ERROR : EXIT_OK;
+}
+
+const struct verb verb_doctor = {
+	.name = "doctor",
+	.synopsis = "",
+	.summary = "Check what this host needs to run VMs, with or without a daemon",
+	.details = "Every line says ok, warn or fail, and shows the command that mends it. The "
+		   "exit status is 1 when a check failed.",
+	.usage_status = EXIT_USAGE,
+	.handler = doctor,
+};

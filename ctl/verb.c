@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The verb table. */
+#include "ctl/verb.h"
+
+#include <string.h>
+
+const struct verb *const verb_table[] = {
+	&verb_run,    &verb_list, &verb_status, &verb_memory_stats, &verb_memory_balloon,
+	&verb_events, &verb_call, &verb_doctor, &verb_help,         &verb_version,
+	NULL,
+};
+
+const struct verb *verb_find(char **words, int count, int *ret_used, bool *ret_is_group)
+{
+	*ret_is_group = false;
+	for (const struct verb *const *at = verb_table; *at && count > 0; at++) {
+		const char *space = strchr((*at)->name, ' ');
+		size_t len = space ? (size_t)(space - (*at)->name) : strlen((*at)->name);
+
+		if (strlen(words[0]) != len || strncmp(words[0], (*at)->name, len) != 0)
+			continue;
+		if (space)
+			*ret_is_group = true;
+		if (space && (count < 2 || strcmp(words[1], space + 1) != 0))
+			continue;
+		*ret_used = space ? 2 : 1;
+		return *at;
+	}
+	return NULL;
+}
