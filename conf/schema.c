@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The configuration's schema: the table of every key. */
+#include "conf/schema.h"
+
+#include <assert.h>
+#include <string.h>
+#include <syslog.h>
+
+#include "conf/config.h"
+
+#define PLACE(member) offsetof(struct config, member)
+
+/* Choices are stored through an int. */
+static_assert(sizeof(enum config_accel) == sizeof(int), "an enum of another size");
+static_assert(sizeof(enum config_log_target) == sizeof(int), "an enum of another size");
+
+#define PATH_LENGTH_MAX   4095 /* PATH_MAX without the NUL */
+#define SOCKET_LENGTH_MAX 107  /* sun_path without the NUL: clients connect by this path */
+#define NAME_LENGTH_MAX   32   /* useradd(8)'s limit for users and groups */
+#define KIB               1024.
+#define MIB               (1024. * KIB)
+#define GIB               (1024. * MIB)
+#define TIB_IN_MIB        (1024. * 1024.)
+
+static const struct config_choice log_levels[] = {
+	{"error", LOG_ERR}, {"warning", LOG_WARNING}, {"notice", LOG_NOTICE},
+	{"info", LOG_INFO}, {"debug", LOG_DEBUG},     {NULL, 0},
+};
+
+static const struct config_choice log_targets[] = {
+	{"auto", CONFIG_LOG_AUTO},
+	{"journal", CONFIG_LOG_JOURNAL},
+	{"stderr", CONFIG_LOG_STDERR},
+	{NULL, 0},
+};
+
+static const struct config_choice accels[] = {
+	{"auto", CONFIG_ACCEL_AUTO},
+	{"kvm", CONFIG_ACCEL_KVM},
+	{"tcg", CONFIG_ACCEL_TCG},
+	{NULL, 0},
+};
+
+/* Defaults that the public API names (timeouts, sizes of code and output, memory, env) are its
+ * "Defaults and bounds"; where another value was chosen a comment says why. */
+const struct config_option config_schema[] = {
+	{"daemon", "socket", CONFIG_PATH, NULL, 2, SOCKET_LENGTH_MAX, "/run/execsandbox.sock", NULL,
+	 PLACE(socket), "Socket to listen on, unless systemd hands one over"},
+	{"daemon", "runtime_dir", CONFIG_PATH, NULL, 2, PATH_LENGTH_MAX, "/run/execsandbox", NULL,
+	 PLACE(runtime_dir), "Directory of sockets and other things of running VMs"},
+	{"daemon", "state_dir", CONFIG_PATH, NULL, 2, PATH_LENGTH_MAX, "/var/lib/execsandbox", NULL,
+	 PLACE(state_dir), "Directory of what outlives a restart of the host"},
+	{"daemon", "images_dir", CONFIG_PATH, NULL, 2, PATH_LENGTH_MAX,
+	 "/usr/lib/execsandbox/images", NULL, PLACE(images_dir),
+	 "Directory of the guest kernel and root filesystem"},
+	{"daemon", "user", CONFIG_NAME, NULL, 1, NAME_LENGTH_MAX, "execsandbox-vm", NULL,
+	 PLACE(user), "User that a daemon started as root changes to; QEMU runs as this user"},
+	{"daemon", "socket_group", CONFIG_NAME, NULL, 1, NAME_LENGTH_MAX, "execsandbox", NULL,
+	 PLACE(socket_group), "Group that may connect to a socket the daemon makes itself"},
+	{"daemon", "admin_group", CONFIG_NAME, NULL, 0, NAME_LENGTH_MAX, "", NULL,
+	 PLACE(admin_group), "Group whose members are admins beside root; empty for root alone"},
+	{"daemon", "node", CONFIG_NAME, NULL, 0, NAME_LENGTH_MAX, "", NULL, PLACE(node),
+	 "Name of this host that ids begin with; empty for none"},
+	{"daemon", "log_level", CONFIG_CHOICE, NULL, 0, 0, "info", log_levels, PLACE(log_level),
+	 "Least important messages that are logged"},
+	{"daemon", "log_target", CONFIG_CHOICE, NULL, 0, 0, "auto", log_targets, PLACE(log_target),
+	 "Where messages go; auto is the journal where standard error leads there"},
+	{"daemon", "drain_timeout_seconds", CONFIG_SECONDS, NULL, 0, 3600, "30", NULL,
+	 PLACE(drain_timeout_seconds), "How long a stopping daemon waits for runs to end"},
+
+	{"vm", "accel", CONFIG_CHOICE, NULL, 0, 0, "auto", accels, PLACE(accel),
+	 "Accelerator; auto is KVM where a probe finds it usable, else TCG"},
+	{"vm", "qemu", CONFIG_PATH, NULL, 2, PATH_LENGTH_MAX, "/usr/bin/qemu-system-x86_64", NULL,
+	 PLACE(qemu), "QEMU program"},
+	{"vm", "bubblewrap", CONFIG_PATH, NULL, 2, PATH_LENGTH_MAX, "/usr/bin/bwrap", NULL,
+	 PLACE(bubblewrap), "bubblewrap program, which puts QEMU into its jail"},
+	{"vm", "max_vms", CONFIG_INTEGER, "VMs", 0, 10000, "0", NULL, PLACE(max_vms),
+	 "Most VMs at a time; 0 for what the host's available memory holds"},
+	{"vm", "queue_max", CONFIG_INTEGER, "runs", 0, 65536, "1024", NULL, PLACE(queue_max),
+	 "Most runs that wait for a VM; more are refused with a time to come back"},
+	{"vm", "queue_timeout_seconds", CONFIG_SECONDS, NULL, 0.1, 3600, "60", NULL,
+	 PLACE(queue_timeout_seconds), "How long a run waits for a VM"},
+	/* TCG on a busy host: a boot measured 4.9 s idle. */
+	{"vm", "boot_timeout_seconds", CONFIG_SECONDS, NULL, 1, 600, "60", NULL,
+	 PLACE(boot_timeout_seconds), "How long one attempt to start a VM may take"},
+	{"vm", "boot_attempts", CONFIG_INTEGER, "attempts", 1, 10, "2", NULL, PLACE(boot_attempts),
+	 "Attempts to start a VM before its run fails"},
+	{"vm", "kill_grace_ms", CONFIG_INTEGER, "ms", 0, 5000, "50", NULL, PLACE(kill_grace_ms),
+	 "Time between SIGTERM and SIGKILL for a run at its timeout"},
+
+	{"limits", "default_timeout_seconds", CONFIG_SECONDS, NULL, 0.1, 86400, "30", NULL,
+	 PLACE(default_timeout_seconds), "Timeout of a run that asks for none"},
+	{"limits", "max_timeout_seconds", CONFIG_SECONDS, NULL, 0.1, 86400, "3600", NULL,
+	 PLACE(max_timeout_seconds), "Longest timeout a run may ask for"},
+	{"limits", "code_max_bytes", CONFIG_SIZE, NULL, 1, 16 * MIB, "1M", NULL,
+	 PLACE(code_max_bytes), "Most code in one run"},
+	{"limits", "stdin_max_bytes", CONFIG_SIZE, NULL, 0, 64 * MIB, "4M", NULL,
+	 PLACE(stdin_max_bytes), "Most standard input in one run, decoded"},
+	{"limits", "stdout_max_bytes", CONFIG_SIZE, NULL, 0, 64 * MIB, "1M", NULL,
+	 PLACE(stdout_max_bytes),
+	 "Most standard output kept in a result; what is beyond it is only counted"},
+	{"limits", "stderr_max_bytes", CONFIG_SIZE, NULL, 0, 64 * MIB, "1M", NULL,
+	 PLACE(stderr_max_bytes),
+	 "Most standard error kept in a result; what is beyond it is only counted"},
+	{"limits", "env_max", CONFIG_INTEGER, "names", 0, 1024, "100", NULL, PLACE(env_max),
+	 "Most environment variables in one run"},
+	{"limits", "args_max", CONFIG_INTEGER, "arguments", 0, 1024, "100", NULL, PLACE(args_max),
+	 "Most arguments in one run"},
+	/* Room for a JavaScript runtime's threads and a build, far under what a fork bomb needs. */
+	{"limits", "pids_default", CONFIG_INTEGER, "tasks", 16, 32768, "256", NULL,
+	 PLACE(pids_default), "Most processes and threads of a run that asks for no limit"},
+	/* Half of the default memory, as tmpfs itself chooses. */
+	{"limits", "disk_default_mb", CONFIG_INTEGER, "MiB", 1, TIB_IN_MIB, "128", NULL,
+	 PLACE(disk_default_mb),
+	 "Size of the home directory of a run that asks for none; it lies in VM memory"},
+	{"limits", "connections_per_uid", CONFIG_INTEGER, "connections", 1, 65536, "64", NULL,
+	 PLACE(connections_per_uid), "Most connections of one user at a time"},
+	{"limits", "requests_per_connection", CONFIG_INTEGER, "requests", 1, 4096, "64", NULL,
+	 PLACE(requests_per_connection), "Most requests in flight on one connection"},
+	{"limits", "buffered_bytes_per_uid", CONFIG_SIZE, NULL, MIB, 16 * GIB, "64M", NULL,
+	 PLACE(buffered_bytes_per_uid), "Most bytes the daemon keeps for one user's connections"},
+	{"limits", "max_message_bytes", CONFIG_SIZE, NULL, 64 * KIB, 256 * MIB, "16M", NULL,
+	 PLACE(max_message_bytes), "Longest message of a client"},
+
+	{"memory", "default_memory_mb", CONFIG_INTEGER, "MiB", 64, TIB_IN_MIB, "256", NULL,
+	 PLACE(default_memory_mb), "Memory of a VM whose run asks for none"},
+	{"memory", "min_memory_mb", CONFIG_INTEGER, "MiB", 64, TIB_IN_MIB, "128", NULL,
+	 PLACE(min_memory_mb), "Least memory a run may ask for"},
+	{"memory", "max_memory_mb", CONFIG_INTEGER, "MiB", 0, TIB_IN_MIB, "0", NULL,
+	 PLACE(max_memory_mb), "Most memory a run may ask for; 0 for what the host has"},
+	{"memory", "host_reserve_mb", CONFIG_INTEGER, "MiB", 0, TIB_IN_MIB, "0", NULL,
+	 PLACE(host_reserve_mb), "Memory kept free for the host; 0 for 8 % of it, at least 512"},
+	/* A sample older than 10 s is not used to take memory. */
+	{"memory", "stats_interval_seconds", CONFIG_SECONDS, NULL, 0.5, 10, "2", NULL,
+	 PLACE(stats_interval_seconds), "Time between two looks at a VM's memory"},
+	{0},
+};
+
+static_assert(ELEMENTSOF(config_schema) <= CONFIG_OPTIONS_MAX, "CONFIG_OPTIONS_MAX is too small");
+
+const struct config_option *config_schema_find(const char *section, const char *key)
+{
+	for (const struct config_option *option = config_schema; option->key; option++)
+		if (strcmp(option->key, key) == 0 &&
+		    (!section || strcmp(option->section, section) == 0))
+			return option;
+	return NULL;
+}
+
+bool config_schema_has_section(const char *section)
+{
+	for (const struct config_option *option = config_schema; option->key; option++)
+		if (strcmp(option->section, section) == 0)
+			return true;
+	return false;
+}
