@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The jail around one QEMU: bubblewrap's arguments, a seccomp filter, resource limits.
+ *
+ * Theory of operation: bubblewrap gives namespaces of every kind, a file system of read-only /usr,
+ * /proc, /dev/urandom and nothing writable, no capabilities and the filter; QEMU adds its own
+ * `-sandbox` on top. Everything QEMU reads or answers on comes as an inherited descriptor, so that
+ * no path of the host has to be visible. The filter allows by default, because QEMU's own needs
+ * change with its libraries, and denies what QEMU never needs and kernel holes are made of.
+ */
+#ifndef DAEMON_VM_JAIL_H
+#define DAEMON_VM_JAIL_H
+
+#include "daemon/vm/proc.h"
+
+#include <sys/types.h>
+
+/* What fallocate(FALLOC_FL_PUNCH_HOLE) does in a jail. */
+enum jail_punch_hole {
+	JAIL_PUNCH_HOLE_ALLOWED,
+	/*
+	 * Succeeds without doing anything. For VMs whose memory is a private mapping of a template:
+	 * QEMU punches before it gives pages back with madvise(), and stops where that fails. Such
+	 * a VM must have read-only disks: the block layer writes zeroes the same way.
+	 */
+	JAIL_PUNCH_HOLE_FAKED,
+};
+
+/* Makes the filter as a seccomp BPF program in a sealed memfd, once for all jails of a kind. 0 or
+ * -errno. */
+int jail_filter_create(enum jail_punch_hole punch_hole, int *ret_fd);
+
+struct jail_config {
+	const char *bubblewrap; /* absolute path */
+	uid_t uid;              /* geteuid() of the process that starts it */
+	bool has_kvm;           /* /dev/kvm is needed inside */
+};
+
+/* The descriptors of one jail, all closed by jail_close(); -1 where handed over. */
+struct jail {
+	int info_fd;                        /* our end of the info pipe: proc_spec.info_fd_take */
+	int child_info_fd, child_filter_fd; /* borrowed by the proc_fds until the spawn */
+	int info_number, filter_number;     /* their numbers in the child */
+};
+
+/*
+ * Opens the descriptors of a jail and adds what the child needs to `fds`, which borrows them.
+ * `filter_fd` is from jail_filter_create(); each jail gets an open file description of its own,
+ * because bubblewrap reads it from where its offset stands. 0 or -errno.
+ */
+int jail_open(struct jail *jail, int filter_fd, struct proc_fds *fds);
+
+/* After the spawn, or instead of it: closes what is still ours. */
+void jail_close(struct jail *jail);
+
+/*
+ * The words that run `program` inside the jail (argv_free() them). Pure. 0; -EPERM for uid 0, whose
+ * inside uid bubblewrap would map to the host's root: QEMU never runs as root; -ENOMEM.
+ */
+int jail_argv(const struct jail_config *config, const struct jail *jail, char *const *program,
+	      char ***ret);
+
+/* Resource limits of a jailed QEMU, for proc_spec. */
+const struct proc_limit *jail_limits(size_t *ret_len);
+
+#endif

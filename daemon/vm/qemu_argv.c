@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* QEMU's command line and the guest kernel's, from a configuration. Pure. */
+#include "daemon/vm/qemu_argv.h"
+
+#include "daemon/vm/argv.h"
+#include "daemon/vm/tsc.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+/*
+ * Host entropy a guest may draw per period: enough for its pool at boot and after a reseed, far
+ * from what would burn host CPU. Bytes, milliseconds.
+ */
+#define RNG_BYTES     4096
+#define RNG_PERIOD_MS 1000
+
+/*
+ * The guest kernel's options that are the same for every VM, each with its reason. What belongs to
+ * the kernel whatever host runs it (reboot=t, panic=-1, no_timer_check …) is built into it:
+ * CONFIG_CMDLINE in images/kernel/config.fragment.
+ */
+static const char *const kernel_options[] = {
+	"root=/dev/vda rootfstype=erofs ro", /* the only disk, read-only */
+	"init=/usr/lib/execsandbox/agent",   /* no other init, no initrd */
+	"console=ttyS0",                     /* boot log to the isa-serial port */
+	"quiet",                             /* errors only: a line costs 1 ms and more under TCG */
+	"transparent_hugepage=never",        /* 2 MB pages defeat page reporting and sharing */
+};
+
+int qemu_kernel_line(const struct qemu_config *config, char **ret)
+{
+	_cleanup_free_ char *line = NULL;
+	size_t size = 0;
+	FILE *out = open_memstream(&line, &size);
+
+	if (!out)
+		return -ENOMEM;
+	for (size_t i = 0; i < ELEMENTSOF(kernel_options); i++)
+		fprintf(out, "%s%s", i > 0 ? " " : "", kernel_options[i]);
+	/* TCG passes the host's counter through; calibrating it against an emulated timer hung 7 of
+	 * 12 boots. Under KVM kvm-clock tells the rate. */
+	if (config->accel == ACCEL_TCG && config->tsc_khz > 0)
+		fprintf(out, " tsc_early_khz=%" PRIu32 " lpj=%" PRIu64, config->tsc_khz,
+			tsc_loops_per_jiffy(config->tsc_khz, QEMU_GUEST_HZ));
+	if (fclose(out) != 0)
+		return -ENOMEM;
+	*ret = TAKE_PTR(line);
+	return 0;
+}
+
+/* What makes this QEMU ours and nothing else: no defaults, no files of the user, no children. */
+static void add_process(struct argv *argv, const struct qemu_config *config)
+{
+	static const char *const words[] = {
+		"-nodefaults", "-no-user-config", "-display", "none",
+		/* A default network card costs the guest seconds of probing. */
+		"-nic", "none",
+		/* A guest that resets has ended: QEMU exits, the daemon hears of it. */
+		"-no-reboot", "-sandbox",
+		"on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny", NULL};
+
+	argv_add(argv, config->program);
+	argv_add(argv, "-name");
+	argv_add(argv, config->name);
+	argv_add_all(argv, words);
+}
+
+/* pit, pic, rtc: without them microvm hangs silently under TCG; KVM keeps them so that both have
+ * the same devices. mem-merge=off: no page of one VM is ever compared with another's. */
+static void add_machine(struct argv *argv, const struct qemu_config *config)
+{
+	static const char *const tcg[] = {"-accel", "tcg,thread=single,tb-size=32", "-cpu", "max",
+					  NULL};
+	static const char *const kvm[] = {"-accel", "kvm", "-cpu", "host", NULL};
+
+	argv_add(argv, "-M");
+	argv_add(argv, "microvm,x-option-roms=off,pit=on,pic=on,rtc=on,acpi=off,"
+		       "mem-merge=off,dump-guest-core=off");
+	switch (config->accel) {
+	case ACCEL_TCG:
+		argv_add_all(argv, tcg);
+		break;
+	case ACCEL_KVM:
+		argv_add_all(argv, kvm);
+		break;
+	}
+	argv_add(argv, "-smp");
+	argv_add(argv, "1");
+	argv_add(argv, "-m");
+	argv_addf(argv, "%uM", config->memory_mb);
+	/* virtio 1.0: without this virtio-mmio devices are legacy ones. */
+	argv_add(argv, "-global");
+	argv_add(argv, "virtio-mmio.force-legacy=false");
+}
+
+static void add_links(struct argv *argv, const struct qemu_config *config)
+{
+	argv_add(argv, "-chardev");
+	argv_addf(argv, "socket,id=qmp,fd=%d,server=on,wait=off", config->qmp_fd);
+	argv_add(argv, "-mon");
+	argv_add(argv, "chardev=qmp,mode=control");
+	/* A socket and not a pipe: a reader that is slow or gone costs log lines, never blocks. */
+	argv_add(argv, "-chardev");
+	argv_addf(argv, "socket,id=console,fd=%d", config->console_fd);
+	argv_add(argv, "-serial");
+	argv_add(argv, "chardev:console");
+	/* Port 0 is kept for a virtconsole, which we do not have: two ports, the agent's is 1. */
+	argv_add(argv, "-device");
+	argv_add(argv, "virtio-serial-device,max_ports=2");
+	argv_add(argv, "-chardev");
+	argv_addf(argv, "socket,id=agent,fd=%d,server=on,wait=off", config->agent_fd);
+	argv_add(argv, "-device");
+	argv_add(argv, "virtserialport,nr=1,chardev=agent,name=" QEMU_AGENT_PORT);
+}
+
+/* page-poison=off: with it, "zero" pages of a clone held stale data of its template. */
+static void add_devices(struct argv *argv, const struct qemu_config *config)
+{
+	argv_add(argv, "-device");
+	argv_add(argv, "virtio-balloon-device,id=" QEMU_BALLOON_ID
+		       ",deflate-on-oom=on,free-page-reporting=on,page-poison=off");
+	argv_add(argv, "-object");
+	argv_add(argv, "rng-random,id=rng0,filename=/dev/urandom");
+	argv_add(argv, "-device");
+	argv_addf(argv, "virtio-rng-device,rng=rng0,max-bytes=%d,period=%d", RNG_BYTES,
+		  RNG_PERIOD_MS);
+	argv_add(argv, "-blockdev");
+	argv_addf(argv,
+		  "driver=file,node-name=rootfs,filename=/proc/self/fd/%d,read-only=on,"
+		  "auto-read-only=off,locking=off",
+		  config->rootfs_fd);
+	argv_add(argv, "-device");
+	argv_add(argv, "virtio-blk-device,drive=rootfs");
+}
+
+int qemu_argv(const struct qemu_config *config, char ***ret)
+{
+	_cleanup_free_ char *line = NULL;
+	struct argv argv = {0};
+	int r = qemu_kernel_line(config, &line);
+
+	if (r < 0)
+		return r;
+	add_process(&argv, config);
+	add_machine(&argv, config);
+	add_links(&argv, config);
+	add_devices(&argv, config);
+	argv_add(&argv, "-kernel");
+	argv_addf(&argv, "/proc/self/fd/%d", config->kernel_fd);
+	argv_add(&argv, "-append");
+	argv_add(&argv, line);
+	return argv_finish(&argv, ret);
+}
