@@ -2,13 +2,13 @@
 /* The daemon's configuration: its values, and how they are loaded, set, checked and shown. */
 #include "conf/config.h"
 
+#include "conf/file.h"
+#include "conf/schema.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-
-#include "conf/file.h"
-#include "conf/schema.h"
 
 #define FILE_NAME   "execsandboxd.conf"
 #define DROPINS_DIR FILE_NAME ".d"

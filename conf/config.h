@@ -12,9 +12,9 @@
 #ifndef CONF_CONFIG_H
 #define CONF_CONFIG_H
 
-#include <stdint.h>
-
 #include "conf/report.h"
+
+#include <stdint.h>
 
 #define CONFIG_VENDOR_DIR "/usr/lib/execsandbox"
 #define CONFIG_ADMIN_DIR  "/etc/execsandbox"

@@ -2,9 +2,9 @@
 /* The schema as documents for people. */
 #include "conf/describe.h"
 
-#include <string.h>
-
 #include "conf/schema.h"
+
+#include <string.h>
 
 static bool begins_section(const struct config_option *option)
 {

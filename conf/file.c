@@ -11,14 +11,14 @@
  */
 #include "conf/file.h"
 
+#include "conf/schema.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <libeconf.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-
-#include "conf/schema.h"
 
 #define COMMENT    '#'
 #define WHITESPACE " \t\r"

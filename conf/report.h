@@ -3,9 +3,9 @@
 #ifndef CONF_REPORT_H
 #define CONF_REPORT_H
 
-#include <stdio.h>
-
 #include "base/util.h"
+
+#include <stdio.h>
 
 /* Enough to mend a file by; a file that is no configuration at all has one wrong line per line. */
 #define CONFIG_PROBLEMS_MAX 100

@@ -2,11 +2,11 @@
 /* The configuration's schema: the table of every key. */
 #include "conf/schema.h"
 
+#include "conf/config.h"
+
 #include <assert.h>
 #include <string.h>
 #include <syslog.h>
-
-#include "conf/config.h"
 
 #define PLACE(member) offsetof(struct config, member)
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Prints documents made from the configuration's schema: the example file or the man page's list.
  */
+#include "conf/describe.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "conf/describe.h"
 
 int main(int argc, char **argv)
 {
