@@ -1,0 +1,485 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The agent: answers the host and owns the runs. */
+#include "guest-agent/agent.h"
+
+#include "base/log.h"
+#include "base/util.h"
+#include "guest-agent/exec.h"
+#include "guest-agent/guard.h"
+#include "guest-agent/identity.h"
+#include "guest-agent/memory.h"
+#include "guest-agent/port.h"
+#include "guest-agent/tree.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+
+/* Runs known at a time, with those whose receipt was not acknowledged. Each may hold two windows of
+ * output (512 KiB) in locked memory. */
+#define EXECS_MAX 8
+/* MEMORY.md, section 2. */
+#define MEMORY_SECONDS 2.
+
+struct agent {
+	const struct agent_config *config;
+	struct loop *loop;
+	struct cgroup cgroup;
+	struct port port;
+	struct link link;
+	struct exec_context context;
+	struct exec *execs[EXECS_MAX];
+	struct defer pump;
+	struct guard guard;
+	ev_timer guard_timer, memory_timer;
+	ev_signal on_child, on_terminate;
+};
+
+static struct exec **slot_of(struct agent *agent, uint64_t number)
+{
+	for (size_t i = 0; i < EXECS_MAX; i++)
+		if (agent->execs[i] && exec_number(agent->execs[i]) == number)
+			return &agent->execs[i];
+	return NULL;
+}
+
+static struct exec *find_exec(struct agent *agent, uint64_t number)
+{
+	struct exec **slot = slot_of(agent, number);
+
+	return slot ? *slot : NULL;
+}
+
+static bool is_active(const struct exec *exec)
+{
+	return exec && exec_state(exec) != EXEC_ENDED;
+}
+
+/* --- Sending -----------------------------------------------------------------------------------
+ */
+
+/* Piece by piece in turn, so that no output and no run waits for another to finish. */
+static void pump(void *user)
+{
+	struct agent *agent = user;
+	bool has_sent;
+
+	do {
+		has_sent = false;
+		for (size_t i = 0; i < EXECS_MAX; i++)
+			if (agent->execs[i])
+				has_sent |= exec_pump(agent->execs[i]);
+	} while (has_sent && link_has_room(&agent->link));
+}
+
+static void request_pump(void *user)
+{
+	struct agent *agent = user;
+
+	loop_defer(agent->loop, &agent->pump, pump, agent);
+}
+
+static void send_memory(struct agent *agent, uint64_t id)
+{
+	struct msg memory = {.type = FRAME_MEMORY};
+
+	memory_read(&agent->cgroup, &memory.memory);
+	memory.memory.id = id;
+	link_send(&agent->link, &memory);
+}
+
+static void on_memory_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
+{
+	struct agent *agent = timer->data;
+
+	/* A host that does not read gets the next one. */
+	if (link_has_room(&agent->link))
+		send_memory(agent, 0);
+	loop_timer_start(agent->loop, timer, MEMORY_SECONDS);
+}
+
+/* --- The pressure guard ------------------------------------------------------------------------
+ */
+
+/* The run that holds most, which the guard would kill; also takes the samples of all runs. */
+static struct exec *sample_runs(struct agent *agent)
+{
+	struct exec *largest = NULL;
+	uint64_t most = 0;
+
+	for (size_t i = 0; i < EXECS_MAX; i++) {
+		struct exec *exec = agent->execs[i];
+		uint64_t held;
+
+		if (!exec || exec_state(exec) != EXEC_RUNNING)
+			continue;
+		held = exec_sample(exec);
+		if (!largest || held > most) {
+			largest = exec;
+			most = held;
+		}
+	}
+	return largest;
+}
+
+static void on_guard_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
+{
+	struct agent *agent = timer->data;
+	struct exec *largest = sample_runs(agent);
+	struct guard_sample sample;
+
+	if (!largest) {
+		guard_reset(&agent->guard);
+		return; /* the next run starts it again */
+	}
+	if (memory_read_pressure(&agent->cgroup, &sample) && guard_step(&agent->guard, &sample)) {
+		log_notice("guard", "Run %u stalls on memory: killed", exec_number(largest));
+		exec_kill_for_memory(largest);
+		guard_reset(&agent->guard);
+	}
+	loop_timer_start(agent->loop, timer, GUARD_PERIOD_MS / 1000.);
+}
+
+static void watch_runs(struct agent *agent)
+{
+	if (!ev_is_active(&agent->guard_timer))
+		loop_timer_start(agent->loop, &agent->guard_timer, GUARD_PERIOD_MS / 1000.);
+}
+
+/* --- Messages ----------------------------------------------------------------------------------
+ */
+
+static void on_hello(struct agent *agent, const struct msg_hello *hello)
+{
+	json_t *received = json_object(), *numbers = json_array();
+
+	if (hello->version != LINK_VERSION)
+		log_notice("link", "Host speaks version %llu, this agent %d",
+			   (unsigned long long)hello->version, LINK_VERSION);
+	for (size_t i = 0; i < EXECS_MAX; i++) {
+		if (!agent->execs[i])
+			continue;
+		exec_describe(agent->execs[i], received);
+		json_array_append_new(numbers, json_integer(exec_number(agent->execs[i])));
+	}
+	link_accept(&agent->link, hello, received, numbers);
+	for (size_t i = 0; i < EXECS_MAX; i++)
+		if (agent->execs[i])
+			exec_resume(agent->execs[i], hello->received);
+	loop_timer_start(agent->loop, &agent->memory_timer, MEMORY_SECONDS);
+}
+
+static void on_identity(struct agent *agent, const struct msg_identity *identity)
+{
+	struct msg done = {.type = FRAME_IDENTITY_DONE, .ping.id = identity->id};
+	const char *what;
+	int r = 0;
+
+	/* An ordinary process has no machine whose identity it could change. */
+	if (agent->config->is_init)
+		r = identity_apply(identity, &what);
+	if (r < 0) {
+		log_error("identity", "Cannot set %s: %s", what, strerror(-r));
+		return; /* without an answer this VM will not be used */
+	}
+	link_send(&agent->link, &done);
+}
+
+/* Without cgroups a run cannot be told from another by its processes. */
+static const char *refusal(const struct agent *agent)
+{
+	if (cgroup_is_there(&agent->cgroup))
+		return NULL;
+	for (size_t i = 0; i < EXECS_MAX; i++)
+		if (is_active(agent->execs[i]))
+			return "Without cgroups there is one run at a time";
+	return NULL;
+}
+
+/* More runs than are kept: told at once, and not kept either. */
+static void send_refusal(struct agent *agent, const struct msg_exec *request)
+{
+	struct msg exit = {.type = FRAME_EXIT,
+			   .exit = {.exec = request->exec,
+				    .reason = MSG_REASON_FAILED,
+				    .detail = "Too many runs at a time"}};
+
+	link_send_end(&agent->link, frame_stream_id((uint32_t)request->exec, SUBSTREAM_STDOUT), 0);
+	link_send_end(&agent->link, frame_stream_id((uint32_t)request->exec, SUBSTREAM_STDERR), 0);
+	link_send(&agent->link, &exit);
+}
+
+static void on_exec(struct agent *agent, struct msg_exec *request)
+{
+	struct exec *known = find_exec(agent, request->exec);
+	const char *reason = refusal(agent);
+	size_t free_slot = 0;
+	int r;
+
+	if (request->exec == 0 || request->exec > FRAME_EXEC_MAX)
+		return;
+	if (known) {
+		exec_repeat_started(known);
+		return;
+	}
+	while (free_slot < EXECS_MAX && agent->execs[free_slot])
+		free_slot++;
+	if (free_slot == EXECS_MAX) {
+		send_refusal(agent, request);
+		return;
+	}
+	r = reason ? exec_create_refused(&agent->execs[free_slot], &agent->context, request, reason)
+		   : exec_create(&agent->execs[free_slot], &agent->context, request);
+	if (r < 0)
+		send_refusal(agent, request);
+	watch_runs(agent);
+}
+
+static void on_exit_ack(struct agent *agent, const struct msg_exec_ref *ref)
+{
+	struct exec **slot = slot_of(agent, ref->exec);
+
+	if (!slot || exec_state(*slot) != EXEC_ENDED || !exec_is_exit_sent(*slot))
+		return;
+	exec_destroy(*slot);
+	*slot = NULL;
+}
+
+static void on_kill(struct agent *agent, const struct msg_kill *message)
+{
+	struct exec *exec = find_exec(agent, message->exec);
+
+	if (exec)
+		exec_kill(exec, message->grace_ms);
+}
+
+static void on_link_message(void *user, struct msg *msg)
+{
+	struct agent *agent = user;
+	struct msg pong = {.type = FRAME_PONG, .ping = msg->ping};
+
+	/* link.c lets through what a host may say, nothing else. */
+	if (msg->type == FRAME_HELLO)
+		on_hello(agent, &msg->hello);
+	else if (msg->type == FRAME_IDENTITY)
+		on_identity(agent, &msg->identity);
+	else if (msg->type == FRAME_EXEC)
+		on_exec(agent, &msg->exec);
+	else if (msg->type == FRAME_KILL)
+		on_kill(agent, &msg->kill);
+	else if (msg->type == FRAME_MEMORY_GET)
+		send_memory(agent, msg->ping.id);
+	else if (msg->type == FRAME_PING)
+		link_send(&agent->link, &pong);
+	else if (msg->type == FRAME_EXIT_ACK)
+		on_exit_ack(agent, &msg->exec_ref);
+}
+
+/* Streams of a run that is not known any more: the host had not heard of its end yet. */
+static int on_link_data(void *user, uint32_t stream, uint64_t offset, const uint8_t *data,
+			size_t len)
+{
+	struct exec *exec = find_exec(user, frame_stream_exec(stream));
+
+	return exec ? exec_data(exec, frame_stream_sub(stream), offset, data, len) : 0;
+}
+
+static int on_link_end(void *user, uint32_t stream, uint64_t offset)
+{
+	struct exec *exec = find_exec(user, frame_stream_exec(stream));
+
+	return exec ? exec_end(exec, frame_stream_sub(stream), offset) : 0;
+}
+
+static int on_link_credit(void *user, uint32_t stream, uint64_t taken, uint64_t limit)
+{
+	struct exec *exec = find_exec(user, frame_stream_exec(stream));
+
+	return exec ? exec_credit(exec, frame_stream_sub(stream), taken, limit) : 0;
+}
+
+static void on_link_down(void *user)
+{
+	struct agent *agent = user;
+
+	loop_timer_stop(agent->loop, &agent->memory_timer);
+	port_connection_ended(&agent->port);
+}
+
+static const struct link_ops link_ops = {
+	.on_message = on_link_message,
+	.on_data = on_link_data,
+	.on_end = on_link_end,
+	.on_credit = on_link_credit,
+	.on_room = request_pump,
+	.on_down = on_link_down,
+};
+
+/* --- Port, processes, signals ------------------------------------------------------------------
+ */
+
+static void on_port_connected(void *user, int fd_take)
+{
+	struct agent *agent = user;
+
+	link_attach(&agent->link, fd_take);
+}
+
+static void on_port_finished(void *user)
+{
+	struct agent *agent = user;
+
+	loop_stop(agent->loop);
+}
+
+static const struct port_ops port_ops = {
+	.on_connected = on_port_connected,
+	.on_finished = on_port_finished,
+};
+
+static void reap(struct agent *agent)
+{
+	struct rusage rusage;
+	int status;
+	pid_t pid;
+
+	while ((pid = wait4(-1, &status, WNOHANG, &rusage)) > 0)
+		for (size_t i = 0; i < EXECS_MAX; i++)
+			if (agent->execs[i] && exec_pid(agent->execs[i]) == pid)
+				exec_on_reaped(agent->execs[i], status, &rusage);
+	/* Orphans may have been the last of their run. */
+	for (size_t i = 0; i < EXECS_MAX; i++)
+		if (agent->execs[i])
+			exec_check_tree(agent->execs[i]);
+}
+
+static void on_child(struct ev_loop *ev UNUSED, ev_signal *watcher, int events UNUSED)
+{
+	reap(watcher->data);
+}
+
+static void on_terminate(struct ev_loop *ev UNUSED, ev_signal *watcher, int events UNUSED)
+{
+	struct agent *agent = watcher->data;
+
+	loop_stop(agent->loop);
+}
+
+static void start_watchers(struct agent *agent)
+{
+	ev_timer_init(&agent->guard_timer, on_guard_timer, 0., 0.);
+	ev_timer_init(&agent->memory_timer, on_memory_timer, 0., 0.);
+	ev_signal_init(&agent->on_child, on_child, SIGCHLD);
+	ev_signal_init(&agent->on_terminate, on_terminate, SIGTERM);
+	agent->guard_timer.data = agent->memory_timer.data = agent;
+	agent->on_child.data = agent->on_terminate.data = agent;
+	ev_signal_start(loop_ev(agent->loop), &agent->on_child);
+	if (!agent->config->is_init)
+		ev_signal_start(loop_ev(agent->loop), &agent->on_terminate);
+}
+
+static void stop_watchers(struct agent *agent)
+{
+	loop_timer_stop(agent->loop, &agent->guard_timer);
+	loop_timer_stop(agent->loop, &agent->memory_timer);
+	ev_signal_stop(loop_ev(agent->loop), &agent->on_child);
+	ev_signal_stop(loop_ev(agent->loop), &agent->on_terminate);
+}
+
+static void init_processes(struct agent *agent)
+{
+	const struct agent_config *config = agent->config;
+	int r;
+
+	agent->cgroup = CGROUP_NONE;
+	r = config->is_init ? 0 : tree_init();
+	if (r < 0)
+		log_warning("agent", "Cannot become subreaper: %s", strerror(-r));
+	if (!config->cgroup_root)
+		return;
+	r = cgroup_init(&agent->cgroup, config->cgroup_root, config->is_init);
+	if (r < 0)
+		log_warning("agent", "No cgroups at '%s', one run at a time: %s",
+			    config->cgroup_root, strerror(-r));
+}
+
+static int start_port(struct agent *agent)
+{
+	const struct agent_config *config = agent->config;
+
+	if (config->fd >= 0)
+		return port_start_fd(&agent->port, config->fd);
+	if (config->socket_path)
+		return port_start_path(&agent->port, config->socket_path);
+	port_start_device(&agent->port);
+	return 0;
+}
+
+int agent_create(struct agent **ret, const struct agent_config *config)
+{
+	struct agent *agent = calloc(1, sizeof(*agent));
+	int r;
+
+	if (!agent)
+		return -ENOMEM;
+	r = loop_create(&agent->loop);
+	if (r < 0) {
+		free(agent);
+		return r;
+	}
+	agent->config = config;
+	agent->context = (struct exec_context){
+		.loop = agent->loop,
+		.link = &agent->link,
+		.config = config,
+		.cgroup = &agent->cgroup,
+		.on_ready = request_pump,
+		.user = agent,
+	};
+	init_processes(agent);
+	link_init(&agent->link, agent->loop, &link_ops, agent);
+	port_init(&agent->port, agent->loop, &port_ops, agent);
+	start_watchers(agent);
+	r = start_port(agent);
+	if (r < 0) {
+		agent_destroy(agent);
+		return r;
+	}
+	*ret = agent;
+	return 0;
+}
+
+/* Nothing a run started may outlive the agent. */
+static void end_runs(struct agent *agent)
+{
+	bool was_running = false;
+
+	for (size_t i = 0; i < EXECS_MAX; i++) {
+		struct exec *exec = TAKE_PTR(agent->execs[i]);
+
+		was_running |= is_active(exec);
+		exec_destroy(exec);
+	}
+	while (was_running && waitpid(-1, NULL, 0) > 0)
+		tree_signal(SIGKILL);
+}
+
+void agent_destroy(struct agent *agent)
+{
+	if (!agent)
+		return;
+	end_runs(agent);
+	loop_defer_cancel(agent->loop, &agent->pump);
+	stop_watchers(agent);
+	port_fini(&agent->port);
+	link_fini(&agent->link);
+	cgroup_fini(&agent->cgroup);
+	loop_destroy(agent->loop);
+	free(agent);
+}
+
+void agent_run(struct agent *agent)
+{
+	loop_run(agent->loop);
+}

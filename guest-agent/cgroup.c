@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The guest's control groups: one for the agent, one for each run. */
+#include "guest-agent/cgroup.h"
+
+#include "base/util.h"
+#include "guest-agent/proctext.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* What the agent has locked, with room for the frames in flight. */
+#define AGENT_MEMORY_MIN "8M"
+/* All runs of a VM together: under the kernel's own limit of threads in 128 MB of RAM (about 900),
+ * so that a fork bomb in every run still leaves ids for the kernel. */
+#define USER_PIDS_MAX "800"
+
+#define RUN_NAME_SIZE 32
+
+static void run_name(uint32_t number, char name[RUN_NAME_SIZE])
+{
+	snprintf(name, RUN_NAME_SIZE, "run-%" PRIu32, number);
+}
+
+static int open_dir(int dir_fd, const char *path)
+{
+	int fd = openat(dir_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static int make_dir(int dir_fd, const char *name)
+{
+	if (mkdirat(dir_fd, name, 0755) < 0 && errno != EEXIST)
+		return -errno;
+	return open_dir(dir_fd, name);
+}
+
+/* Each by itself: one that is missing must not take the others with it. */
+static void enable_controllers(int dir_fd)
+{
+	write_file_at(dir_fd, "cgroup.subtree_control", "+memory");
+	write_file_at(dir_fd, "cgroup.subtree_control", "+pids");
+	write_file_at(dir_fd, "cgroup.subtree_control", "+cpu");
+}
+
+static int enter_agent(int root_fd)
+{
+	_cleanup_close_ int fd = make_dir(root_fd, "agent");
+	int r;
+
+	if (fd < 0)
+		return fd;
+	/* A group with processes of its own cannot give controllers to its children. */
+	r = cgroup_run_enter(fd);
+	if (r < 0)
+		return r;
+	enable_controllers(root_fd);
+	write_file_at(fd, "memory.min", AGENT_MEMORY_MIN);
+	return 0;
+}
+
+int cgroup_init(struct cgroup *cgroup, const char *path, bool as_init)
+{
+	_cleanup_close_ int root = open_dir(AT_FDCWD, path), user = -1;
+	int r;
+
+	*cgroup = CGROUP_NONE;
+	if (root < 0)
+		return root;
+	if (as_init) {
+		r = enter_agent(root);
+		if (r < 0)
+			return r;
+	}
+	user = make_dir(root, "user");
+	if (user < 0)
+		return user;
+	if (faccessat(user, "cgroup.kill", W_OK, 0) < 0) {
+		unlinkat(root, "user", AT_REMOVEDIR);
+		return -EOPNOTSUPP;
+	}
+	enable_controllers(user);
+	write_file_at(user, "pids.max", USER_PIDS_MAX);
+	cgroup->root_fd = TAKE_FD(root);
+	cgroup->user_fd = TAKE_FD(user);
+	return 0;
+}
+
+void cgroup_fini(struct cgroup *cgroup)
+{
+	if (cgroup_is_there(cgroup))
+		unlinkat(cgroup->root_fd, "user", AT_REMOVEDIR);
+	cgroup->user_fd = close_fd(cgroup->user_fd);
+	cgroup->root_fd = close_fd(cgroup->root_fd);
+}
+
+static void write_limit(int fd, const char *file, uint64_t value)
+{
+	char text[24];
+
+	snprintf(text, sizeof(text), "%" PRIu64, value);
+	write_file_at(fd, file, text);
+}
+
+int cgroup_run_create(const struct cgroup *cgroup, uint32_t number,
+		      const struct cgroup_limits *limits)
+{
+	char name[RUN_NAME_SIZE];
+	int fd;
+
+	run_name(number, name);
+	fd = make_dir(cgroup->user_fd, name);
+	if (fd < 0)
+		return fd;
+	/* A run is killed whole: half a program that goes on without its other half helps nobody.
+	 */
+	write_file_at(fd, "memory.oom.group", "1");
+	if (limits->memory_max_bytes > 0)
+		write_limit(fd, "memory.max", limits->memory_max_bytes);
+	write_limit(fd, "pids.max", limits->pids_max);
+	return fd;
+}
+
+void cgroup_run_remove(const struct cgroup *cgroup, uint32_t number)
+{
+	char name[RUN_NAME_SIZE];
+
+	run_name(number, name);
+	unlinkat(cgroup->user_fd, name, AT_REMOVEDIR);
+}
+
+int cgroup_run_enter(int run_fd)
+{
+	return write_file_at(run_fd, "cgroup.procs", "0");
+}
+
+int cgroup_run_kill(int run_fd)
+{
+	return write_file_at(run_fd, "cgroup.kill", "1");
+}
+
+bool cgroup_run_is_populated(int run_fd)
+{
+	_cleanup_free_ char *text = NULL;
+	uint64_t populated = 1;
+
+	/* When in doubt it is: the caller kills and asks again. */
+	if (read_file_at(run_fd, "cgroup.events", PROCTEXT_MAX, &text) > 0)
+		proctext_keyed(text, "populated", &populated);
+	return populated != 0;
+}
+
+static void read_keyed(int fd, const char *file, const char *key, uint64_t *ret)
+{
+	_cleanup_free_ char *text = NULL;
+
+	if (read_file_at(fd, file, PROCTEXT_MAX, &text) > 0)
+		proctext_keyed(text, key, ret);
+}
+
+void cgroup_run_usage(int run_fd, struct cgroup_usage *ret)
+{
+	_cleanup_free_ char *cpu = NULL;
+
+	*ret = (struct cgroup_usage){0};
+	if (read_file_at(run_fd, "cpu.stat", PROCTEXT_MAX, &cpu) > 0)
+		ret->has_cpu = proctext_keyed(cpu, "user_usec", &ret->cpu_user_us) &&
+			       proctext_keyed(cpu, "system_usec", &ret->cpu_system_us);
+	proctext_read_u64(run_fd, "memory.peak", &ret->memory_peak_bytes);
+	if (!proctext_read_u64(run_fd, "memory.swap.peak", &ret->swap_bytes))
+		proctext_read_u64(run_fd, "memory.swap.current", &ret->swap_bytes);
+	read_keyed(run_fd, "memory.stat", "pgmajfault", &ret->page_faults_major);
+	read_keyed(run_fd, "memory.events", "oom_kill", &ret->oom_kills);
+}
+
+uint64_t cgroup_run_current(int run_fd)
+{
+	uint64_t memory = 0, swap = 0;
+
+	proctext_read_u64(run_fd, "memory.current", &memory);
+	proctext_read_u64(run_fd, "memory.swap.current", &swap);
+	return memory + swap;
+}

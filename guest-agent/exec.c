@@ -1,0 +1,592 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One run of a user's program, from EXEC to EXIT_ACK. */
+#include "guest-agent/exec.h"
+
+#include "base/log.h"
+#include "base/util.h"
+#include "guest-agent/boot.h"
+#include "guest-agent/identity.h"
+#include "guest-agent/input.h"
+#include "guest-agent/output.h"
+#include "guest-agent/program.h"
+#include "guest-agent/receipt.h"
+#include "guest-agent/spawn.h"
+#include "guest-agent/tree.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+/* cgroup.kill is asynchronous, and a process that is stuck in the kernel outlives it: asked again
+ * at this interval, besides after every reaped process. */
+#define KILL_AGAIN_SECONDS 0.05
+/* Longest grace between SIGTERM and SIGKILL; the API allows 5 s. */
+#define GRACE_MAX_MS 60000
+
+struct exec {
+	const struct exec_context *context;
+	uint32_t number;
+	enum exec_state state;
+	struct program program;
+	uint64_t memory_max_bytes;
+	bool stop_at_limit;
+
+	struct input code, stdin;
+	struct output stdout, stderr;
+	int report_fd, failure_fd, cgroup_fd; /* -1: none */
+	pid_t pid;
+	uint64_t started_us; /* 0: never */
+	ev_timer kill_timer; /* running: the grace is over; ending: kill again */
+
+	struct receipt_facts facts;
+	struct msg_exit receipt;
+	bool is_exit_sent;
+};
+
+static const char *const state_names[] = {
+	[EXEC_RECEIVING] = "receiving", [EXEC_RUNNING] = "running", [EXEC_ENDING] = "ending",
+	[EXEC_DRAINING] = "draining",   [EXEC_ENDED] = "ended",
+};
+static_assert(ELEMENTSOF(state_names) == EXEC_ENDED + 1, "every state has a name");
+
+static void set_state(struct exec *exec, enum exec_state state)
+{
+	log_debug("exec", "%" PRIu32 ": state %s -> %s", exec->number, state_names[exec->state],
+		  state_names[state]);
+	exec->state = state;
+}
+
+static void ready(struct exec *exec)
+{
+	exec->context->on_ready(exec->context->user);
+}
+
+static uint32_t stream_of(const struct exec *exec, enum frame_substream sub)
+{
+	return frame_stream_id(exec->number, sub);
+}
+
+static struct output *output_of(struct exec *exec, enum frame_substream sub)
+{
+	return sub == SUBSTREAM_STDOUT ? &exec->stdout : &exec->stderr;
+}
+
+/* --- Ending ------------------------------------------------------------------------------------
+ */
+
+static void kill_tree(struct exec *exec)
+{
+	if (exec->cgroup_fd >= 0)
+		cgroup_run_kill(exec->cgroup_fd);
+	else
+		tree_signal(SIGKILL);
+}
+
+static bool is_tree_gone(const struct exec *exec)
+{
+	if (exec->cgroup_fd >= 0)
+		return !cgroup_run_is_populated(exec->cgroup_fd);
+	return tree_signal(0) == 0;
+}
+
+static void end(struct exec *exec)
+{
+	exec->receipt.exec = exec->number;
+	exec->receipt.stdout_bytes = exec->stdout.total;
+	exec->receipt.stderr_bytes = exec->stderr.total;
+	loop_timer_stop(exec->context->loop, &exec->kill_timer);
+	set_state(exec, EXEC_ENDED);
+	ready(exec);
+}
+
+/* Ends a run that never ran. */
+PRINTF_LIKE(2, 3) static void fail(struct exec *exec, const char *format, ...)
+{
+	va_list args;
+
+	strncpy(exec->receipt.reason, MSG_REASON_FAILED, sizeof(exec->receipt.reason) - 1);
+	va_start(args, format);
+	vsnprintf(exec->receipt.detail, sizeof(exec->receipt.detail), format, args);
+	va_end(args);
+	input_discard(&exec->code);
+	input_discard(&exec->stdin);
+	output_drain(&exec->stdout);
+	output_drain(&exec->stderr);
+	end(exec);
+}
+
+static void drain(struct exec *exec)
+{
+	bool is_stdout_done = output_drain(&exec->stdout);
+	bool is_stderr_done = output_drain(&exec->stderr);
+
+	if (is_stdout_done && is_stderr_done)
+		end(exec);
+}
+
+static void read_report(struct exec *exec)
+{
+	_cleanup_free_ char *report = NULL;
+	ssize_t n;
+
+	if (exec->report_fd < 0)
+		return;
+	report = malloc(RECEIPT_REPORT_MAX);
+	if (!report)
+		return;
+	n = read(exec->report_fd, report, RECEIPT_REPORT_MAX);
+	if (n > 0)
+		exec->receipt.error = receipt_parse_report(report, (size_t)n);
+}
+
+/* Everything that was counted is final now. */
+static void make_receipt(struct exec *exec)
+{
+	const char *step;
+	int error;
+
+	exec->facts.execute_us = now_us() - exec->started_us;
+	if (exec->cgroup_fd >= 0)
+		cgroup_run_usage(exec->cgroup_fd, &exec->facts.usage);
+	receipt_fill(&exec->receipt, &exec->facts);
+	read_report(exec);
+	if (!spawn_failure(exec->failure_fd, &step, &error))
+		return;
+	strncpy(exec->receipt.reason, MSG_REASON_FAILED, sizeof(exec->receipt.reason) - 1);
+	snprintf(exec->receipt.detail, sizeof(exec->receipt.detail), "Cannot %s: %s", step,
+		 strerror(error));
+}
+
+void exec_check_tree(struct exec *exec)
+{
+	if (exec->state != EXEC_ENDING)
+		return;
+	if (!is_tree_gone(exec)) {
+		loop_timer_start(exec->context->loop, &exec->kill_timer, KILL_AGAIN_SECONDS);
+		return;
+	}
+	loop_timer_stop(exec->context->loop, &exec->kill_timer);
+	make_receipt(exec);
+	exec->cgroup_fd = close_fd(exec->cgroup_fd);
+	if (cgroup_is_there(exec->context->cgroup))
+		cgroup_run_remove(exec->context->cgroup, exec->number);
+	set_state(exec, EXEC_DRAINING);
+	drain(exec);
+}
+
+void exec_on_reaped(struct exec *exec, int status, const struct rusage *rusage)
+{
+	exec->pid = 0;
+	exec->facts.status = status;
+	exec->facts.rusage = *rusage;
+	exec_sample(exec);
+	input_discard(&exec->stdin);
+	set_state(exec, EXEC_ENDING);
+	kill_tree(exec);
+	exec_check_tree(exec);
+}
+
+static void on_kill_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
+{
+	struct exec *exec = timer->data;
+
+	kill_tree(exec);
+	exec_check_tree(exec);
+}
+
+void exec_kill(struct exec *exec, uint64_t grace_ms)
+{
+	switch (exec->state) {
+	case EXEC_RECEIVING:
+		fail(exec, "Killed before it started");
+		return;
+	case EXEC_RUNNING:
+		if (grace_ms == 0) {
+			kill_tree(exec);
+			return;
+		}
+		/* It is no group leader yet when it has only just been forked. */
+		if (kill(-exec->pid, SIGTERM) < 0)
+			kill(exec->pid, SIGTERM);
+		loop_timer_start(exec->context->loop, &exec->kill_timer,
+				 (double)MIN(grace_ms, (uint64_t)GRACE_MAX_MS) / 1000.);
+		return;
+	case EXEC_ENDING:
+	case EXEC_DRAINING:
+	case EXEC_ENDED:
+		return;
+	}
+}
+
+static void kill_for(struct exec *exec, enum receipt_verdict verdict)
+{
+	if (exec->state != EXEC_RUNNING)
+		return;
+	exec->facts.verdict = verdict;
+	kill_tree(exec);
+}
+
+void exec_kill_for_memory(struct exec *exec)
+{
+	kill_for(exec, VERDICT_OOM);
+}
+
+uint64_t exec_sample(struct exec *exec)
+{
+	struct cgroup_usage usage;
+
+	if (exec->cgroup_fd < 0)
+		return 0;
+	cgroup_run_usage(exec->cgroup_fd, &usage);
+	exec->facts.swap_peak_bytes = MAX(exec->facts.swap_peak_bytes, usage.swap_bytes);
+	return cgroup_run_current(exec->cgroup_fd);
+}
+
+/* --- Starting ----------------------------------------------------------------------------------
+ */
+
+static int make_cgroup(struct exec *exec)
+{
+	struct cgroup_limits limits = {.memory_max_bytes = exec->memory_max_bytes,
+				       .pids_max = exec->program.pids_max};
+
+	if (!cgroup_is_there(exec->context->cgroup))
+		return 0;
+	exec->cgroup_fd = cgroup_run_create(exec->context->cgroup, exec->number, &limits);
+	return MIN(exec->cgroup_fd, 0);
+}
+
+void exec_repeat_started(const struct exec *exec)
+{
+	struct msg started = {.type = FRAME_STARTED, .exec_ref.exec = exec->number};
+
+	if (exec->started_us > 0)
+		link_send(exec->context->link, &started);
+}
+
+/* The program's text is complete. */
+static void start(struct exec *exec)
+{
+	struct program_pipes pipes;
+	int r = make_cgroup(exec);
+
+	if (r == 0)
+		r = program_start(&exec->program, exec->context->config, exec->cgroup_fd,
+				  &exec->pid, &pipes);
+	if (r < 0) {
+		fail(exec, "Cannot start the program: %s", strerror(-r));
+		return;
+	}
+	exec->started_us = now_us();
+	exec->report_fd = pipes.report;
+	exec->failure_fd = pipes.failure;
+	set_state(exec, EXEC_RUNNING);
+	exec_repeat_started(exec);
+	output_start(&exec->stdout, pipes.stdout);
+	output_start(&exec->stderr, pipes.stderr);
+	input_open(&exec->stdin, pipes.stdin);
+}
+
+/* --- Streams -----------------------------------------------------------------------------------
+ */
+
+static void on_code_end(void *user, int error)
+{
+	struct exec *exec = user;
+
+	if (error < 0)
+		fail(exec, "Cannot write the program's text: %s", strerror(-error));
+	else
+		start(exec);
+}
+
+static void send_credit(const struct exec *exec, enum frame_substream sub,
+			const struct input *input)
+{
+	link_send_credit(exec->context->link, stream_of(exec, sub), input->receiver.taken,
+			 input->receiver.limit);
+}
+
+static void on_code_credit(void *user)
+{
+	struct exec *exec = user;
+
+	send_credit(exec, SUBSTREAM_CODE, &exec->code);
+}
+
+static void on_stdin_credit(void *user)
+{
+	struct exec *exec = user;
+
+	send_credit(exec, SUBSTREAM_STDIN, &exec->stdin);
+}
+
+/* A program that does not read its input has every right to. */
+static void on_stdin_end(void *user, int error)
+{
+	struct exec *exec = user;
+
+	log_debug("exec", "%" PRIu32 ": standard input ended: %s", exec->number, strerror(-error));
+}
+
+static void on_output_ready(void *user)
+{
+	ready(user);
+}
+
+static void on_output_limit(void *user)
+{
+	struct exec *exec = user;
+
+	if (exec->stop_at_limit)
+		kill_for(exec, VERDICT_OUTPUT_LIMIT);
+}
+
+static const struct input_ops code_ops = {.on_credit = on_code_credit, .on_end = on_code_end};
+static const struct input_ops stdin_ops = {.on_credit = on_stdin_credit, .on_end = on_stdin_end};
+static const struct output_ops output_ops = {.on_ready = on_output_ready,
+					     .on_limit = on_output_limit};
+
+int exec_data(struct exec *exec, enum frame_substream sub, uint64_t offset, const uint8_t *data,
+	      size_t len)
+{
+	switch (sub) {
+	case SUBSTREAM_CODE:
+		return input_data(&exec->code, offset, data, len);
+	case SUBSTREAM_STDIN:
+		return input_data(&exec->stdin, offset, data, len);
+	case SUBSTREAM_STDOUT:
+	case SUBSTREAM_STDERR:
+		break;
+	}
+	return -EPROTO;
+}
+
+int exec_end(struct exec *exec, enum frame_substream sub, uint64_t offset)
+{
+	switch (sub) {
+	case SUBSTREAM_CODE:
+		return input_end(&exec->code, offset);
+	case SUBSTREAM_STDIN:
+		return input_end(&exec->stdin, offset);
+	case SUBSTREAM_STDOUT:
+	case SUBSTREAM_STDERR:
+		break;
+	}
+	return -EPROTO;
+}
+
+int exec_credit(struct exec *exec, enum frame_substream sub, uint64_t taken, uint64_t limit)
+{
+	struct output *output = output_of(exec, sub);
+	int r;
+
+	if (sub != SUBSTREAM_STDOUT && sub != SUBSTREAM_STDERR)
+		return -EPROTO;
+	/* After a new HELLO the host may still be consuming what it named as received there. */
+	r = flow_sender_credit(&output->sender, MAX(taken, output->sender.taken), limit);
+	if (r < 0)
+		return r;
+	if (exec->state == EXEC_DRAINING)
+		drain(exec);
+	else
+		output_resume(output);
+	ready(exec);
+	return 0;
+}
+
+static bool pump_output(struct exec *exec, enum frame_substream sub)
+{
+	struct flow_sender *sender = &output_of(exec, sub)->sender;
+	struct link *link = exec->context->link;
+	const uint8_t *data;
+	uint64_t offset;
+	size_t len;
+
+	if (!link_has_room(link))
+		return false;
+	len = flow_sender_next(sender, link_data_max, &offset, &data);
+	if (len > 0)
+		link_send_data(link, stream_of(exec, sub), offset, data, len);
+	else if (flow_sender_end_due(sender))
+		link_send_end(link, stream_of(exec, sub), sender->written);
+	else
+		return false;
+	return true;
+}
+
+bool exec_pump(struct exec *exec)
+{
+	bool has_sent = pump_output(exec, SUBSTREAM_STDOUT);
+	struct msg exit = {.type = FRAME_EXIT, .exit = exec->receipt};
+
+	has_sent |= pump_output(exec, SUBSTREAM_STDERR);
+	if (exec->state == EXEC_ENDED && !exec->is_exit_sent && exec->stdout.sender.is_end_sent &&
+	    exec->stderr.sender.is_end_sent && link_has_room(exec->context->link)) {
+		exec->is_exit_sent = true;
+		link_send(exec->context->link, &exit);
+	}
+	return has_sent;
+}
+
+/* --- A new connection --------------------------------------------------------------------------
+ */
+
+static void describe_stream(const struct exec *exec, enum frame_substream sub,
+			    const struct input *input, json_t *received)
+{
+	char key[16];
+
+	snprintf(key, sizeof(key), "%" PRIu32, stream_of(exec, sub));
+	json_object_set_new(received, key, json_integer((json_int_t)input->receiver.received));
+}
+
+void exec_describe(const struct exec *exec, json_t *received)
+{
+	describe_stream(exec, SUBSTREAM_CODE, &exec->code, received);
+	describe_stream(exec, SUBSTREAM_STDIN, &exec->stdin, received);
+}
+
+static void resume_output(struct exec *exec, enum frame_substream sub, const json_t *host_received)
+{
+	struct flow_sender *sender = &output_of(exec, sub)->sender;
+	uint64_t offset;
+	char key[16];
+
+	snprintf(key, sizeof(key), "%" PRIu32, stream_of(exec, sub));
+	offset = (uint64_t)json_integer_value(json_object_get(host_received, key));
+	/* A host that has forgotten what it took gets what is still here. */
+	if (flow_sender_resume(sender, offset) < 0)
+		flow_sender_resume(sender, sender->taken);
+}
+
+void exec_resume(struct exec *exec, const json_t *host_received)
+{
+	resume_output(exec, SUBSTREAM_STDOUT, host_received);
+	resume_output(exec, SUBSTREAM_STDERR, host_received);
+	exec->is_exit_sent = false;
+	exec_repeat_started(exec);
+	/* Credits may have been lost with the old connection. */
+	send_credit(exec, SUBSTREAM_CODE, &exec->code);
+	send_credit(exec, SUBSTREAM_STDIN, &exec->stdin);
+	if (exec->state == EXEC_DRAINING)
+		drain(exec);
+	ready(exec);
+}
+
+/* --- Life --------------------------------------------------------------------------------------
+ */
+
+/* What only the owner of the machine may do: clock and size of the home directory. */
+static int prepare_machine(const struct agent_config *config, const struct msg_exec *request)
+{
+	int r = 0;
+
+	if (!config->is_init)
+		return 0;
+	if (request->realtime_ns > 0)
+		r = identity_set_clock(request->realtime_ns);
+	if (r == 0 && request->disk_max_bytes > 0)
+		r = boot_resize_home(config->home, request->disk_max_bytes);
+	return r;
+}
+
+static int allocate(struct exec **ret, const struct exec_context *context,
+		    const struct msg_exec *request)
+{
+	struct exec *exec = calloc(1, sizeof(*exec));
+
+	if (!exec)
+		return -ENOMEM;
+	exec->context = context;
+	exec->number = (uint32_t)request->exec;
+	exec->report_fd = exec->failure_fd = exec->cgroup_fd = -1;
+	input_init(&exec->code, context->loop, &code_ops, exec);
+	input_init(&exec->stdin, context->loop, &stdin_ops, exec);
+	output_init(&exec->stdout, context->loop, request->stdout_limit, &output_ops, exec);
+	output_init(&exec->stderr, context->loop, request->stderr_limit, &output_ops, exec);
+	ev_timer_init(&exec->kill_timer, on_kill_timer, 0., 0.);
+	exec->kill_timer.data = exec;
+	*ret = exec;
+	return 0;
+}
+
+int exec_create(struct exec **ret, const struct exec_context *context, struct msg_exec *request)
+{
+	int fd, r = allocate(ret, context, request);
+	struct exec *exec = *ret;
+
+	if (r < 0)
+		return r;
+	program_take(&exec->program, request);
+	exec->memory_max_bytes = request->memory_max_bytes;
+	exec->stop_at_limit = request->stop_at_limit;
+	if (!exec->program.language) {
+		fail(exec, "Unknown language '%s' (known: %s)", request->language,
+		     language_known());
+		return 0;
+	}
+	r = prepare_machine(context->config, request);
+	if (r < 0) {
+		fail(exec, "Cannot prepare the machine: %s", strerror(-r));
+		return 0;
+	}
+	fd = program_make_file(&exec->program, context->config);
+	if (fd < 0)
+		fail(exec, "Cannot make '%s': %s", exec->program.language->file, strerror(-fd));
+	else
+		input_open(&exec->code, fd);
+	return 0;
+}
+
+int exec_create_refused(struct exec **ret, const struct exec_context *context,
+			const struct msg_exec *request, const char *reason)
+{
+	int r = allocate(ret, context, request);
+
+	if (r == 0)
+		fail(*ret, "%s", reason);
+	return r;
+}
+
+void exec_destroy(struct exec *exec)
+{
+	if (!exec)
+		return;
+	if (exec->state == EXEC_RUNNING || exec->state == EXEC_ENDING)
+		kill_tree(exec);
+	loop_timer_stop(exec->context->loop, &exec->kill_timer);
+	input_fini(&exec->code);
+	input_fini(&exec->stdin);
+	output_fini(&exec->stdout);
+	output_fini(&exec->stderr);
+	close_fd(exec->report_fd);
+	close_fd(exec->failure_fd);
+	close_fd(exec->cgroup_fd);
+	program_clear(&exec->program);
+	json_decref(exec->receipt.error);
+	free(exec);
+}
+
+uint32_t exec_number(const struct exec *exec)
+{
+	return exec->number;
+}
+
+enum exec_state exec_state(const struct exec *exec)
+{
+	return exec->state;
+}
+
+pid_t exec_pid(const struct exec *exec)
+{
+	return exec->pid;
+}
+
+bool exec_is_exit_sent(const struct exec *exec)
+{
+	return exec->is_exit_sent;
+}

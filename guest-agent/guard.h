@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The pressure guard: decides when a guest thrashes without hope. Pure: samples in, verdict out.
+ *
+ * Theory of operation: a zram at its memory limit refuses pages, and the kernel can then stall all
+ * user tasks in reclaim for minutes without ever calling its OOM killer. The guard looks at the
+ * user cgroup's `full` stall time over a sliding window; when it exceeds the threshold while zram
+ * is at its cap, the run must go. Source: Documentation/accounting/psi.rst, MEMORY.md section 1.
+ */
+#ifndef GUEST_AGENT_GUARD_H
+#define GUEST_AGENT_GUARD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define GUARD_WINDOW_US 2000000u /* MEMORY.md: over 2 s */
+#define GUARD_PERIOD_MS 500      /* a quarter of the window */
+#define GUARD_SAMPLES   8
+
+struct guard_sample {
+	uint64_t now_us;        /* CLOCK_MONOTONIC */
+	uint64_t full_total_us; /* of the user cgroup's memory.pressure */
+	uint64_t zram_used, zram_limit;
+};
+
+struct guard {
+	struct guard_sample samples[GUARD_SAMPLES];
+	size_t len; /* oldest first */
+};
+
+/* Forgets all samples: a new run starts, or the last one was just killed. */
+void guard_reset(struct guard *guard);
+
+/* Takes one more sample. True when the run must be killed for lack of memory. */
+bool guard_step(struct guard *guard, const struct guard_sample *sample);
+
+#endif

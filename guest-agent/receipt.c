@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The receipt of a run: why it ended and what it used, as the EXIT message says it. */
+#include "guest-agent/receipt.h"
+
+#include "base/util.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+
+static uint64_t microseconds(const struct timeval *time)
+{
+	return (uint64_t)time->tv_sec * 1000000u + (uint64_t)time->tv_usec;
+}
+
+static void set_reason(struct msg_exit *receipt, const char *reason)
+{
+	strncpy(receipt->reason, reason, sizeof(receipt->reason) - 1);
+}
+
+static void fill_reason(struct msg_exit *receipt, const struct receipt_facts *facts)
+{
+	bool was_killed = WIFSIGNALED(facts->status) && WTERMSIG(facts->status) == SIGKILL;
+
+	if (WIFSIGNALED(facts->status))
+		receipt->signal = (uint64_t)WTERMSIG(facts->status);
+	else
+		receipt->exit_code = (uint64_t)WEXITSTATUS(facts->status);
+
+	/* A program that ended by itself before the verdict took hold has ended by itself. */
+	if (was_killed && (facts->verdict == VERDICT_OOM || facts->usage.oom_kills > 0))
+		set_reason(receipt, MSG_REASON_OOM);
+	else if (facts->verdict == VERDICT_OUTPUT_LIMIT)
+		set_reason(receipt, MSG_REASON_OUTPUT_LIMIT);
+	else if (WIFSIGNALED(facts->status))
+		set_reason(receipt, MSG_REASON_SIGNALED);
+	else
+		set_reason(receipt, MSG_REASON_EXITED);
+}
+
+void receipt_fill(struct msg_exit *receipt, const struct receipt_facts *facts)
+{
+	const struct rusage *rusage = &facts->rusage;
+	const struct cgroup_usage *usage = &facts->usage;
+
+	fill_reason(receipt, facts);
+	/* The cgroup counts the whole tree, also processes nobody waited for. */
+	receipt->cpu_user_us =
+		usage->has_cpu ? usage->cpu_user_us : microseconds(&rusage->ru_utime);
+	receipt->cpu_system_us =
+		usage->has_cpu ? usage->cpu_system_us : microseconds(&rusage->ru_stime);
+	receipt->memory_peak_bytes = usage->memory_peak_bytes > 0
+					     ? usage->memory_peak_bytes
+					     : (uint64_t)rusage->ru_maxrss * 1024;
+	receipt->page_faults_major = MAX(usage->page_faults_major, (uint64_t)rusage->ru_majflt);
+	receipt->oom_kills = usage->oom_kills;
+	receipt->swap_peak_bytes = MAX(facts->swap_peak_bytes, usage->swap_bytes);
+	receipt->execute_us = facts->execute_us;
+}
+
+json_t *receipt_parse_report(const char *report, size_t len)
+{
+	static const char *const names[] = {"name", "value", "traceback"};
+	json_auto_t *error = json_object();
+	size_t at = 0;
+
+	if (len == 0 || len > RECEIPT_REPORT_MAX)
+		return NULL;
+	for (size_t i = 0; i < ELEMENTSOF(names); i++) {
+		bool is_last = i == ELEMENTSOF(names) - 1;
+		const char *end = memchr(report + at, '\0', len - at);
+		size_t text_len = end ? (size_t)(end - report) - at : len - at;
+
+		/* Exactly two dividers. Text that is not UTF-8 makes json_stringn() fail. */
+		if (is_last != !end ||
+		    json_object_set_new(error, names[i], json_stringn(report + at, text_len)) < 0)
+			return NULL;
+		at += text_len + 1;
+	}
+	return TAKE_PTR(error);
+}

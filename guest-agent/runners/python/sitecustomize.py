@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reports an uncaught exception of the program to the agent; otherwise leaves Python alone.
+
+The program itself is run by plain `python3 main.py`, so that `__main__`, tracebacks, exit codes and
+excepthooks are Python's own. The agent puts this directory on PYTHONPATH; the module takes the
+traces of that away again before the program starts. What is reported is the program's claim.
+"""
+import atexit
+import os
+import sys
+
+
+def _text(value, limit):
+    return value[:limit].replace("\0", "\\x00").encode("utf-8", "backslashreplace")
+
+
+def _describe(error):
+    import traceback  # only now: it costs as much as the rest of the start-up together
+
+    kind = type(error)
+    try:
+        value = str(error)
+    except Exception:
+        value = "<unprintable %s object>" % kind.__name__
+    trace = "".join(traceback.format_exception(kind, error, sys.last_traceback))
+    # One write that always fits the pipe (64 KiB): the end of a long traceback tells most.
+    trace = _text(trace, len(trace))[-40000:].decode("utf-8", "ignore").encode("utf-8")
+    return b"\0".join((_text(kind.__name__, 128), _text(value, 4096), trace))
+
+
+def _install():
+    here = os.path.dirname(__file__)
+    fd = int(os.environ.pop("EXECSANDBOX_REPORT_FD"))
+    pid = os.getpid()
+
+    def report():
+        # Python leaves an uncaught exception here whatever became of sys.excepthook; SystemExit is
+        # none. A forked child that ends the same way does not speak for the program.
+        error = getattr(sys, "last_value", None)
+        if error is None or os.getpid() != pid:
+            return
+        try:
+            os.write(fd, _describe(error))
+        except Exception:
+            pass
+
+    os.set_inheritable(fd, False)
+    os.environ.pop("PYTHONPATH", None)
+    sys.path[:] = [entry for entry in sys.path if entry != here]
+    sys.path_importer_cache.pop(here, None)
+    atexit.register(report)
+    # Lines appear as they are printed, as on a terminal, and a killed program keeps its output.
+    if sys.stdout is not None:
+        sys.stdout.reconfigure(line_buffering=True)
+
+
+if "EXECSANDBOX_REPORT_FD" in os.environ:
+    _install()
