@@ -147,6 +147,7 @@ static void become_gone(struct proc *proc)
 static void become_ended(struct proc *proc)
 {
 	unwatch(proc, &proc->watch, &proc->pidfd);
+	read_stderr(proc); /* its last words explain the end that is told now */
 	set_state(proc, PROC_ENDED);
 	if (proc->ops)
 		proc->ops->on_end(proc->user);
