@@ -44,7 +44,7 @@ const struct verb verb_call = {
 	.summary = "Call any method of the API and print its result",
 	.details =
 		"KEY=TEXT passes a string, KEY:=JSON any JSON value; a dotted key such as "
-		"limits.memory_mb:=64 makes an object. Notifications that come before the result "
+		"limits.memory_mb:=128 makes an object. Notifications that come before the result "
 		"are printed as one line each. 'help METHOD' shows a method's parameters.",
 	.operands_min = 1,
 	.operands_max = 128,

@@ -14,26 +14,30 @@
 #define TEXT_COLUMNS 78
 #define NAME_COLUMNS 26
 
-void help_wrap(FILE *out, const char *text, int indent)
+void help_wrap(FILE *out, const char *text, int indent, bool has_indent)
 {
-	int column = 0;
+	int column = has_indent ? indent : 0;
+	bool is_line_start = true;
 
 	while (*text) {
 		size_t word = strcspn(text, " \n");
 
-		if (column > 0 && column + 1 + (int)word > TEXT_COLUMNS) {
+		if (!is_line_start && column + 1 + (int)word > TEXT_COLUMNS) {
 			fputc('\n', out);
 			column = 0;
+			is_line_start = true;
 		}
 		if (word > 0) {
-			int blanks = column == 0 ? indent : 1;
+			int blanks = is_line_start ? indent - column : 1;
 
 			column += fprintf(out, "%*s%.*s", blanks, "", (int)word, text);
+			is_line_start = false;
 		}
 		text += word;
 		if (*text == '\n') {
 			fputc('\n', out);
 			column = 0;
+			is_line_start = true;
 		}
 		text += *text != '\0';
 	}
@@ -46,9 +50,10 @@ static void print_options(FILE *out, const struct verb_option *options)
 		char name[NAME_COLUMNS * 2];
 		char letter[] = {'-', options->letter, ',', ' ', '\0'};
 
-		snprintf(name, sizeof(name), "%s--%s%s%s", options->letter ? letter : "    ",
+		snprintf(name, sizeof(name), "  %s--%s%s%s", options->letter ? letter : "    ",
 			 options->name, options->argument ? " " : "", options->argument ?: "");
-		fprintf(out, "  %-*s  %s\n", NAME_COLUMNS, name, options->help);
+		fprintf(out, "%-*s", NAME_COLUMNS, name);
+		help_wrap(out, options->help, NAME_COLUMNS, true);
 	}
 }
 
@@ -64,6 +69,15 @@ void help_print_all(FILE *out)
 		     "'print(6 * 7)'\n");
 }
 
+static void print_methods(FILE *out)
+{
+	fprintf(out, "\nMethods:\n");
+	for (const struct method *method = method_table; method->name; method++) {
+		fprintf(out, "  %-*s", NAME_COLUMNS - 2, method->name);
+		help_wrap(out, method->help, NAME_COLUMNS, true);
+	}
+}
+
 void help_print_verb(FILE *out, const struct verb *verb)
 {
 	fprintf(out, "Usage: execsandboxctl %s%s%s%s\n%s.\n", verb->name,
@@ -71,11 +85,13 @@ void help_print_verb(FILE *out, const struct verb *verb)
 		verb->summary);
 	if (verb->details) {
 		fputc('\n', out);
-		help_wrap(out, verb->details, 0);
+		help_wrap(out, verb->details, 0, false);
 	}
 	fputc('\n', out);
 	print_options(out, verb->options);
 	print_options(out, common_options);
+	if (verb == &verb_call)
+		print_methods(out);
 }
 
 static void print_params(FILE *out, const struct param *params, int indent)
@@ -96,13 +112,6 @@ static void print_method(FILE *out, const struct method *method)
 	if (method->params->name)
 		fprintf(out, "\nParameters:\n");
 	print_params(out, method->params, 2);
-}
-
-static void print_methods(FILE *out)
-{
-	fprintf(out, "\nMethods:\n");
-	for (const struct method *method = method_table; method->name; method++)
-		fprintf(out, "  %-20s %s\n", method->name, method->help);
 }
 
 enum { HELP_MAN };
@@ -126,8 +135,6 @@ static int help(struct ctl *ctl UNUSED, const struct arguments *arguments)
 		help_print_all(stdout);
 	} else if (verb) {
 		help_print_verb(stdout, verb);
-		if (verb == &verb_call)
-			print_methods(stdout);
 	} else if (is_group) {
 		help_print_all(stdout);
 	} else if (method) {

@@ -16,7 +16,10 @@ void help_print_verb(FILE *out, const struct verb *verb);
 /* The manual page execsandboxctl(1) as roff, man-pages(7). */
 void help_print_man(FILE *out);
 
-/* Writes `text` in lines of at most 78 columns, each behind `indent` blanks; blank lines stay. */
-void help_wrap(FILE *out, const char *text, int indent);
+/*
+ * Writes `text` in lines of at most 78 columns, each behind `indent` blanks; blank lines stay. The
+ * first line's indent is there already when `has_indent`.
+ */
+void help_wrap(FILE *out, const char *text, int indent, bool has_indent);
 
 #endif

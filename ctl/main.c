@@ -6,6 +6,7 @@
 
 #include "conf/config.h"
 
+#include <fcntl.h>
 #include <locale.h>
 #include <string.h>
 
@@ -116,11 +117,23 @@ static int start(int argc, char **argv, struct arguments *global)
 	return start_verb(verb, global, argc - words - used + 1, argv + words + used - 1);
 }
 
+/* A standard descriptor that is closed would be given to the socket, and printed to. */
+static void fill_standard_fds(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	close_fd(fd);
+}
+
 int main(int argc, char **argv)
 {
 	struct arguments global;
 	int status;
 
+	fill_standard_fds();
 	/* libsmartcols draws and measures text in the caller's character set. */
 	setlocale(LC_CTYPE, "");
 	signal(SIGPIPE, SIG_IGN);

@@ -72,7 +72,7 @@ static const char *const tail =
 	"execsandboxctl run \\-c 'print(6 * 7)'\n"
 	"echo 'console.log(process.argv)' | execsandboxctl run \\-l javascript \\-\\- a b\n"
 	"execsandboxctl run script.sh < input \\-t 5 \\-m 128 \\-e MODE=fast\n"
-	"execsandboxctl call run language=python code='print(1)' limits.memory_mb:=64\n"
+	"execsandboxctl call run language=python code='print(1)' limits.memory_mb:=128\n"
 	".fi\n"
 	".SH SEE ALSO\n"
 	"\\fBexecsandboxd\\fR(8)\n";

@@ -310,8 +310,6 @@ static int add_stdin(json_t *params)
 	if (isatty(STDIN_FILENO))
 		return 0;
 	len = source_read(STDIN_FILENO, &bytes);
-	if (len == -EBADF) /* closed by the caller: nothing to pass on */
-		return 0;
 	if (len < 0) {
 		output_error("Cannot read standard input: %s", strerror((int)-len));
 		return -EINVAL;
