@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One client connection: bytes to lines, replies to bytes, and the end of both. */
+#include "daemon/rpc/conn.h"
+
+#include "base/log.h"
+#include "daemon/rpc/events.h"
+#include "daemon/rpc/internal.h"
+#include "daemon/rpc/wire.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* An idle connection keeps this much of its input buffer. */
+#define IDLE_BUFFER_BYTES 4096u
+
+static const char *const state_names[] = {
+	[CONN_OPEN] = "open",       [CONN_HALF_CLOSED] = "half closed",
+	[CONN_REFUSED] = "refused", [CONN_FINISHING] = "finishing",
+	[CONN_ENDED] = "ended",
+};
+static_assert(ELEMENTSOF(state_names) == CONN_ENDED + 1, "a name for each state");
+
+static void set_state(struct rpc_conn *conn, enum conn_state state)
+{
+	log_debug(conn->name, "%s -> %s", state_names[conn->state], state_names[state]);
+	if (conn->state == CONN_REFUSED)
+		conn->account->refused--;
+	if (state == CONN_REFUSED)
+		conn->account->refused++;
+	conn->state = state;
+}
+
+static size_t buffered_bytes(const struct rpc_conn *conn)
+{
+	return conn->in.size + stream_queued(&conn->stream) + conn->parked_bytes;
+}
+
+/* Bytes that were sent meanwhile are known only here: all of the account is counted afresh. */
+static bool recount(struct rpc_account *account, struct rpc_server *server)
+{
+	struct rpc_conn *conn;
+
+	account->buffered_bytes = 0;
+	LIST_FOREACH(conn, &server->conns, link)
+	{
+		if (conn->account != account)
+			continue;
+		conn->charged_bytes = buffered_bytes(conn);
+		account->buffered_bytes += conn->charged_bytes;
+	}
+	return account->buffered_bytes <= server->limits.uid_buffered_max_bytes;
+}
+
+/* Tells the account what the connection holds now; over the account's cap the connection ends. */
+static void charge(struct rpc_conn *conn)
+{
+	struct rpc_account *account = conn->account;
+	const size_t bytes = buffered_bytes(conn);
+
+	account->buffered_bytes += bytes - conn->charged_bytes;
+	conn->charged_bytes = bytes;
+	if (account->buffered_bytes <= conn->server->limits.uid_buffered_max_bytes)
+		return;
+	if (!recount(account, conn->server))
+		rpc_conn_end(conn, LOG_NOTICE, "Closed: the buffers of its user are full");
+}
+
+static void on_teardown(void *user)
+{
+	rpc_conn_destroy(user);
+}
+
+void rpc_conn_end(struct rpc_conn *conn, int level, const char *reason)
+{
+	if (conn->state == CONN_ENDED)
+		return;
+	log_line(level, conn->name, "%s", reason);
+	set_state(conn, CONN_ENDED);
+	stream_close(&conn->stream);
+	loop_timer_stop(conn->server->loop, &conn->linger);
+	loop_defer(conn->server->loop, &conn->teardown, on_teardown, conn);
+}
+
+/* Sends what is queued, then ends. */
+static void finish(struct rpc_conn *conn)
+{
+	set_state(conn, CONN_FINISHING);
+	stream_finish(&conn->stream);
+}
+
+void rpc_conn_settle(struct rpc_conn *conn)
+{
+	if (conn->state == CONN_HALF_CLOSED && conn->call_count == 0 && conn->subscriptions == 0)
+		finish(conn);
+}
+
+static void on_congestion_changed(void *user)
+{
+	struct rpc_conn *conn = user;
+	struct rpc_call *call;
+
+	if (conn->is_congestion_told == conn->is_congested)
+		return;
+	conn->is_congestion_told = conn->is_congested;
+	/* A callback may finish any of these calls: their memory stays until it has returned. */
+	LIST_FOREACH(call, &conn->calls, link)
+	if (call->state == CALL_PENDING && call->ops->on_congested)
+		call->ops->on_congested(call->user, conn->is_congestion_told);
+}
+
+static void set_congested(struct rpc_conn *conn, bool is_congested)
+{
+	conn->is_congested = is_congested;
+	loop_defer(conn->server->loop, &conn->congestion, on_congestion_changed, conn);
+}
+
+void rpc_conn_send(struct rpc_conn *conn, const char *line, size_t len)
+{
+	const struct rpc_limits *limits = &conn->server->limits;
+
+	if (!rpc_conn_is_writable(conn))
+		return;
+	if (stream_queued(&conn->stream) + conn->parked_bytes + len > limits->unsent_max_bytes ||
+	    stream_write(&conn->stream, line, len) < 0) {
+		rpc_conn_end(conn, LOG_NOTICE, "Closed: it does not read what it asked for");
+		return;
+	}
+	charge(conn);
+	if (conn->state != CONN_ENDED && !conn->is_congested &&
+	    stream_queued(&conn->stream) > RPC_CONGESTED_BYTES) {
+		stream_pause(&conn->stream);
+		set_congested(conn, true);
+	}
+}
+
+void rpc_conn_park(struct rpc_conn *conn, ptrdiff_t bytes)
+{
+	if (conn->state == CONN_ENDED)
+		return;
+	conn->parked_bytes = (size_t)((ptrdiff_t)conn->parked_bytes + bytes);
+	if (stream_queued(&conn->stream) + conn->parked_bytes >
+	    conn->server->limits.unsent_max_bytes)
+		rpc_conn_end(conn, LOG_NOTICE, "Closed: the replies of its batches are too large");
+	else
+		charge(conn);
+}
+
+static void on_linger_end(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
+{
+	rpc_conn_end(timer->data, LOG_DEBUG, "Closed: it was refused and lingered");
+}
+
+/* All is sent: the peer sees the end while it may still write. */
+static void end_sending(struct rpc_conn *conn)
+{
+	shutdown(conn->stream.fd, SHUT_WR);
+}
+
+void rpc_conn_refuse(struct rpc_conn *conn, struct rpc_error *error_take)
+{
+	log_info(conn->name, "Refused: %s", error_take->message);
+	rpc_conn_answer_error(conn, NULL, NULL, error_take);
+	if (!rpc_conn_is_writable(conn))
+		return;
+	set_state(conn, CONN_REFUSED);
+	stream_resume(&conn->stream);
+	loop_timer_start(conn->server->loop, &conn->linger, RPC_LINGER_SECONDS);
+	if (stream_queued(&conn->stream) == 0)
+		end_sending(conn);
+}
+
+static void refuse_long_line(struct rpc_conn *conn)
+{
+	struct rpc_error *error =
+		rpc_error_new(RPC_MESSAGE_TOO_LARGE, "The message is longer than %u bytes",
+			      WIRE_MESSAGE_MAX_BYTES);
+
+	rpc_error_set(error, "max", json_integer(WIRE_MESSAGE_MAX_BYTES));
+	rpc_conn_refuse(conn, rpc_error_hint(error, "send less in one message and connect again"));
+}
+
+static void handle_line(struct rpc_conn *conn, const char *line, size_t len)
+{
+	if (len > 0 && line[len - 1] == '\r')
+		len--;
+	if (len > WIRE_MESSAGE_MAX_BYTES) {
+		refuse_long_line(conn);
+		return;
+	}
+	for (size_t i = 0; i < len; i++) {
+		if (line[i] != ' ' && line[i] != '\t') {
+			dispatch_line(conn, line, len);
+			return;
+		}
+	}
+}
+
+static void handle_lines(struct rpc_conn *conn)
+{
+	struct text *in = &conn->in;
+
+	while (conn->state == CONN_OPEN && !conn->is_congested && conn->in_scanned < in->len) {
+		const char *line = in->data + conn->in_start;
+		const char *newline =
+			memchr(in->data + conn->in_scanned, '\n', in->len - conn->in_scanned);
+
+		if (!newline) {
+			conn->in_scanned = in->len;
+			break;
+		}
+		conn->in_start = conn->in_scanned = (size_t)(newline + 1 - in->data);
+		handle_line(conn, line, (size_t)(newline - line));
+	}
+	text_consume(in, conn->in_start);
+	conn->in_scanned -= conn->in_start;
+	conn->in_start = 0;
+	if (in->len == 0)
+		text_reset(in, IDLE_BUFFER_BYTES);
+	/* One byte more may be the '\r' of the longest line. */
+	if (conn->state == CONN_OPEN && conn->in_scanned > WIRE_MESSAGE_MAX_BYTES + 1)
+		refuse_long_line(conn);
+}
+
+static void on_data(void *user, const uint8_t *data, size_t len)
+{
+	struct rpc_conn *conn = user;
+
+	if (conn->state == CONN_REFUSED) {
+		if (memchr(data, '\n', len))
+			finish(conn);
+		return;
+	}
+	text_add(&conn->in, data, len);
+	if (conn->in.is_failed) {
+		rpc_conn_end(conn, LOG_WARNING, "Closed: no memory for its input");
+		return;
+	}
+	handle_lines(conn);
+	if (conn->state == CONN_OPEN)
+		charge(conn);
+}
+
+static void on_drain(void *user)
+{
+	struct rpc_conn *conn = user;
+
+	if (conn->state == CONN_REFUSED) {
+		end_sending(conn);
+		return;
+	}
+	if (conn->is_congested) {
+		set_congested(conn, false);
+		events_wake(conn->server->events);
+		handle_lines(conn);
+		if (conn->state == CONN_OPEN && !conn->is_congested)
+			stream_resume(&conn->stream);
+	}
+	if (conn->state != CONN_ENDED)
+		charge(conn);
+	rpc_server_check_idle(conn->server);
+}
+
+/* What lies behind the last line end is a line too: 'printf {…} | socat' has none. */
+static void on_half_close(void *user)
+{
+	struct rpc_conn *conn = user;
+
+	if (conn->state == CONN_OPEN && conn->in.len > 0)
+		handle_line(conn, conn->in.data, conn->in.len);
+	if (conn->state == CONN_REFUSED) {
+		finish(conn);
+		return;
+	}
+	if (conn->state != CONN_OPEN)
+		return;
+	set_state(conn, CONN_HALF_CLOSED);
+	text_fini(&conn->in);
+	conn->in_scanned = 0;
+	rpc_conn_settle(conn);
+}
+
+static void on_end(void *user, int error)
+{
+	struct rpc_conn *conn = user;
+
+	rpc_conn_end(conn, error ? LOG_INFO : LOG_DEBUG,
+		     error ? strerror(-error) : "Closed by the peer or done");
+}
+
+static const struct stream_ops stream_ops = {
+	.on_data = on_data,
+	.on_end = on_end,
+	.on_drain = on_drain,
+	.on_half_close = on_half_close,
+};
+
+struct rpc_conn *rpc_conn_create(struct rpc_server *server, int fd_take,
+				 const struct rpc_peer *peer, struct rpc_account *account)
+{
+	struct rpc_conn *conn = calloc(1, sizeof(*conn));
+
+	if (!conn) {
+		close_fd(fd_take);
+		return NULL;
+	}
+	conn->server = server;
+	conn->account = account;
+	conn->peer = *peer;
+	snprintf(conn->name, sizeof(conn->name), "conn_%llu uid %u pid %d",
+		 (unsigned long long)++server->last_conn, peer->uid, peer->pid);
+	LIST_INIT(&conn->calls);
+	ev_timer_init(&conn->linger, on_linger_end, 0., 0.);
+	conn->linger.data = conn;
+	stream_init(&conn->stream, server->loop, fd_take, server->limits.unsent_max_bytes,
+		    &stream_ops, conn);
+	LIST_INSERT_HEAD(&server->conns, conn, link);
+	account->connections++;
+	log_debug(conn->name, "Connected%s", peer->is_admin ? " as admin" : "");
+	return conn;
+}
+
+void rpc_conn_destroy(struct rpc_conn *conn)
+{
+	struct rpc_call *call;
+
+	if (conn->state != CONN_ENDED)
+		set_state(conn, CONN_ENDED);
+	stream_close(&conn->stream);
+	loop_timer_stop(conn->server->loop, &conn->linger);
+	loop_defer_cancel(conn->server->loop, &conn->teardown);
+	loop_defer_cancel(conn->server->loop, &conn->congestion);
+	while ((call = LIST_FIRST(&conn->calls)))
+		rpc_call_gone(call);
+	events_forget(conn->server->events, conn);
+	text_fini(&conn->in);
+	rpc_server_forget(conn);
+	free(conn);
+}
+
+struct rpc_call *rpc_conn_find_call(struct rpc_conn *conn, const char *id_text)
+{
+	struct rpc_call *call;
+
+	LIST_FOREACH(call, &conn->calls, link)
+	if (call->id_text && strcmp(call->id_text, id_text) == 0)
+		return call;
+	return NULL;
+}
+
+bool rpc_conn_is_writable(const struct rpc_conn *conn)
+{
+	return conn->state == CONN_OPEN || conn->state == CONN_HALF_CLOSED;
+}
+
+bool rpc_conn_is_congested(const struct rpc_conn *conn)
+{
+	return conn->is_congested;
+}
+
+const struct rpc_peer *rpc_conn_peer(const struct rpc_conn *conn)
+{
+	return &conn->peer;
+}
+
+const char *rpc_conn_name(const struct rpc_conn *conn)
+{
+	return conn->name;
+}
