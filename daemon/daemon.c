@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The daemon: what it is made of, and how it starts, drains and stops. */
+#include "daemon/daemon.h"
+
+#include "base/log.h"
+#include "daemon/memory/host.h"
+#include "daemon/method/methods.h"
+#include "daemon/vm/jail.h"
+#include "daemon/vm/tsc.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+
+/*
+ * One QEMU besides the guest's memory: 32 to 42 MiB of heap and TCG's 32 MiB of translated code,
+ * measured (docs/PERFORMANCE.md).
+ */
+#define VM_OVERHEAD_MB 64
+/* What the host keeps for itself: 8 %, at least 512 MiB. */
+#define RESERVE_MIN_MB   512
+#define RESERVE_PER_CENT 8
+/* QMP, guest link, console, pidfds, seccomp memfd, info pipe: descriptors of one VM, while it
+ * starts. */
+#define FDS_PER_VM 12
+/* Listening sockets, images, log, and a client per VM with some to spare. */
+#define FDS_OWN 256
+
+/* --- Limits from the host. --- */
+
+static uint64_t memory_budget_mb(const struct config *config)
+{
+	struct host_memory memory;
+	uint64_t total_mb, available_mb, reserve_mb;
+
+	if (host_memory_read(&memory) < 0)
+		return (uint64_t)config->default_memory_mb + VM_OVERHEAD_MB;
+	total_mb = memory.total_bytes >> 20;
+	available_mb = memory.available_bytes >> 20;
+	reserve_mb = config->host_reserve_mb
+			     ? (uint64_t)config->host_reserve_mb
+			     : MAX(total_mb * RESERVE_PER_CENT / 100, (uint64_t)RESERVE_MIN_MB);
+	/* A host below its reserve still gets one VM: the kernel's word on memory is not that
+	 * exact. */
+	return MAX(available_mb - MIN(available_mb, reserve_mb),
+		   (uint64_t)config->default_memory_mb + VM_OVERHEAD_MB);
+}
+
+/* Raises RLIMIT_NOFILE to its hard limit and says how many VMs that feeds. */
+static size_t vms_by_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return 1;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		log_warning(NULL, "Cannot raise RLIMIT_NOFILE: %s", strerror(errno));
+	return limit.rlim_cur > FDS_OWN + FDS_PER_VM
+		       ? (size_t)(limit.rlim_cur - FDS_OWN) / FDS_PER_VM
+		       : 1;
+}
+
+static struct admission_limits derive_limits(const struct config *config)
+{
+	uint64_t budget_mb = memory_budget_mb(config);
+	uint64_t one_mb = (uint64_t)config->default_memory_mb + VM_OVERHEAD_MB;
+	size_t max_vms = config->max_vms ? (size_t)config->max_vms : (size_t)(budget_mb / one_mb);
+
+	if (config->max_memory_mb)
+		budget_mb = MAX(budget_mb, one_mb);
+	return (struct admission_limits){
+		.max_vms = MAX(MIN(max_vms, vms_by_descriptors()), (size_t)1),
+		.queue_max = (size_t)config->queue_max,
+		.memory_mb = budget_mb,
+	};
+}
+
+/* --- Parts. --- */
+
+struct rpc_error *daemon_require_images(struct daemon *daemon)
+{
+	const char *what;
+	struct rpc_error *error;
+	int r;
+
+	if (daemon->images.kernel_fd >= 0)
+		return NULL;
+	r = images_open(daemon->config->images_dir, &daemon->images, &what);
+	if (r == 0) {
+		daemon->vm_host.kernel_fd = daemon->images.kernel_fd;
+		daemon->vm_host.rootfs_fd = daemon->images.rootfs_fd;
+		return NULL;
+	}
+	error = rpc_error_new(RPC_VM_CONFIG, "No usable guest image in '%s': %s: %s",
+			      daemon->config->images_dir, what,
+			      r == -EINVAL ? "not a guest image" : strerror(-r));
+	rpc_error_set(error, "reason", json_string(what));
+	return rpc_error_hint(error, "build it with 'make images', or set images_dir");
+}
+
+static void on_vm_state(void *user, const struct vm *vm, enum vm_state old UNUSED)
+{
+	struct daemon *daemon = user;
+	const struct vm_spec *spec = vm_get_spec(vm);
+	char type[32] = "vm.";
+
+	/* VMs end after the server at the daemon's own end. */
+	if (!daemon->server)
+		return;
+	strncat(type, vm_state_name(vm_get_state(vm)), sizeof(type) - sizeof("vm."));
+	events_publish(rpc_server_events(daemon->server), type, spec->uid,
+		       json_pack("{s:s, s:{s:s, s:I}}", "vm", vm_id(vm), "data", "language",
+				 spec->language, "memory_mb", (json_int_t)spec->memory_mb));
+}
+
+static int choose_accelerator(struct daemon *daemon)
+{
+	enum accel_mode mode = (enum accel_mode)daemon->config->accel;
+	int r;
+
+	if (mode == ACCEL_MODE_TCG)
+		daemon->kvm = (struct accel_probe){.kvm = ACCEL_KVM_ABSENT,
+						   .text = "not probed: accel = tcg"};
+	else
+		accel_probe("/dev/kvm", &daemon->kvm);
+	r = accel_choose(mode, &daemon->kvm, &daemon->vm_host.accel);
+	if (r < 0)
+		log_error(NULL, "accel = kvm, but KVM cannot be used: %s", daemon->kvm.text);
+	else
+		log_info(NULL, "Accelerator %s (KVM: %s)", accel_name(daemon->vm_host.accel),
+			 daemon->kvm.text);
+	return r;
+}
+
+static int start_vm_host(struct daemon *daemon, int vms_fd)
+{
+	const struct config *config = daemon->config;
+	int r;
+
+	daemon->vm_host.loop = daemon->loop;
+	daemon->vm_host.qemu = config->qemu;
+	daemon->vm_host.bubblewrap = config->bubblewrap;
+	daemon->vm_host.node = config->node;
+	daemon->vm_host.vms_fd = vms_fd;
+	daemon->vm_host.boot_timeout_seconds = config->boot_timeout_seconds;
+	daemon->vm_host.stats_interval_seconds = config->stats_interval_seconds;
+	daemon->vm_host.on_state = on_vm_state;
+	daemon->vm_host.user = daemon;
+	r = choose_accelerator(daemon);
+	if (r < 0)
+		return r;
+	r = tsc_measure(&daemon->vm_host.tsc_khz);
+	if (r < 0)
+		log_warning(NULL, "TSC rate not known (%s): guests find out, which may hang",
+			    strerror(-r));
+	r = jail_filter_create(JAIL_PUNCH_HOLE_ALLOWED, &daemon->vm_host.filter_fd);
+	if (r < 0)
+		log_error(NULL, "Cannot make the seccomp filter: %s", strerror(-r));
+	return r;
+}
+
+static int start_pool(struct daemon *daemon)
+{
+	struct pool_config config = {
+		.host = &daemon->vm_host,
+		.limits = derive_limits(daemon->config),
+		.overhead_mb = VM_OVERHEAD_MB,
+		.queue_timeout_seconds = daemon->config->queue_timeout_seconds,
+		.boot_attempts = (unsigned)daemon->config->boot_attempts,
+	};
+	int r = pool_create(&config, &daemon->pool);
+
+	if (r == 0)
+		log_info(NULL, "At most %zu VMs in %ju MiB", config.limits.max_vms,
+			 (uintmax_t)config.limits.memory_mb);
+	return r;
+}
+
+static void on_idle(void *context)
+{
+	struct daemon *daemon = context;
+
+	if (daemon->is_draining)
+		loop_stop(daemon->loop);
+}
+
+static int start_server(struct daemon *daemon, const struct daemon_fds *fds)
+{
+	struct rpc_server_config config = {
+		.loop = daemon->loop,
+		.listen_fds = fds->listen_fds,
+		.listen_count = fds->listen_count,
+		.methods = method_table,
+		.handlers = method_handlers,
+		.handler_count = method_handler_count,
+		.admin_gid = fds->admin_gid,
+		.limits = {.connections_per_uid = (size_t)daemon->config->connections_per_uid,
+			   .uid_buffered_max_bytes = daemon->config->buffered_bytes_per_uid},
+		.context = daemon,
+		.on_idle = on_idle,
+	};
+
+	return rpc_server_create(&config, &daemon->server);
+}
+
+/* --- Signals. --- */
+
+static void on_drain_deadline(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
+{
+	struct daemon *daemon = timer->data;
+
+	log_warning(NULL, "Not idle after %g s, stopping anyway",
+		    daemon->config->drain_timeout_seconds);
+	loop_stop(daemon->loop);
+}
+
+static void on_sigterm(struct ev_loop *ev UNUSED, ev_signal *watcher, int events UNUSED)
+{
+	struct daemon *daemon = watcher->data;
+
+	if (daemon->is_draining || rpc_server_is_idle(daemon->server)) {
+		loop_stop(daemon->loop);
+		return;
+	}
+	log_notice(NULL, "Draining: %zu VMs in use", pool_admission(daemon->pool)->vms);
+	daemon->is_draining = true;
+	rpc_server_set_draining(daemon->server, true);
+	notify_stopping("Draining");
+	loop_timer_start(daemon->loop, &daemon->drain_deadline,
+			 daemon->config->drain_timeout_seconds);
+}
+
+static void on_sigint(struct ev_loop *ev UNUSED, ev_signal *watcher, int events UNUSED)
+{
+	struct daemon *daemon = watcher->data;
+
+	loop_stop(daemon->loop);
+}
+
+static void on_sighup(struct ev_loop *ev UNUSED, ev_signal *watcher UNUSED, int events UNUSED)
+{
+	log_notice(NULL, "The configuration is read at start only; restart to apply changes");
+}
+
+static void watch_signal(struct daemon *daemon, ev_signal *watcher, int number,
+			 void (*fn)(struct ev_loop *, ev_signal *, int))
+{
+	ev_signal_init(watcher, fn, number);
+	watcher->data = daemon;
+	ev_signal_start(loop_ev(daemon->loop), watcher);
+}
+
+/* --- Life. --- */
+
+int daemon_start(struct daemon *daemon, const struct config *config, const struct daemon_fds *fds)
+{
+	struct rpc_error *missing;
+	int r;
+
+	*daemon = (struct daemon){.config = config,
+				  .images = IMAGES_NONE,
+				  .vm_host = {.kernel_fd = -1, .rootfs_fd = -1, .filter_fd = -1},
+				  .started_us = now_us()};
+	signal(SIGPIPE, SIG_IGN);
+	r = loop_create(&daemon->loop);
+	if (r == 0)
+		r = start_vm_host(daemon, fds->vms_fd);
+	if (r == 0)
+		r = start_pool(daemon);
+	if (r == 0)
+		r = start_server(daemon, fds);
+	if (r < 0)
+		return r;
+	daemon->run_env =
+		(struct run_env){.loop = daemon->loop, .pool = daemon->pool, .config = config};
+	missing = daemon_require_images(daemon);
+	if (missing)
+		log_error(NULL, "%s; runs answer VM_CONFIG until it is there", missing->message);
+	rpc_error_free(missing);
+
+	ev_timer_init(&daemon->drain_deadline, on_drain_deadline, 0., 0.);
+	daemon->drain_deadline.data = daemon;
+	watch_signal(daemon, &daemon->sigterm, SIGTERM, on_sigterm);
+	watch_signal(daemon, &daemon->sigint, SIGINT, on_sigint);
+	watch_signal(daemon, &daemon->sighup, SIGHUP, on_sighup);
+	notify_init(&daemon->notify, daemon->loop);
+	return 0;
+}
+
+void daemon_run(struct daemon *daemon)
+{
+	notify_ready("Serving");
+	log_info(NULL, "Serving, version %s", EXECSANDBOX_VERSION);
+	loop_run(daemon->loop);
+	notify_stopping("Stopping");
+	log_info(NULL, "Stopping");
+}
+
+void daemon_fini(struct daemon *daemon)
+{
+	struct rpc_server *server = TAKE_PTR(daemon->server);
+
+	if (daemon->loop) {
+		ev_signal_stop(loop_ev(daemon->loop), &daemon->sigterm);
+		ev_signal_stop(loop_ev(daemon->loop), &daemon->sigint);
+		ev_signal_stop(loop_ev(daemon->loop), &daemon->sighup);
+		loop_timer_stop(daemon->loop, &daemon->drain_deadline);
+	}
+	/* Runs end with their connections, and hand their VMs back before these are destroyed. */
+	rpc_server_destroy(server);
+	pool_destroy(daemon->pool);
+	notify_fini(&daemon->notify);
+	loop_destroy(daemon->loop);
+	images_close(&daemon->images);
+	close_fd(daemon->vm_host.filter_fd);
+}

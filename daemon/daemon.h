@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The daemon: what it is made of, and how it starts, drains and stops.
+ *
+ * Theory of operation: daemon_start() wires the modules over one loop: images and accelerator make
+ * the VM host, the pool boots VMs on it, the RPC server's handlers (daemon/method) call the session
+ * layer. SIGTERM drains: new work is refused with 1001, running work may end within
+ * drain_timeout_seconds. SIGINT, a second SIGTERM or the end of that time stop at once: connections
+ * close, VMs are killed and waited for. After READY nothing makes the daemon exit but these
+ * signals.
+ */
+#ifndef DAEMON_DAEMON_H
+#define DAEMON_DAEMON_H
+
+#include "conf/config.h"
+#include "daemon/notify.h"
+#include "daemon/pool/pool.h"
+#include "daemon/rpc/events.h"
+#include "daemon/rpc/server.h"
+#include "daemon/session/run.h"
+#include "daemon/vm/images.h"
+
+struct daemon {
+	const struct config *config;
+	struct loop *loop;
+	struct accel_probe kvm;
+	struct images images;
+	struct vm_host vm_host;
+	struct pool *pool;
+	struct rpc_server *server;
+	struct notify notify;
+	struct run_env run_env;
+	uint64_t started_us;
+	ev_signal sigterm, sigint, sighup;
+	ev_timer drain_deadline;
+	bool is_draining;
+};
+
+struct daemon_fds {
+	const int *listen_fds; /* borrowed */
+	size_t listen_count;
+	int vms_fd; /* borrowed: runtime directory's vm/ */
+	gid_t admin_gid;
+};
+
+/* Wires everything up. 0, or -errno after the reason was logged. daemon_fini() in both cases. */
+int daemon_start(struct daemon *daemon, const struct config *config, const struct daemon_fds *fds);
+
+/* Tells systemd that it is ready, and serves until stopped. */
+void daemon_run(struct daemon *daemon);
+
+/* Ends every VM and frees everything. */
+void daemon_fini(struct daemon *daemon);
+
+/* Opens the images if they are not open yet. NULL, or 3005 saying what is missing. */
+struct rpc_error *daemon_require_images(struct daemon *daemon) WARN_UNUSED;
+
+#endif

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The host's memory as the kernel tells it: /proc/meminfo and pressure stall information. */
+#ifndef DAEMON_MEMORY_HOST_H
+#define DAEMON_MEMORY_HOST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct host_memory {
+	uint64_t total_bytes, available_bytes;
+	bool has_psi; /* false: the kernel was built or booted without it */
+	double psi_some_avg10, psi_full_avg10; /* per cent */
+};
+
+/* Reads both files. 0, or -errno when /proc/meminfo cannot be read; absent PSI is not an error. */
+int host_memory_read(struct host_memory *ret);
+
+/* Memory of one process. */
+struct process_memory {
+	uint64_t rss_bytes, pss_bytes, anonymous_bytes;
+};
+
+/*
+ * Reads /proc/<pid>/smaps_rollup: the kernel walks all page tables for it, so not more often than
+ * needed (a few milliseconds for a VM). 0 or -errno. Source: Documentation/filesystems/proc.rst.
+ */
+int process_memory_read(pid_t pid, struct process_memory *ret);
+
+#endif

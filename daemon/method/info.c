@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `info` and `health`: what this daemon is, and whether it can work. */
+#include "daemon/method/methods.h"
+
+#include "protocol/message.h"
+
+#include <errno.h>
+#include <string.h>
+
+static json_t *limits(const struct daemon *daemon)
+{
+	const struct config *config = daemon->config;
+
+	return json_pack("{s:I, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:I}",
+			 "memory_mb_default", (json_int_t)config->default_memory_mb,
+			 "memory_mb_min", (json_int_t)config->min_memory_mb, "memory_mb_max",
+			 (json_int_t)pool_max_memory_mb(daemon->pool), "timeout_seconds_default",
+			 config->default_timeout_seconds, "timeout_seconds_max",
+			 config->max_timeout_seconds, "code_bytes_max",
+			 (json_int_t)config->code_max_bytes, "stdin_bytes_max",
+			 (json_int_t)config->stdin_max_bytes, "stdout_bytes_max",
+			 (json_int_t)config->stdout_max_bytes, "stderr_bytes_max",
+			 (json_int_t)config->stderr_max_bytes, "env_max",
+			 (json_int_t)config->env_max, "args_max", (json_int_t)config->args_max);
+}
+
+static json_t *vms(const struct daemon *daemon)
+{
+	const struct admission *admission = pool_admission(daemon->pool);
+
+	return json_pack("{s:I, s:I, s:I, s:I}", "current", (json_int_t)admission->vms, "max",
+			 (json_int_t)admission->limits.max_vms, "queued",
+			 (json_int_t)admission->waiting, "queue_max",
+			 (json_int_t)admission->limits.queue_max);
+}
+
+struct rpc_reply method_info(struct rpc_call *call, const json_t *params UNUSED)
+{
+	struct daemon *daemon = rpc_call_context(call);
+	json_t *images =
+		daemon->images.manifest ? json_incref(daemon->images.manifest) : json_null();
+
+	return rpc_reply_result(
+		call,
+		json_pack("{s:s, s:s, s:i, s:s, s:{s:s, s:s}, s:[s, s, s], s:o, s:o, s:o, s:f}",
+			  "version", EXECSANDBOX_VERSION, "jsonrpc", "2.0", "guest_link",
+			  LINK_VERSION, "node", daemon->config->node, "accelerator", "name",
+			  accel_name(daemon->vm_host.accel), "kvm", daemon->kvm.text, "languages",
+			  "python", "javascript", "shell", "limits", limits(daemon), "vms",
+			  vms(daemon), "images", images, "uptime_seconds",
+			  (double)(now_us() - daemon->started_us) / 1e6));
+}
+
+static bool add_check(json_t *checks, const char *name, bool is_ok, const char *detail)
+{
+	json_array_append_new(
+		checks, json_pack("{s:s, s:b, s:s}", "name", name, "ok", is_ok, "detail", detail));
+	return is_ok;
+}
+
+static bool check_program(json_t *checks, const char *name, const char *path)
+{
+	bool is_ok = access(path, X_OK) == 0;
+
+	return add_check(checks, name, is_ok, is_ok ? path : strerror(errno));
+}
+
+struct rpc_reply method_health(struct rpc_call *call, const json_t *params UNUSED)
+{
+	struct daemon *daemon = rpc_call_context(call);
+	struct rpc_error *error = daemon_require_images(daemon);
+	json_t *checks = json_array();
+	bool is_ready = add_check(checks, "images", !error,
+				  error ? error->message : daemon->config->images_dir);
+
+	is_ready &= check_program(checks, "qemu", daemon->config->qemu);
+	is_ready &= check_program(checks, "bubblewrap", daemon->config->bubblewrap);
+	is_ready &= add_check(checks, "accepting", !daemon->is_draining,
+			      daemon->is_draining ? "draining" : "accepts new work");
+	rpc_error_free(error);
+	return rpc_reply_result(call, json_pack("{s:b, s:o}", "ready", is_ready, "checks", checks));
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The list of handlers, and what several families share. */
+#include "daemon/method/methods.h"
+
+const struct rpc_handler method_handlers[] = {
+	{"events.subscribe", method_events_subscribe},
+	{"events.unsubscribe", method_events_unsubscribe},
+	{"health", method_health},
+	{"info", method_info},
+	{"memory.balloon", method_memory_balloon},
+	{"memory.stats", method_memory_stats},
+	{"run", method_run},
+	{"vm.info", method_vm_info},
+	{"vm.list", method_vm_list},
+};
+const size_t method_handler_count = ELEMENTSOF(method_handlers);
+
+bool method_may_see(const struct rpc_call *call, const struct vm *vm)
+{
+	const struct rpc_peer *peer = rpc_call_peer(call);
+
+	return peer->is_admin || vm_get_spec(vm)->uid == peer->uid;
+}
+
+struct vm *method_find_vm(struct rpc_call *call, const json_t *params, struct rpc_error **ret_error)
+{
+	struct daemon *daemon = rpc_call_context(call);
+	const char *id = json_string_value(json_object_get(params, "vm"));
+	struct vm *vm = vm_find(&daemon->vm_host, id);
+
+	if (vm && method_may_see(call, vm))
+		return vm;
+	*ret_error = rpc_error_hint(rpc_error_new(RPC_VM_NOT_FOUND, "There is no VM '%.64s'", id),
+				    "'execsandboxctl list' shows the VMs there are");
+	rpc_error_set(*ret_error, "vm", json_string(id));
+	return NULL;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One output stream of one run: the bytes kept for the result, and what of them was streamed.
+ *
+ * Chunks are cut where no UTF-8 sequence is split; a chunk that is not UTF-8 travels as base64.
+ * Nothing is held back for ever: the end of the run sends whatever is left.
+ */
+#ifndef DAEMON_SESSION_OUTPUT_H
+#define DAEMON_SESSION_OUTPUT_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct output {
+	uint8_t *data;
+	size_t len, size;
+	size_t limit;    /* the guest may not send more */
+	size_t streamed; /* of len */
+};
+
+/* 0; -EMSGSIZE when that is over the limit (the guest broke its word); -ENOMEM. */
+int output_add(struct output *output, const uint8_t *data, size_t len);
+
+/*
+ * The bytes to stream next, as {"data", "encoding"?} in a new reference, or NULL when there are
+ * none (or no memory). With `is_end` an unfinished UTF-8 sequence is not waited for.
+ */
+json_t *output_next_chunk(struct output *output, bool is_end);
+
+/* Adds `<name>`, `<name>_encoding`, `<name>_truncated` and `<name>_bytes` to a RunResult. */
+void output_to_result(const struct output *output, const char *name, uint64_t total_bytes,
+		      json_t *result);
+
+void output_fini(struct output *output);
+
+#endif

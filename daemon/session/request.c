@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a caller of `run` asks for, checked against the configuration. */
+#include "daemon/session/request.h"
+
+#include "protocol/base64.h"
+#include "protocol/message.h"
+
+#include <ctype.h>
+#include <fnmatch.h>
+#include <stdio.h>
+#include <string.h>
+
+/*
+ * Variables that change which code an interpreter or the dynamic linker loads before the caller's
+ * own. In a VM of the caller's they are no danger to others; they are refused because they break
+ * the run in ways that look like our fault.
+ */
+static const char *const env_refused[] = {
+	"LD_*",         "PYTHONPATH", "PYTHONHOME",  "PYTHONSTARTUP",  "PYTHONEXECUTABLE",
+	"BASH_ENV",     "ENV",        "BASH_FUNC_*", "SHELLOPTS",      "BASHOPTS",
+	"NODE_OPTIONS", "NODE_PATH",  "BUN_OPTIONS", "BUN_INSPECT*",   "BUN_CONFIG_*",
+	"GCONV_PATH",   "LOCPATH",    "MALLOC_*",    "GLIBC_TUNABLES", "PERL5*",
+};
+
+uint64_t memory_size_class(uint64_t memory_mb, uint64_t default_mb)
+{
+	uint64_t size_class = 128;
+
+	while (size_class < memory_mb)
+		size_class *= 2;
+	return default_mb >= memory_mb && default_mb < size_class ? default_mb : size_class;
+}
+
+static struct rpc_error *field_error(struct rpc_error *error, const char *field)
+{
+	return rpc_error_set(error, "field", json_string(field));
+}
+
+static bool has_nul(const json_t *string)
+{
+	return memchr(json_string_value(string), '\0', json_string_length(string)) != NULL;
+}
+
+static char *copy_bytes(const char *data, size_t len)
+{
+	char *copy = malloc(len + 1);
+
+	if (copy) {
+		memcpy(copy, data, len);
+		copy[len] = '\0';
+	}
+	return copy;
+}
+
+static struct rpc_error *no_memory(void)
+{
+	return rpc_error_new(RPC_INTERNAL_ERROR, "The daemon is out of memory");
+}
+
+static struct rpc_error *parse_code(const json_t *code, const struct config *config,
+				    struct run_request *request)
+{
+	const char *text = json_string_value(code);
+	size_t len = json_string_length(code);
+	struct rpc_error *error = NULL;
+
+	if (len > config->code_max_bytes) {
+		error = rpc_error_hint(
+			rpc_error_new(RPC_CODE_INVALID, "The code is %zu bytes long, over %ju", len,
+				      (uintmax_t)config->code_max_bytes),
+			"pass data through stdin, or raise code_max_bytes in the configuration");
+		rpc_error_set(error, "max", json_integer((json_int_t)config->code_max_bytes));
+	} else if (has_nul(code)) {
+		error = rpc_error_hint(rpc_error_new(RPC_CODE_INVALID, "The code holds a NUL byte"),
+				       "programs are text; pass binary data through stdin");
+	} else if (strspn(text, " \t\r\n\f\v") == len) {
+		error = rpc_error_hint(rpc_error_new(RPC_CODE_INVALID, "The code is %s",
+						     len == 0 ? "empty" : "blank"),
+				       "put the program's text into 'code'");
+	}
+	if (error)
+		return field_error(error, "code");
+	request->code = copy_bytes(text, len);
+	request->code_len = len;
+	return request->code ? NULL : no_memory();
+}
+
+static struct rpc_error *parse_input(const json_t *params, const struct config *config,
+				     struct run_request *request)
+{
+	const json_t *input = json_object_get(params, "stdin");
+	const char *encoding = json_string_value(json_object_get(params, "stdin_encoding"));
+	struct rpc_error *error;
+
+	if (!input)
+		return NULL;
+	if (encoding && strcmp(encoding, "base64") == 0) {
+		uint8_t *decoded = NULL;
+		ssize_t len = base64_decode(json_string_value(input), json_string_length(input),
+					    &decoded);
+
+		if (len < 0)
+			return field_error(
+				rpc_error_hint(rpc_error_new(RPC_INVALID_PARAMS,
+							     "Parameter 'stdin' is not base64"),
+					       "use the standard alphabet with padding and "
+					       "without line breaks"),
+				"stdin");
+		request->input = (char *)decoded;
+		request->input_len = (size_t)len;
+	} else {
+		request->input = copy_bytes(json_string_value(input), json_string_length(input));
+		request->input_len = json_string_length(input);
+		if (!request->input)
+			return no_memory();
+	}
+	if (request->input_len <= config->stdin_max_bytes)
+		return NULL;
+	error = rpc_error_new(RPC_LIMIT_INVALID, "Standard input is %zu bytes long, over %ju",
+			      request->input_len, (uintmax_t)config->stdin_max_bytes);
+	rpc_error_set(error, "max", json_integer((json_int_t)config->stdin_max_bytes));
+	rpc_error_hint(error, "send less, or raise stdin_max_bytes in the configuration");
+	return field_error(error, "stdin");
+}
+
+static struct rpc_error *parse_args(json_t *args, const struct config *config,
+				    struct run_request *request)
+{
+	const json_t *arg;
+	size_t i;
+
+	if (json_array_size(args) > (size_t)config->args_max)
+		return field_error(rpc_error_new(RPC_INVALID_PARAMS, "There are %zu args, over %jd",
+						 json_array_size(args), (intmax_t)config->args_max),
+				   "args");
+	json_array_foreach (args, i, arg) {
+		if (has_nul(arg))
+			return field_error(rpc_error_new(RPC_INVALID_PARAMS,
+							 "Element %zu of 'args' holds a NUL byte",
+							 i),
+					   "args");
+	}
+	request->args = json_incref(args);
+	return NULL;
+}
+
+static bool is_env_name(const char *name)
+{
+	if (!isalpha((unsigned char)*name) && *name != '_')
+		return false;
+	for (; *name; name++)
+		if (!isalnum((unsigned char)*name) && *name != '_')
+			return false;
+	return true;
+}
+
+static struct rpc_error *check_env(const char *name, const json_t *value)
+{
+	if (!is_env_name(name))
+		return rpc_error_hint(
+			rpc_error_new(RPC_ENV_INVALID,
+				      "'%.64s' is not an environment variable's name", name),
+			"names are letters, digits and '_', not starting with a digit");
+	if (has_nul(value))
+		return rpc_error_new(RPC_ENV_INVALID,
+				     "The value of environment variable '%.64s' holds a NUL byte",
+				     name);
+	for (size_t i = 0; i < ELEMENTSOF(env_refused); i++)
+		if (fnmatch(env_refused[i], name, 0) == 0)
+			return rpc_error_hint(
+				rpc_error_new(RPC_ENV_INVALID,
+					      "Environment variable '%.64s' is not allowed", name),
+				"it changes how the interpreter loads code; set it inside the "
+				"program for the processes it starts");
+	return NULL;
+}
+
+static struct rpc_error *parse_env(json_t *env, const struct config *config,
+				   struct run_request *request)
+{
+	const json_t *value;
+	const char *name;
+
+	if (json_object_size(env) > (size_t)config->env_max) {
+		struct rpc_error *error = rpc_error_new(
+			RPC_ENV_INVALID, "There are %zu environment variables, over %jd",
+			json_object_size(env), (intmax_t)config->env_max);
+
+		rpc_error_set(error, "max", json_integer((json_int_t)config->env_max));
+		return field_error(error, "env");
+	}
+	json_object_foreach (env, name, value) {
+		struct rpc_error *error = check_env(name, value);
+
+		if (error)
+			return field_error(error, "env");
+	}
+	request->env = json_incref(env);
+	return NULL;
+}
+
+/* Arguments and environment travel in one control message. */
+static struct rpc_error *check_strings_size(const struct run_request *request)
+{
+	size_t size = (request->args ? json_dumpb(request->args, NULL, 0, JSON_COMPACT) : 0) +
+		      (request->env ? json_dumpb(request->env, NULL, 0, JSON_COMPACT) : 0);
+
+	if (size <= MSG_EXEC_STRINGS_MAX)
+		return NULL;
+	return field_error(
+		rpc_error_hint(
+			rpc_error_new(RPC_ENV_INVALID,
+				      "'args' and 'env' are %zu bytes long together, over %u", size,
+				      MSG_EXEC_STRINGS_MAX),
+			"pass data through stdin"),
+		"env");
+}
+
+/* One number of `limits`, bounded by the configuration. */
+struct limit {
+	const char *name;
+	uint64_t min, max, fallback;
+	size_t offset;
+};
+
+static struct rpc_error *read_limit(const json_t *limits, const struct limit *limit,
+				    struct run_request *request)
+{
+	const json_t *given = json_object_get(limits, limit->name);
+	uint64_t value = given ? (uint64_t)json_integer_value(given) : limit->fallback;
+	struct rpc_error *error;
+	char field[64];
+
+	memcpy((char *)request + limit->offset, &value, sizeof(value));
+	if (!given || (value >= limit->min && value <= limit->max))
+		return NULL;
+	snprintf(field, sizeof(field), "limits.%s", limit->name);
+	error = rpc_error_new(RPC_LIMIT_INVALID, "Limit '%s' is %ju, outside %ju to %ju", field,
+			      (uintmax_t)value, (uintmax_t)limit->min, (uintmax_t)limit->max);
+	rpc_error_set(error, "min", json_integer((json_int_t)limit->min));
+	rpc_error_set(error, "max", json_integer((json_int_t)limit->max));
+	rpc_error_hint(error, "the configuration of the daemon sets these bounds");
+	return field_error(error, field);
+}
+
+static struct rpc_error *parse_limits(const json_t *limits, const struct config *config,
+				      uint64_t max_memory_mb, struct run_request *request)
+{
+#define OFFSET(member) offsetof(struct run_request, member)
+	const struct limit table[] = {
+		{"memory_mb", (uint64_t)config->min_memory_mb, max_memory_mb,
+		 (uint64_t)config->default_memory_mb, OFFSET(memory_mb)},
+		{"stdout_bytes", 0, config->stdout_max_bytes, config->stdout_max_bytes,
+		 OFFSET(stdout_limit)},
+		{"stderr_bytes", 0, config->stderr_max_bytes, config->stderr_max_bytes,
+		 OFFSET(stderr_limit)},
+		{"pids", 1, 4096, (uint64_t)config->pids_default, OFFSET(pids)},
+		{"cpu_seconds", 1, 86400, 0, OFFSET(cpu_seconds)},
+		{"disk_mb", 1, max_memory_mb, (uint64_t)config->disk_default_mb, OFFSET(disk_mb)},
+	};
+#undef OFFSET
+	const char *on_output = json_string_value(json_object_get(limits, "on_output"));
+
+	for (size_t i = 0; i < ELEMENTSOF(table); i++) {
+		struct rpc_error *error = read_limit(limits, &table[i], request);
+
+		if (error)
+			return error;
+	}
+	request->stop_at_limit = on_output && strcmp(on_output, "stop") == 0;
+	request->vm_memory_mb =
+		MIN(memory_size_class(request->memory_mb, (uint64_t)config->default_memory_mb),
+		    max_memory_mb);
+	return NULL;
+}
+
+static struct rpc_error *parse_timeout(const json_t *params, const struct config *config,
+				       struct run_request *request)
+{
+	const json_t *given = json_object_get(params, "timeout_seconds");
+	struct rpc_error *error;
+
+	request->timeout_seconds =
+		given ? json_number_value(given) : config->default_timeout_seconds;
+	if (request->timeout_seconds <= config->max_timeout_seconds)
+		return NULL;
+	error = rpc_error_new(RPC_LIMIT_INVALID, "timeout_seconds is %g, outside 0.1 to %g",
+			      request->timeout_seconds, config->max_timeout_seconds);
+	rpc_error_set(error, "min", json_real(0.1));
+	rpc_error_set(error, "max", json_real(config->max_timeout_seconds));
+	rpc_error_hint(error, "the configuration of the daemon sets these bounds");
+	return field_error(error, "timeout_seconds");
+}
+
+static struct rpc_error *parse(const json_t *params, const struct config *config,
+			       uint64_t max_memory_mb, struct run_request *request)
+{
+	struct rpc_error *error;
+
+	snprintf(request->language, sizeof(request->language), "%s",
+		 json_string_value(json_object_get(params, "language")));
+	request->is_streaming = json_is_true(json_object_get(params, "stream"));
+	error = parse_code(json_object_get(params, "code"), config, request);
+	if (!error)
+		error = parse_input(params, config, request);
+	if (!error)
+		error = parse_args(json_object_get(params, "args"), config, request);
+	if (!error)
+		error = parse_env(json_object_get(params, "env"), config, request);
+	if (!error)
+		error = check_strings_size(request);
+	if (!error)
+		error = parse_limits(json_object_get(params, "limits"), config, max_memory_mb,
+				     request);
+	if (!error)
+		error = parse_timeout(params, config, request);
+	return error;
+}
+
+struct rpc_error *run_request_parse(const json_t *params, const struct config *config,
+				    uint64_t max_memory_mb, struct run_request *ret)
+{
+	struct run_request request = {0};
+	struct rpc_error *error = parse(params, config, max_memory_mb, &request);
+
+	if (error)
+		run_request_fini(&request);
+	else
+		*ret = request;
+	return error;
+}
+
+void run_request_fini(struct run_request *request)
+{
+	free(request->code);
+	free(request->input);
+	json_decref(request->args);
+	json_decref(request->env);
+	*request = (struct run_request){0};
+}

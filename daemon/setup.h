@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the daemon needs from the file system before it serves: its directories, locked, and its
+ * socket.
+ *
+ * Runs before privileges are dropped, so that directories the unprivileged user cannot reach by
+ * path can be held open. The lock is what tells two daemons apart; files that a killed one left
+ * behind are removed under it.
+ */
+#ifndef DAEMON_SETUP_H
+#define DAEMON_SETUP_H
+
+#include "conf/config.h"
+
+#include <sys/types.h>
+
+struct setup {
+	int runtime_fd; /* holds the lock */
+	int vms_fd;     /* <runtime_dir>/vm, empty */
+	int lock_fd;
+	int listen_fd;     /* of our own socket; -1 when systemd passed one */
+	int socket_dir_fd; /* where it lies */
+	gid_t admin_gid;   /* RPC_NO_GID without an admin group */
+};
+
+#define SETUP_NONE                                                              \
+	{                                                                       \
+		.runtime_fd = -1, .vms_fd = -1, .lock_fd = -1, .listen_fd = -1, \
+		.socket_dir_fd = -1                                             \
+	}
+
+/*
+ * Makes directories (owned by the configured user when we are root) and takes the lock; with
+ * `own_socket` also binds the configured socket, mode 0660, group socket_group when we are root. 0,
+ * or -errno after the reason was logged.
+ */
+int setup_prepare(const struct config *config, bool own_socket, struct setup *ret);
+
+/* Removes our own socket and closes everything. */
+void setup_finish(const struct config *config, struct setup *setup);
+
+#endif

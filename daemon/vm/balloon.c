@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The balloon of one VM, driven over QMP. */
+#include "daemon/vm/balloon.h"
+
+#include "base/util.h"
+#include "daemon/vm/qemu_argv.h"
+
+#include <errno.h>
+
+/* QEMU answers these from memory; only a main loop that hangs takes longer. */
+#define QMP_DEADLINE_MS 2000
+/* A guest that moves less than 4 MiB in 2 s is stuck (an inflate of 136 MiB takes 0.1 to 0.8 s). */
+#define STALL_BYTES      (4u << 20)
+#define STALL_US         2000000u
+#define TOTAL_US         5000000u
+#define PROGRESS_SECONDS 0.1
+/* Guest pages are 4 KiB and the driver works in 1 MiB steps: nearer than that is there. */
+#define NEAR_BYTES (1u << 20)
+
+static uint64_t distance(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : b - a;
+}
+
+static void finish(struct balloon *balloon, int error)
+{
+	balloon_done_fn on_done = balloon->on_done;
+
+	balloon->on_done = NULL;
+	loop_timer_stop(balloon->loop, &balloon->progress);
+	if (on_done)
+		on_done(balloon->user, error, balloon->actual_bytes);
+}
+
+static uint64_t stat_of(const json_t *stats, const char *name)
+{
+	json_int_t value = json_integer_value(json_object_get(stats, name));
+
+	/* "Not reported" is all ones, which is -1 here. */
+	return value > 0 ? (uint64_t)value : 0;
+}
+
+static void on_stats(void *user, const json_t *ret, const struct qmp_error *error)
+{
+	struct balloon *balloon = user;
+	const json_t *stats = json_object_get(ret, "stats");
+
+	if (error)
+		return;
+	balloon->stats = (struct balloon_stats){
+		.total = stat_of(stats, "stat-total-memory"),
+		.free = stat_of(stats, "stat-free-memory"),
+		.available = stat_of(stats, "stat-available-memory"),
+		.caches = stat_of(stats, "stat-disk-caches"),
+		.swap_in = stat_of(stats, "stat-swap-in"),
+		.swap_out = stat_of(stats, "stat-swap-out"),
+		.updated_s = (uint64_t)json_integer_value(json_object_get(ret, "last-update")),
+	};
+}
+
+static void on_query(void *user, const json_t *ret, const struct qmp_error *error)
+{
+	struct balloon *balloon = user;
+
+	if (!error)
+		balloon_changed(balloon,
+				(uint64_t)json_integer_value(json_object_get(ret, "actual")));
+}
+
+static void query(struct balloon *balloon)
+{
+	/* A full command queue means QEMU is not answering: its deadlines say so to their owners.
+	 */
+	(void)qmp_command(balloon->qmp, "query-balloon", NULL, QMP_DEADLINE_MS, on_query, balloon);
+}
+
+static void on_poll(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
+{
+	struct balloon *balloon = timer->data;
+
+	(void)qmp_command(
+		balloon->qmp, "qom-get",
+		json_pack("{s:s, s:s}", "path", QEMU_BALLOON_QOM, "property", "guest-stats"),
+		QMP_DEADLINE_MS, on_stats, balloon);
+	query(balloon);
+	loop_timer_start(balloon->loop, &balloon->poll, balloon->interval_seconds);
+}
+
+static int send_target(struct balloon *balloon, uint64_t target_bytes, qmp_done_fn on_done)
+{
+	int r = qmp_command(balloon->qmp, "balloon",
+			    json_pack("{s:I}", "value", (json_int_t)target_bytes), QMP_DEADLINE_MS,
+			    on_done, balloon);
+
+	if (r == 0)
+		balloon->target_bytes = target_bytes;
+	return r;
+}
+
+static void on_progress_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
+{
+	struct balloon *balloon = timer->data;
+	uint64_t now = now_us();
+
+	if (now - balloon->progressed_us >= STALL_US || now - balloon->started_us >= TOTAL_US) {
+		(void)send_target(balloon, balloon->actual_bytes, NULL);
+		finish(balloon, -ETIME);
+		return;
+	}
+	query(balloon);
+	loop_timer_start(balloon->loop, &balloon->progress, PROGRESS_SECONDS);
+}
+
+static void on_target_set(void *user, const json_t *ret UNUSED, const struct qmp_error *error)
+{
+	struct balloon *balloon = user;
+
+	if (error) {
+		finish(balloon, error->error);
+		return;
+	}
+	if (!balloon->on_done)
+		return;
+	query(balloon);
+	loop_timer_start(balloon->loop, &balloon->progress, PROGRESS_SECONDS);
+}
+
+void balloon_start(struct balloon *balloon, struct loop *loop, struct qmp *qmp, uint64_t size_bytes,
+		   double interval_seconds)
+{
+	*balloon = (struct balloon){.loop = loop,
+				    .qmp = qmp,
+				    .size_bytes = size_bytes,
+				    .actual_bytes = size_bytes,
+				    .target_bytes = size_bytes,
+				    .interval_seconds = interval_seconds};
+	ev_timer_init(&balloon->poll, on_poll, 0., 0.);
+	ev_timer_init(&balloon->progress, on_progress_timer, 0., 0.);
+	balloon->poll.data = balloon->progress.data = balloon;
+	(void)qmp_command(qmp, "qom-set",
+			  json_pack("{s:s, s:s, s:i}", "path", QEMU_BALLOON_QOM, "property",
+				    "guest-stats-polling-interval", "value",
+				    (int)MAX(interval_seconds, 1.)),
+			  QMP_DEADLINE_MS, NULL, NULL);
+	loop_timer_start(loop, &balloon->poll, interval_seconds);
+}
+
+void balloon_stop(struct balloon *balloon)
+{
+	if (!balloon->loop)
+		return;
+	loop_timer_stop(balloon->loop, &balloon->poll);
+	finish(balloon, -ECANCELED);
+}
+
+int balloon_set(struct balloon *balloon, uint64_t target_bytes, balloon_done_fn on_done, void *user)
+{
+	int r;
+
+	if (balloon->on_done)
+		return -EBUSY;
+	r = send_target(balloon, target_bytes, on_target_set);
+	if (r < 0)
+		return r;
+	balloon->on_done = on_done;
+	balloon->user = user;
+	balloon->started_us = balloon->progressed_us = now_us();
+	balloon->progressed_bytes = balloon->actual_bytes;
+	return 0;
+}
+
+void balloon_changed(struct balloon *balloon, uint64_t actual_bytes)
+{
+	balloon->actual_bytes = MIN(actual_bytes, balloon->size_bytes);
+	if (!balloon->on_done)
+		return;
+	if (distance(balloon->actual_bytes, balloon->progressed_bytes) >= STALL_BYTES) {
+		balloon->progressed_bytes = balloon->actual_bytes;
+		balloon->progressed_us = now_us();
+	}
+	if (distance(balloon->actual_bytes, balloon->target_bytes) < NEAR_BYTES)
+		finish(balloon, 0);
+}

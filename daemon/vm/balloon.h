@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The balloon of one VM, driven over QMP: its target, its actual size, the guest's statistics.
+ *
+ * Theory of operation: a balloon moves in the guest's own time. balloon_set() sets the target and
+ * follows BALLOON_CHANGE events and a timer until the target is reached; when the guest makes no
+ * progress the target is set to what was reached, because an unreachable target costs a fifth of a
+ * vCPU for ever, and the caller hears -ETIME with the size reached. One operation at a time.
+ * "Size" is the memory the guest keeps, as QEMU's `balloon` command means it. What the guest says
+ * of itself (statistics) is a claim. Sources: QEMU docs/interop/virtio-balloon-stats.rst,
+ * qapi/machine.json.
+ */
+#ifndef DAEMON_VM_BALLOON_H
+#define DAEMON_VM_BALLOON_H
+
+#include "base/loop.h"
+#include "daemon/vm/qmp.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What the guest's driver reports; 0 where it says nothing. Bytes. */
+struct balloon_stats {
+	uint64_t total, free, available, caches, swap_in, swap_out;
+	uint64_t updated_s; /* QEMU's clock when the guest answered; 0 = never */
+};
+
+/* 0: reached; -ETIME: stalled at `actual`; -ECANCELED: the VM is ending; -errno of QMP. */
+typedef void (*balloon_done_fn)(void *user, int error, uint64_t actual_bytes);
+
+struct balloon {
+	struct loop *loop;
+	struct qmp *qmp;
+	uint64_t size_bytes;   /* of the VM */
+	uint64_t actual_bytes; /* last known */
+	uint64_t target_bytes; /* last set */
+	struct balloon_stats stats;
+	double interval_seconds;
+	ev_timer poll;
+
+	balloon_done_fn on_done; /* non-NULL while an operation runs */
+	void *user;
+	ev_timer progress;
+	uint64_t started_us, progressed_us, progressed_bytes;
+};
+
+/* Starts asking the guest for statistics and QEMU for them, every interval. The link must be ready.
+ */
+void balloon_start(struct balloon *balloon, struct loop *loop, struct qmp *qmp, uint64_t size_bytes,
+		   double interval_seconds);
+
+/* Stops timers; a running operation ends with -ECANCELED. Safe when never started. */
+void balloon_stop(struct balloon *balloon);
+
+/* Sets the target; `on_done` comes from the loop. 0, or -EBUSY, or -errno of QMP. */
+int balloon_set(struct balloon *balloon, uint64_t target_bytes, balloon_done_fn on_done,
+		void *user);
+
+/* A BALLOON_CHANGE event said so. */
+void balloon_changed(struct balloon *balloon, uint64_t actual_bytes);
+
+#endif

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a VM's description to a QEMU process in its jail. */
+#include "daemon/vm/vm_spawn.h"
+
+#include "base/log.h"
+#include "daemon/vm/argv.h"
+#include "daemon/vm/jail.h"
+#include "daemon/vm/qemu_argv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#define QMP_SOCKET   "qmp.sock"
+#define AGENT_SOCKET "agent.sock"
+
+/* Above the daemon (0), below nothing: when the host runs out of memory a VM goes before it. */
+#define QEMU_OOM_SCORE_ADJ 500
+
+void vm_sockets_close(struct vm_sockets *sockets)
+{
+	sockets->qmp_fd = close_fd(sockets->qmp_fd);
+	sockets->agent_fd = close_fd(sockets->agent_fd);
+	sockets->console_fd = close_fd(sockets->console_fd);
+}
+
+/* What QEMU inherits; closed here once it has. */
+struct child_ends {
+	int qmp_fd, agent_fd, console_fd;
+};
+
+static void child_ends_close(struct child_ends *ends)
+{
+	close_fd(ends->qmp_fd);
+	close_fd(ends->agent_fd);
+	close_fd(ends->console_fd);
+}
+
+static int listen_and_connect(int dir_fd, const char *name, int *ret_listen, int *ret_connected)
+{
+	_cleanup_close_ int listening = unix_listen_at(dir_fd, name, 1);
+	int connected;
+
+	if (listening < 0)
+		return listening;
+	connected = unix_connect_at(dir_fd, name);
+	if (connected < 0)
+		return connected;
+	*ret_listen = TAKE_FD(listening);
+	*ret_connected = connected;
+	return 0;
+}
+
+static int make_sockets(const struct vm_host *host, const char *id, struct vm_sockets *ours,
+			struct child_ends *theirs)
+{
+	_cleanup_close_ int dir_fd = -1;
+	int console[2], r;
+
+	if (mkdirat(host->vms_fd, id, 0700) < 0)
+		return -errno;
+	dir_fd = openat(host->vms_fd, id, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (dir_fd < 0)
+		return -errno;
+	r = listen_and_connect(dir_fd, QMP_SOCKET, &theirs->qmp_fd, &ours->qmp_fd);
+	if (r < 0)
+		return r;
+	r = listen_and_connect(dir_fd, AGENT_SOCKET, &theirs->agent_fd, &ours->agent_fd);
+	if (r < 0)
+		return r;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, console) < 0)
+		return -errno;
+	ours->console_fd = console[0];
+	theirs->console_fd = console[1];
+	return 0;
+}
+
+/* Gives QEMU's descriptors their numbers in the child and builds QEMU's words. */
+static int build_qemu(const struct vm_host *host, const char *id, unsigned memory_mb,
+		      const struct child_ends *ends, struct proc_fds *fds, char ***ret)
+{
+	struct qemu_config config = {
+		.program = host->qemu,
+		.name = id,
+		.accel = host->accel,
+		.memory_mb = memory_mb,
+		.tsc_khz = host->tsc_khz,
+		.qmp_fd = proc_fds_add(fds, ends->qmp_fd),
+		.agent_fd = proc_fds_add(fds, ends->agent_fd),
+		.console_fd = proc_fds_add(fds, ends->console_fd),
+		.kernel_fd = proc_fds_add(fds, host->kernel_fd),
+		.rootfs_fd = proc_fds_add(fds, host->rootfs_fd),
+	};
+
+	return config.rootfs_fd < 0 ? config.rootfs_fd : qemu_argv(&config, ret);
+}
+
+static int spawn_jailed(const struct vm_host *host, const char *id, char *const *qemu,
+			struct proc_fds *fds, const struct proc_ops *ops, void *user,
+			struct proc **ret)
+{
+	struct jail_config config = {.bubblewrap = host->bubblewrap,
+				     .uid = geteuid(),
+				     .has_kvm = host->accel == ACCEL_KVM};
+	_cleanup_(argv_freep) char **argv = NULL;
+	struct proc_spec spec = {.fds = fds, .oom_score_adj = QEMU_OOM_SCORE_ADJ};
+	struct jail jail;
+	int r = jail_open(&jail, host->filter_fd, fds);
+
+	if (r < 0)
+		return r;
+	r = jail_argv(&config, &jail, qemu, &argv);
+	if (r == 0) {
+		spec.argv = argv;
+		spec.limits = jail_limits(&spec.n_limits);
+		spec.info_fd_take = TAKE_FD(jail.info_fd);
+		r = proc_spawn(host->loop, id, &spec, ops, user, ret);
+	}
+	jail_close(&jail);
+	return r;
+}
+
+int vm_spawn(const struct vm_host *host, const char *id, unsigned memory_mb,
+	     const struct proc_ops *ops, void *user, struct proc **ret,
+	     struct vm_sockets *ret_sockets, const char **ret_what)
+{
+	_cleanup_(child_ends_close) struct child_ends theirs = {-1, -1, -1};
+	_cleanup_(vm_sockets_close) struct vm_sockets ours = VM_SOCKETS_NONE;
+	_cleanup_(argv_freep) char **qemu = NULL;
+	struct proc_fds fds = {.len = 0};
+	int r;
+
+	*ret_what = host->qemu;
+	if (access(host->qemu, X_OK) < 0)
+		return -errno;
+	*ret_what = "its sockets in the runtime directory";
+	r = make_sockets(host, id, &ours, &theirs);
+	if (r < 0)
+		return r;
+	*ret_what = "QEMU's arguments";
+	r = build_qemu(host, id, memory_mb, &theirs, &fds, &qemu);
+	if (r < 0)
+		return r;
+	*ret_what = host->bubblewrap;
+	r = spawn_jailed(host, id, qemu, &fds, ops, user, ret);
+	if (r < 0)
+		return r;
+	*ret_sockets = ours;
+	ours = (struct vm_sockets)VM_SOCKETS_NONE;
+	return 0;
+}
+
+void vm_remove_files(int vms_fd, const char *id)
+{
+	_cleanup_close_ int dir_fd =
+		openat(vms_fd, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+
+	if (dir_fd < 0)
+		return;
+	unlinkat(dir_fd, QMP_SOCKET, 0);
+	unlinkat(dir_fd, AGENT_SOCKET, 0);
+	if (unlinkat(vms_fd, id, AT_REMOVEDIR) < 0)
+		log_warning(id, "Cannot remove its directory: %s", strerror(errno));
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a VM's description to a QEMU process in its jail: directory, sockets, descriptors, argv. */
+#ifndef DAEMON_VM_VM_SPAWN_H
+#define DAEMON_VM_VM_SPAWN_H
+
+#include "daemon/vm/proc.h"
+#include "daemon/vm/vm.h"
+
+/* Our connected ends of one QEMU's sockets. */
+struct vm_sockets {
+	int qmp_fd, agent_fd, console_fd;
+};
+
+#define VM_SOCKETS_NONE                                        \
+	{                                                      \
+		.qmp_fd = -1, .agent_fd = -1, .console_fd = -1 \
+	}
+
+void vm_sockets_close(struct vm_sockets *sockets);
+
+/*
+ * Makes the directory `id` under host->vms_fd with the listening sockets qmp.sock and agent.sock in
+ * it (a restarted daemon finds them there), connects to both, and spawns QEMU. 0, or -errno with
+ * `ret_what` naming the step that failed; files may be left then for vm_remove_files().
+ */
+int vm_spawn(const struct vm_host *host, const char *id, unsigned memory_mb,
+	     const struct proc_ops *ops, void *user, struct proc **ret,
+	     struct vm_sockets *ret_sockets, const char **ret_what);
+
+/* Removes a VM's directory and what vm_spawn() put there. What is absent is fine. */
+void vm_remove_files(int vms_fd, const char *id);
+
+#endif
