@@ -31,15 +31,18 @@ static int complaints = -1; /* the runner's standard error; a child's own one is
 /* Mounts of our own: who is not root is root of a user namespace first. */
 static void own_mounts(void)
 {
-	char map[32];
+	char users[32], groups[32];
 
-	snprintf(map, sizeof(map), "0 %u 1", getuid());
+	snprintf(users, sizeof(users), "0 %u 1", getuid());
+	snprintf(groups, sizeof(groups), "0 %u 1", getgid());
 	if (getuid() == 0) {
 		EXPECT(unshare(CLONE_NEWNS) == 0);
 		return;
 	}
 	EXPECT(unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0);
-	EXPECT(write_file_at(AT_FDCWD, "/proc/self/uid_map", map) == 0);
+	EXPECT(write_file_at(AT_FDCWD, "/proc/self/uid_map", users) == 0);
+	EXPECT(write_file_at(AT_FDCWD, "/proc/self/setgroups", "deny") == 0);
+	EXPECT(write_file_at(AT_FDCWD, "/proc/self/gid_map", groups) == 0);
 }
 
 /* A child with a /run of its own, empty, and a pipe as standard error. */
