@@ -98,8 +98,9 @@ static json_t *ask(struct doctor *doctor, const char *method)
 static void check_daemon(struct doctor *doctor)
 {
 	json_auto_t *info = ask(doctor, "info"), *health = ask(doctor, "health");
-	const char *accelerator = json_string_value(json_object_get(info, "accelerator"));
-	const char *reason = json_string_value(json_object_get(info, "accelerator_reason"));
+	const json_t *accelerator = json_object_get(info, "accelerator");
+	const char *name = json_string_value(json_object_get(accelerator, "name"));
+	const char *reason = json_string_value(json_object_get(accelerator, "kvm"));
 	struct finding finding;
 
 	if (!info || !health) {
@@ -111,8 +112,8 @@ static void check_daemon(struct doctor *doctor)
 	doctor->is_daemon_ready = json_is_true(json_object_get(health, "ready"));
 	describe_health(health, &finding);
 	show(doctor, "daemon", &finding);
-	finding_set(&finding, VERDICT_OK, NULL, "%s%s%s", accelerator ?: "not told",
-		    reason ? ": " : "", reason ?: "");
+	finding_set(&finding, VERDICT_OK, NULL, "%s%s%s", name ?: "not told",
+		    reason ? "; the probe of KVM says: " : "", reason ?: "");
 	show(doctor, "accelerator", &finding);
 }
 

@@ -544,7 +544,7 @@ class Verbs(CtlTest):
 
     def test_status(self):
         """status: readiness, checks and info; 1 when the daemon cannot run code."""
-        info = {"version": "1", "accelerator": "tcg", "limits": {"memory_mb": 256}}
+        info = {"version": "1", "accelerator": {"name": "tcg"}, "limits": {"memory_mb": 256}}
         for ready in (True, False):
             health = {
                 "ready": ready,
@@ -793,7 +793,7 @@ class Doctor(CtlTest):
         for ready, verdict in ((True, "ok"), (False, "fail")):
             handlers = {
                 "info": answer(
-                    {"accelerator": "tcg", "accelerator_reason": "KVM is 900 times too slow"}
+                    {"accelerator": {"name": "tcg", "kvm": "900 times too slow"}}
                 ),
                 "health": answer(
                     {
@@ -806,7 +806,10 @@ class Doctor(CtlTest):
                 checks = self.checks(daemon=daemon)
                 self.assertEqual(checks["socket"]["verdict"], "ok")
                 self.assertEqual(checks["daemon"]["verdict"], verdict)
-                self.assertEqual(checks["accelerator"]["detail"], "tcg: KVM is 900 times too slow")
+                self.assertEqual(
+                    checks["accelerator"]["detail"],
+                    "tcg; the probe of KVM says: 900 times too slow",
+                )
                 if not ready:
                     self.assertIn("images (gone)", checks["daemon"]["detail"])
 
