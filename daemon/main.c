@@ -63,6 +63,20 @@ static const char *override_key(int option)
 	}
 }
 
+/* Paths of the command line are relative to where it was typed; the configuration knows only
+ * absolute ones. */
+static const char *absolute(const char *path)
+{
+	_cleanup_free_ char *here = *path == '/' ? NULL : getcwd(NULL, 0);
+	static char kept[OVERRIDES_MAX][4096];
+	static size_t count;
+
+	if (!here || count == OVERRIDES_MAX)
+		return path;
+	snprintf(kept[count], sizeof(kept[count]), "%s/%s", here, path);
+	return kept[count++];
+}
+
 static bool add_override(struct options *options, const char *key, const char *value)
 {
 	if (options->override_count == OVERRIDES_MAX) {
@@ -109,7 +123,7 @@ static int parse_options(int argc, char **argv, struct options *options)
 		else if (option == 's')
 			is_good = add_setting(options, optarg);
 		else if (override_key(option))
-			is_good = add_override(options, override_key(option), optarg);
+			is_good = add_override(options, override_key(option), absolute(optarg));
 		else
 			is_good = false;
 		if (!is_good)

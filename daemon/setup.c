@@ -188,8 +188,11 @@ static int find_admin_group(const struct config *config, gid_t *ret)
 
 int setup_prepare(const struct config *config, bool own_socket, struct setup *ret)
 {
+	_cleanup_close_ int state_fd = -1;
 	int r = find_admin_group(config, &ret->admin_gid);
 
+	if (r == 0)
+		r = open_dir(config->state_dir, config, &state_fd);
 	if (r == 0)
 		r = open_dir(config->runtime_dir, config, &ret->runtime_fd);
 	if (r == 0)

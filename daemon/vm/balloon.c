@@ -34,10 +34,10 @@ static void finish(struct balloon *balloon, int error)
 
 static uint64_t stat_of(const json_t *stats, const char *name)
 {
-	json_int_t value = json_integer_value(json_object_get(stats, name));
+	double value = json_number_value(json_object_get(stats, name));
 
-	/* "Not reported" is all ones, which is -1 here. */
-	return value > 0 ? (uint64_t)value : 0;
+	/* "Not reported" is 2^64-1; no guest has more than a PiB. */
+	return value > 0 && value < 0x1p50 ? (uint64_t)value : 0;
 }
 
 static void on_stats(void *user, const json_t *ret, const struct qmp_error *error)
@@ -54,7 +54,7 @@ static void on_stats(void *user, const json_t *ret, const struct qmp_error *erro
 		.caches = stat_of(stats, "stat-disk-caches"),
 		.swap_in = stat_of(stats, "stat-swap-in"),
 		.swap_out = stat_of(stats, "stat-swap-out"),
-		.updated_s = (uint64_t)json_integer_value(json_object_get(ret, "last-update")),
+		.updated_s = (uint64_t)json_number_value(json_object_get(ret, "last-update")),
 	};
 }
 

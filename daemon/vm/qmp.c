@@ -289,7 +289,7 @@ static void on_reply(struct qmp *qmp, const json_t *message)
 	struct qmp_error failure = {.error = -EREMOTEIO};
 	struct slot *slot = qmp->slots;
 
-	while (slot && !(json_is_integer(id) && json_integer_value(id) == slot->id))
+	while (slot && !(json_is_number(id) && json_number_value(id) == (double)slot->id))
 		slot = slot->next;
 	if (!slot) {
 		log_debug(qmp->object, "Dropped a QMP reply that nobody waits for");
@@ -306,8 +306,8 @@ static void on_event(struct qmp *qmp, const json_t *message, const char *name)
 {
 	const json_t *data = json_object_get(message, "data");
 	const json_t *timestamp = json_object_get(message, "timestamp");
-	json_int_t seconds = json_integer_value(json_object_get(timestamp, "seconds"));
-	json_int_t us = json_integer_value(json_object_get(timestamp, "microseconds"));
+	json_int_t seconds = (json_int_t)json_number_value(json_object_get(timestamp, "seconds"));
+	json_int_t us = (json_int_t)json_number_value(json_object_get(timestamp, "microseconds"));
 
 	qmp->ops->on_event(qmp->user, name, json_is_object(data) ? data : NULL,
 			   (uint64_t)MAX(seconds, 0) * 1000000u + (uint64_t)MAX(us, 0));
@@ -327,6 +327,21 @@ static void on_message(struct qmp *qmp, const json_t *message)
 		log_debug(qmp->object, "Dropped a QMP message of no known kind");
 }
 
+/*
+ * QEMU says "not known" as 2^64-1 (balloon statistics), which no JSON integer of jansson holds:
+ * such a line is read again with all its numbers as reals.
+ */
+static json_t *parse_line(const char *line, size_t len)
+{
+	json_error_t error;
+	json_t *message = json_loadb(line, len, JSON_REJECT_DUPLICATES, &error);
+
+	if (!message && json_error_code(&error) == json_error_numeric_overflow)
+		message = json_loadb(line, len, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL,
+				     NULL);
+	return message;
+}
+
 static void on_line(struct qmp *qmp, const char *line, size_t len)
 {
 	json_auto_t *message = NULL;
@@ -335,7 +350,7 @@ static void on_line(struct qmp *qmp, const char *line, size_t len)
 		len--;
 	if (len == 0)
 		return;
-	message = json_loadb(line, len, JSON_REJECT_DUPLICATES, NULL);
+	message = parse_line(line, len);
 	if (json_is_object(message))
 		on_message(qmp, message);
 	else
