@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The configuration: every type with its bounds, strict files, drop-in order, dump and example. */
+/* The configuration: strict files, their order, dump and example. */
 #include "conf/config.h"
 
 #include "conf/describe.h"
 #include "conf/file.h"
-#include "conf/schema.h"
 #include "tests/unit/suite.h"
 
 #include <errno.h>
@@ -171,175 +170,19 @@ START_TEST(test_every_type)
 }
 END_TEST
 
-START_TEST(test_bool)
-{
-	struct {
-		bool flag;
-	} values = {false};
-	const struct config_option option = {"s", "flag", CONFIG_BOOL, NULL, 0,
-					     0,   "no",   NULL,        0,    "A flag"};
-	static const char *const bad[] = {"", "1", "0", "Yes", "yess", "y", "yes no"};
-	char why[CONFIG_WHY_SIZE];
-	char *text;
-
-	ck_assert_int_eq(config_option_set(&option, "on", &values, why), 0);
-	ck_assert(values.flag);
-	for (size_t i = 0; i < ELEMENTSOF(bad); i++) {
-		ck_assert_int_eq(config_option_set(&option, bad[i], &values, why), -EINVAL);
-		ck_assert(values.flag);
-		ck_assert_ptr_nonnull(strstr(why, "yes or no"));
-	}
-	text = config_option_format(&option, &values);
-	ck_assert_str_eq(text, "yes");
-	free(text);
-	ck_assert_int_eq(config_option_set(&option, "false", &values, why), 0);
-	ck_assert(!values.flag);
-}
-END_TEST
-
-START_TEST(test_integers_refused)
-{
-	static const char *const bad[] = {"192M",
-					  "-1",
-					  "+1",
-					  "0x10",
-					  "1 2",
-					  "1.0",
-					  "1e3",
-					  "ten",
-					  "1,0",
-					  "\"",
-					  "inf",
-					  "1MiB",
-					  "9999999999999999"};
-	char line[64];
-
-	for (size_t i = 0; i < ELEMENTSOF(bad); i++) {
-		snprintf(line, sizeof(line), "max_vms = %s", bad[i]);
-		assert_refused("vm", line, "is not a whole number");
-	}
-	assert_refused("vm", "max_vms = 99999999999999999999999", "is not a whole number");
-}
-END_TEST
-
-START_TEST(test_sizes_refused)
-{
-	static const char *const bad[] = {"1m",
-					  "1MB",
-					  "1 M",
-					  "K",
-					  "1.5M",
-					  "-1M",
-					  "1T",
-					  "M1",
-					  "1KK",
-					  "1K "
-					  "x"};
-	char line[64];
-
-	for (size_t i = 0; i < ELEMENTSOF(bad); i++) {
-		snprintf(line, sizeof(line), "code_max_bytes = %s", bad[i]);
-		assert_refused("limits", line, "is not a size");
-	}
-	/* 2^34 * 2^30 is 0 in 64 bits. */
-	assert_refused("limits", "code_max_bytes = 17179869184G", "is out of range");
-}
-END_TEST
-
-START_TEST(test_seconds_refused)
-{
-	static const char *const bad[] = {".5",  "1.", "1s",    "1,5",       "nan", "inf",
-					  "1e1", "-1", "1.2.3", "0.1234567", "0x1"};
-	char line[64];
-
-	for (size_t i = 0; i < ELEMENTSOF(bad); i++) {
-		snprintf(line, sizeof(line), "queue_timeout_seconds = %s", bad[i]);
-		assert_refused("vm", line, "is not a number of seconds");
-	}
-}
-END_TEST
-
-START_TEST(test_texts_refused)
-{
-	char line[256];
-
-	assert_refused("daemon", "node = -h", "is not a name");
-	assert_refused("daemon", "node = a/b", "is not a name");
-	assert_refused("daemon", "node = h\xc3\xa4", "is not printable ASCII");
-	assert_refused("daemon", "node = 'h'", "is not a name");
-	assert_refused("daemon", "user =", "is empty");
-	assert_refused("daemon", "user = \"\"", "is empty");
-	assert_refused("daemon", "user = # none", "is empty");
-	assert_refused("daemon", "socket = run/x.sock", "does not begin with '/'");
-	assert_refused("daemon", "socket = /", "is too short");
-	assert_refused("daemon", "socket = /a\tb", "is not printable ASCII");
-	assert_refused("vm", "accel = xen", "takes auto, kvm or tcg");
-	assert_refused("vm", "accel = TCG", "takes auto, kvm or tcg");
-	assert_refused("vm", "accel =", "takes auto, kvm or tcg");
-	snprintf(line, sizeof(line), "node = %.*s", 33,
-		 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
-	assert_refused("daemon", line, "is too long");
-	line[strlen(line) - 1] = '\0';
-	assert_accepted("daemon", line);
-	memset(line, 'x', sizeof(line));
-	memcpy(line, "socket = /", 10);
-	line[9 + 108] = '\0';
-	assert_refused("daemon", line, "is too long");
-	line[9 + 107] = '\0';
-	assert_accepted("daemon", line);
-}
-END_TEST
-
 START_TEST(test_empty_values)
 {
 	assert_accepted("daemon", "admin_group =");
 	ck_assert_str_eq(config.admin_group, "");
 	assert_accepted("daemon", "admin_group = \"\" # nobody");
 	ck_assert_str_eq(config.admin_group, "");
+	assert_refused("daemon", "user =", "is empty");
+	assert_refused("daemon", "user = \"\"", "is empty");
+	assert_refused("daemon", "user = # none", "is empty");
+	assert_refused("vm", "accel =", "takes auto, kvm or tcg");
 	assert_refused("vm", "max_vms =", "is not a whole number");
 	assert_refused("limits", "code_max_bytes =", "is not a size");
 	assert_refused("memory", "stats_interval_seconds =", "is not a number of seconds");
-}
-END_TEST
-
-/* Both bounds of every number are accepted, what lies next to them is not. */
-START_TEST(test_bounds)
-{
-	struct config_option option = config_schema[_i];
-	char *text, line[128];
-	double bounds[] = {option.min, option.max};
-	union {
-		int64_t integer;
-		uint64_t bytes;
-		double seconds;
-	} value;
-
-	if (option.type != CONFIG_INTEGER && option.type != CONFIG_SIZE &&
-	    option.type != CONFIG_SECONDS)
-		return;
-	option.offset = 0;
-	for (int side = 0; side < 2; side++) {
-		for (int step = 0; step < 2; step++) {
-			double number = bounds[side] + (side == 0 ? -step : step);
-
-			if (number < 0)
-				continue;
-			if (option.type == CONFIG_SECONDS)
-				value.seconds = number;
-			else if (option.type == CONFIG_SIZE)
-				value.bytes = (uint64_t)number;
-			else
-				value.integer = (int64_t)number;
-			text = config_option_format(&option, &value);
-			ck_assert_ptr_nonnull(text);
-			snprintf(line, sizeof(line), "%s = %s", option.key, text);
-			free(text);
-			if (step == 0)
-				assert_accepted(option.section, line);
-			else
-				assert_refused(option.section, line, "is out of range");
-		}
-	}
 }
 END_TEST
 
@@ -663,48 +506,6 @@ START_TEST(test_random_text)
 }
 END_TEST
 
-START_TEST(test_set)
-{
-	ck_assert_int_eq(config_defaults(&config), 0);
-	ck_assert_int_eq(config_set(&config, "max_vms", "5", &report), 0);
-	ck_assert_int_eq(config_set(&config, "daemon.socket", "/tmp/s", &report), 0);
-	ck_assert_int_eq(config.max_vms, 5);
-	ck_assert_str_eq(config.socket, "/tmp/s");
-	ck_assert_int_eq(config_set(&config, "daemon.max_vms", "6", &report), -ENOENT);
-	ck_assert_int_eq(config_set(&config, "nothing", "6", &report), -ENOENT);
-	ck_assert_int_eq(config_set(&config, ".max_vms", "6", &report), -ENOENT);
-	ck_assert_int_eq(config_set(&config, "max_vms", "6M", &report), -EINVAL);
-	ck_assert_int_eq(config_set(&config, "socket", "s", &report), -EINVAL);
-	ck_assert_int_eq(config.max_vms, 5);
-	ck_assert_str_eq(config.socket, "/tmp/s");
-	ck_assert_uint_eq(report.count, 5);
-}
-END_TEST
-
-START_TEST(test_contradictions)
-{
-	static const struct {
-		const char *key, *value, *word;
-	} cases[] = {
-		{"min_memory_mb", "512", "min_memory_mb"},
-		{"max_memory_mb", "128", "max_memory_mb"},
-		{"max_timeout_seconds", "29.9", "max_timeout_seconds"},
-		{"stdin_max_bytes", "16M", "max_message_bytes"},
-		{"max_message_bytes", "128M", "buffered_bytes_per_uid"},
-	};
-
-	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
-		ck_assert_int_eq(config_defaults(&config), 0);
-		ck_assert_int_eq(config_set(&config, cases[i].key, cases[i].value, &report), 0);
-		ck_assert_int_eq(config_check(&config, &report), -EINVAL);
-		ck_assert_uint_eq(report.count, 1);
-		ck_assert_ptr_nonnull(strstr(report.problems[0], cases[i].word));
-		config_report_clear(&report);
-		config_fini(&config);
-	}
-}
-END_TEST
-
 START_TEST(test_dump_round_trip)
 {
 	const struct config_sources sources = {.vendor_dir = vendor_dir, .admin_dir = admin_dir};
@@ -762,30 +563,12 @@ START_TEST(test_example_is_in_step)
 }
 END_TEST
 
-START_TEST(test_schema_is_sound)
-{
-	const struct config_option *option = &config_schema[_i];
-
-	ck_assert_ptr_eq(config_schema_find(NULL, option->key), option); /* keys are unique */
-	ck_assert(option->max >= option->min);
-	ck_assert(option->max < 9007199254740992.); /* 2^53 */
-	ck_assert_int_ne(option->help[strlen(option->help) - 1], '.');
-	ck_assert_int_eq((option->type == CONFIG_CHOICE), option->choices != NULL);
-	ck_assert_int_eq((option->type == CONFIG_INTEGER), option->unit != NULL);
-}
-END_TEST
-
 Suite *unit_suite(void)
 {
 	const TTest *const tests[] = {
 		test_defaults,
 		test_no_files,
 		test_every_type,
-		test_bool,
-		test_integers_refused,
-		test_sizes_refused,
-		test_seconds_refused,
-		test_texts_refused,
 		test_empty_values,
 		test_unknown_names,
 		test_all_errors_are_reported,
@@ -804,23 +587,16 @@ Suite *unit_suite(void)
 		test_binary_file,
 		test_report_is_bounded,
 		test_random_text,
-		test_set,
-		test_contradictions,
 		test_dump_round_trip,
 		test_example_is_in_step,
 	};
 	Suite *suite = suite_create("config");
 	TCase *tcase = tcase_create("config");
-	int options = 0;
 
-	while (config_schema[options].key)
-		options++;
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_set_timeout(tcase, 60);
 	for (size_t i = 0; i < ELEMENTSOF(tests); i++)
 		tcase_add_test(tcase, tests[i]);
-	tcase_add_loop_test(tcase, test_bounds, 0, options);
-	tcase_add_loop_test(tcase, test_schema_is_sound, 0, options);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }
