@@ -123,24 +123,6 @@ static void assert_accepted(const char *section, const char *line)
 	ck_assert(config_report_is_clean(&report));
 }
 
-START_TEST(test_defaults)
-{
-	ck_assert_int_eq(config_defaults(&config), 0);
-	ck_assert_str_eq(config.socket, "/run/execsandbox.sock");
-	ck_assert_str_eq(config.user, "execsandbox-vm");
-	ck_assert_str_eq(config.admin_group, "");
-	ck_assert_int_eq(config.log_level, LOG_INFO);
-	ck_assert_int_eq(config.log_target, CONFIG_LOG_AUTO);
-	ck_assert_int_eq(config.accel, CONFIG_ACCEL_AUTO);
-	ck_assert_int_eq(config.kill_grace_ms, 50);
-	ck_assert_uint_eq(config.code_max_bytes, 1 << 20);
-	ck_assert_uint_eq(config.max_message_bytes, 16 << 20);
-	ck_assert_int_eq(config.default_memory_mb, 256);
-	ck_assert(config.max_timeout_seconds == 3600.);
-	ck_assert_int_eq(config_check(&config, &report), 0);
-}
-END_TEST
-
 START_TEST(test_no_files)
 {
 	ck_assert_int_eq(load(), 0);
@@ -566,7 +548,6 @@ END_TEST
 Suite *unit_suite(void)
 {
 	const TTest *const tests[] = {
-		test_defaults,
 		test_no_files,
 		test_every_type,
 		test_empty_values,

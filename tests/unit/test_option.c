@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <syslog.h>
 
 static struct config config;
 static struct config_report report;
@@ -47,6 +48,23 @@ static void assert_accepted(const char *key, const char *text)
 {
 	ck_assert_msg(config_set(&config, key, text, &report) == 0, "%s = %s", key, text);
 }
+
+START_TEST(test_defaults)
+{
+	ck_assert_str_eq(config.socket, "/run/execsandbox.sock");
+	ck_assert_str_eq(config.user, "execsandbox-vm");
+	ck_assert_str_eq(config.admin_group, "");
+	ck_assert_int_eq(config.log_level, LOG_INFO);
+	ck_assert_int_eq(config.log_target, CONFIG_LOG_AUTO);
+	ck_assert_int_eq(config.accel, CONFIG_ACCEL_AUTO);
+	ck_assert_int_eq(config.kill_grace_ms, 50);
+	ck_assert_uint_eq(config.code_max_bytes, 1 << 20);
+	ck_assert_uint_eq(config.max_message_bytes, 16 << 20);
+	ck_assert_int_eq(config.default_memory_mb, 256);
+	ck_assert(config.max_timeout_seconds == 3600.);
+	ck_assert_int_eq(config_check(&config, &report), 0);
+}
+END_TEST
 
 START_TEST(test_bool)
 {
@@ -97,8 +115,8 @@ START_TEST(test_sizes)
 
 	for (size_t i = 0; i < ELEMENTSOF(bad); i++)
 		assert_refused("code_max_bytes", bad[i], "is not a size");
-	/* 2^34 * 2^30 is 0 in 64 bits. */
-	assert_refused("code_max_bytes", "17179869184G", "is out of range");
+	/* (2^34 + 1) * 2^30 is 1G in 64 bits. */
+	assert_refused("buffered_bytes_per_uid", "17179869185G", "is out of range");
 	assert_accepted("buffered_bytes_per_uid", "3G");
 	ck_assert_uint_eq(config.buffered_bytes_per_uid, 3ull << 30);
 	assert_accepted("buffered_bytes_per_uid", "1048577");
@@ -289,6 +307,7 @@ Suite *unit_suite(void)
 	while (config_schema[options].key)
 		options++;
 	tcase_add_checked_fixture(tcase, setup, teardown);
+	tcase_add_test(tcase, test_defaults);
 	tcase_add_test(tcase, test_bool);
 	tcase_add_test(tcase, test_integers);
 	tcase_add_test(tcase, test_sizes);
