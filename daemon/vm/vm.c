@@ -138,10 +138,19 @@ static enum rpc_code lost_code(const struct vm *vm)
 
 /* --- Start, step by step: QMP on one side, the agent on the other. --- */
 
+/* The first sample of the guest's memory; more come by themselves while the VM runs. */
+static void ask_memory(struct vm *vm)
+{
+	struct msg msg = {.type = FRAME_MEMORY_GET, .ping = {.id = 1}};
+
+	(void)agent_link_send(vm->link, &msg);
+}
+
 static void become_ready(struct vm *vm)
 {
 	if (!vm->has_qmp || !vm->has_agent)
 		return;
+	ask_memory(vm);
 	loop_timer_stop(vm->host->loop, &vm->boot_deadline);
 	vm->boot_us = now_us() - vm->created_us;
 	set_state(vm, VM_READY);
