@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The server: who connects, how many, how much they may keep waiting, and the end. */
 #include "base/log.h"
+#include "daemon/rpc/conn.h"
 #include "daemon/rpc/dispatch.h"
 #include "daemon/rpc/wire.h"
 #include "tests/unit/test_rpc_fixture.h"
@@ -164,6 +165,23 @@ START_TEST(test_refused_client_that_talks_first)
 	fx_send(&third, PING);
 	fx_expect_error(&third, RPC_TOO_MANY_REQUESTS);
 	fx_expect_closed(&third);
+	line_client_close(&first);
+	line_client_close(&second);
+	line_client_close(&third);
+}
+END_TEST
+
+/* One that was refused and never goes by itself is closed after RPC_LINGER_SECONDS. */
+START_TEST(test_refused_client_that_stays)
+{
+	struct line_client first = fx_client(), second = fx_client(), third = fx_client();
+	const uint64_t started = now_us();
+
+	fx_expect_error(&third, RPC_TOO_MANY_REQUESTS);
+	ck_assert_uint_eq(rpc_server_connection_count(world.server), 3);
+	while (rpc_server_connection_count(world.server) == 3)
+		loop_run_once(world.loop, true);
+	ck_assert_uint_ge(now_us() - started, (uint64_t)(RPC_LINGER_SECONDS * 900000));
 	line_client_close(&first);
 	line_client_close(&second);
 	line_client_close(&third);
@@ -439,6 +457,7 @@ Suite *unit_suite(void)
 	tcase_add_checked_fixture(small, setup_small, teardown);
 	tcase_add_test(small, test_connections_per_uid);
 	tcase_add_test(small, test_refused_client_that_talks_first);
+	tcase_add_test(small, test_refused_client_that_stays);
 	tcase_add_test(small, test_flood_of_refused_connections);
 	tcase_add_test(small, test_unsent_bytes_are_capped);
 	tcase_add_test(small, test_reply_over_the_cap_is_an_error);
