@@ -233,10 +233,13 @@ static void info_complete(struct proc *proc, const json_t *info)
 	unwatch(proc, &proc->info_watch, &proc->info_fd);
 	r = adopt_program(proc, info);
 	if (r < 0) {
-		/* The jail failed, or the program has ended already: the wrapper ends as well. */
+		/* The jail failed, or the program has ended already: the wrapper ends as well, in
+		 * its own time unless we are in a hurry, so that it can say why. */
 		log_debug(proc->object, "No program behind process %d: %s", (int)proc->child,
 			  strerror(-r));
-		if (!ev_is_active(&proc->grace))
+		if (proc->is_kill_wanted)
+			send_kill(proc->child_pidfd);
+		else
 			loop_timer_start(proc->loop, &proc->grace, WRAPPER_GRACE);
 		return;
 	}
