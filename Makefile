@@ -20,11 +20,9 @@ WERROR ?= -Werror
 CC = gcc
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
-	-Wpointer-arith -Wwrite-strings -Wvla -Wundef -Wformat=2 -Wswitch-enum -Wnull-dereference \
-	-Wimplicit-fallthrough -Wdeclaration-after-statement $(WERROR)
-WARNINGS := $(filter-out -Wdeclaration-after-statement -Wswitch-enum,$(WARNINGS))
-SANITIZE := $(if $(SAN),-fsanitize=address$(comma)undefined -fno-sanitize-recover=all)
+	-Wpointer-arith -Wwrite-strings -Wvla -Wundef -Wformat=2 -Wnull-dereference -Wimplicit-fallthrough $(WERROR)
 comma := ,
+SANITIZE := $(if $(SAN),-fsanitize=address$(comma)undefined -fno-sanitize-recover=all)
 OPTIMIZE ?= $(if $(SAN),-O1,-O2 -D_FORTIFY_SOURCE=2)
 CPPFLAGS += -I. -D_GNU_SOURCE -DEXECSANDBOX_VERSION='"$(VERSION)"'
 CFLAGS += -std=gnu11 -g $(OPTIMIZE) -fstack-protector-strong -fPIE -fno-strict-aliasing \
@@ -51,6 +49,21 @@ all: $(PROGRAMS)
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(CFLAGS_$(firstword $(subst /, ,$*))) -MMD -MP -c -o $@ $<
+
+# Installs what packages would: programs, units, accounts, configuration, manual pages, the guest image.
+prefix ?= /usr
+install: all images man
+	install -D -m 755 $(B)/daemon/execsandboxd $(DESTDIR)$(prefix)/sbin/execsandboxd
+	install -D -m 755 $(B)/ctl/execsandboxctl $(DESTDIR)$(prefix)/bin/execsandboxctl
+	install -D -m 644 -t $(DESTDIR)/lib/systemd/system execsandboxd.service execsandboxd.socket
+	install -D -m 644 conf/sysusers.d/execsandbox.conf $(DESTDIR)$(prefix)/lib/sysusers.d/execsandbox.conf
+	install -D -m 644 conf/tmpfiles.d/execsandbox.conf $(DESTDIR)$(prefix)/lib/tmpfiles.d/execsandbox.conf
+	install -D -m 644 -t $(DESTDIR)$(prefix)/lib/execsandbox conf/execsandboxd.conf
+	install -D -m 644 -t $(DESTDIR)$(prefix)/lib/execsandbox/images build/images/vmlinux \
+		build/images/rootfs.erofs build/images/manifest.json
+	install -D -m 644 -t $(DESTDIR)$(prefix)/share/man/man1 docs/man/execsandboxctl.1
+	install -D -m 644 -t $(DESTDIR)$(prefix)/share/man/man5 $(MAN_CONF)
+	install -D -m 644 -t $(DESTDIR)$(prefix)/share/man/man8 docs/man/execsandboxd.8
 
 clean:
 	rm -rf build
