@@ -50,7 +50,7 @@ static const char *quoted(const char *text, char buf[QUOTED_SIZE])
 
 	for (; *text && len < QUOTED_SIZE - 4; text++)
 		buf[len++] = *text >= ' ' && *text <= '~' ? *text : '?';
-	strcpy(buf + len, *text ? "..." : "");
+	snprintf(buf + len, QUOTED_SIZE - len, "%s", *text ? "..." : "");
 	return buf;
 }
 

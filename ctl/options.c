@@ -30,12 +30,13 @@ struct parser {
 	const struct verb_option *options;
 	struct arguments *arguments;
 	struct option longs[OPTIONS_MAX + COMMON_COUNT + 1];
-	char shorts[3 + 2 * (OPTIONS_MAX + COMMON_COUNT)];
+	char shorts[3 + 2 * (OPTIONS_MAX + COMMON_COUNT)]; /* zeroed: always ends in NUL */
+	size_t shorts_len;
 	char *why;
 };
 
 static size_t add_options(struct parser *parser, const struct verb_option *options, size_t count,
-			  int base, char *shorts)
+			  int base)
 {
 	for (size_t i = 0; options[i].name && i < OPTIONS_MAX; i++) {
 		bool has_value = options[i].type != OPTION_FLAG;
@@ -47,9 +48,9 @@ static size_t add_options(struct parser *parser, const struct verb_option *optio
 		};
 		if (!options[i].letter)
 			continue;
-		strncat(shorts, &options[i].letter, 1);
+		parser->shorts[parser->shorts_len++] = options[i].letter;
 		if (has_value)
-			strcat(shorts, ":");
+			parser->shorts[parser->shorts_len++] = ':';
 	}
 	return count;
 }
@@ -207,9 +208,10 @@ int options_parse(const struct verb_option *options, int argc, char **argv, bool
 		return -ENOMEM;
 	/* '+' stops at the first operand, '-' hands operands over in order; ':' tells a missing
 	 * value from an unknown option. */
-	strcpy(parser.shorts, stop_at_operand ? "+:" : "-:");
-	count = add_options(&parser, common_options, 0, LONG_BASE, parser.shorts);
-	add_options(&parser, parser.options, count, LONG_BASE + COMMON_COUNT, parser.shorts);
+	parser.shorts[parser.shorts_len++] = stop_at_operand ? '+' : '-';
+	parser.shorts[parser.shorts_len++] = ':';
+	count = add_options(&parser, common_options, 0, LONG_BASE);
+	add_options(&parser, parser.options, count, LONG_BASE + COMMON_COUNT);
 	r = parse_words(&parser, argc, argv);
 	if (r < 0)
 		return r;

@@ -235,7 +235,7 @@ static struct rpc_error *read_types(struct subscription *subscription, const jso
 	size_t i;
 
 	if (!types) {
-		strcpy(subscription->patterns[0], "*");
+		snprintf(subscription->patterns[0], sizeof(subscription->patterns[0]), "*");
 		subscription->pattern_count = 1;
 		return NULL;
 	}
@@ -245,7 +245,8 @@ static struct rpc_error *read_types(struct subscription *subscription, const jso
 		if (!json_is_string(type) ||
 		    !is_pattern(json_string_value(type), json_string_length(type)))
 			return bad_types("takes types ('vm.started'), prefixes ('vm.*') and '*'");
-		strcpy(subscription->patterns[i], json_string_value(type));
+		snprintf(subscription->patterns[i], sizeof(subscription->patterns[i]), "%s",
+			 json_string_value(type));
 	}
 	subscription->pattern_count = json_array_size(types);
 	return NULL;
