@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""After everything: nothing of any VM is left, in the daemon, in /proc or in the file system."""
+
+import os
+
+from support import DaemonTest, exclusive, needs_root, vms_seen
+
+
+def processes():
+    """(pid, parent, command line) of every process that can be read."""
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as stream:
+                parent = int(stream.read().rpartition(")")[2].split()[1])
+            with open(f"/proc/{name}/cmdline", "rb") as stream:
+                yield int(name), parent, stream.read().replace(b"\0", b" ").decode(errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it ended meanwhile
+
+
+def descendants(ancestor):
+    children = {}
+    for pid, parent, command in processes():
+        children.setdefault(parent, []).append((pid, command))
+    found, waiting = [], [ancestor]
+    while waiting:
+        for pid, command in children.get(waiting.pop(), []):
+            found.append((pid, command))
+            waiting.append(pid)
+    return found
+
+
+@exclusive
+class Leftovers(DaemonTest):
+    is_last = True
+
+    def test_no_vm(self):
+        """vm.list and info know of no VM and nobody waits for one."""
+        self.until(lambda: self.client.call("vm.list")["vms"] == [], "no VM is left")
+        vms = self.client.call("info")["vms"]
+        self.assertEqual((vms["current"], vms["queued"]), (0, 0))
+        self.assertEqual(self.client.call("memory.stats")["vms"], [])
+
+    def test_no_process(self):
+        """The daemon has no child, and no process on this host bears the name of a VM of ours."""
+        daemon = self.client.daemon_pid()
+        self.until(lambda: not descendants(daemon), f"no descendant of {daemon}")
+        self.assertGreater(len(vms_seen), 0)
+        named = [
+            command for _, _, command in processes() if any(vm in command for vm in vms_seen)
+        ]
+        self.assertEqual(named, [])
+
+    @needs_root
+    def test_no_file(self):
+        """The directory of VMs, which the daemon holds open, is empty; few descriptors are open."""
+        descriptors = f"/proc/{self.client.daemon_pid()}/fd"
+        targets = {}
+        for name in os.listdir(descriptors):
+            try:
+                targets[name] = os.readlink(f"{descriptors}/{name}")
+            except FileNotFoundError:
+                pass
+        directories = [
+            name for name, target in targets.items()
+            if target.endswith("/vm") and os.path.isdir(f"{descriptors}/{name}")
+        ]
+        self.assertEqual(len(directories), 1, targets)
+        self.until(
+            lambda: os.listdir(f"{descriptors}/{directories[0]}") == [], "no directory of a VM"
+        )
+        self.assertLess(len(targets), 64)
