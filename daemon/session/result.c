@@ -12,6 +12,10 @@
 #define EXIT_BY_SIGNAL 128
 #define EXIT_TIMEOUT   124
 #define EXIT_OOM       137
+/* What wait(2) can tell (a byte, and seven bits). The receipt is the guest's word: larger numbers
+ * are cut, so that none wraps round to success. */
+#define EXIT_CODE_MAX 255u
+#define SIGNAL_MAX    127u
 
 struct verdict {
 	const char *status;
@@ -22,6 +26,7 @@ struct verdict {
 static struct verdict judge(const struct run_outcome *outcome)
 {
 	const struct msg_exit *exit = outcome->exit;
+	int exit_code, signal;
 
 	/* The guest's memory running out is worth knowing even when the deadline came meanwhile. */
 	if (exit && strcmp(exit->reason, MSG_REASON_OOM) == 0)
@@ -34,10 +39,11 @@ static struct verdict judge(const struct run_outcome *outcome)
 		return (struct verdict){"error", 1, 0};
 	if (strcmp(exit->reason, MSG_REASON_OUTPUT_LIMIT) == 0)
 		return (struct verdict){"output_limit", EXIT_BY_SIGNAL + SIGKILL, SIGKILL};
+	exit_code = (int)MIN(exit->exit_code, (uint64_t)EXIT_CODE_MAX);
+	signal = (int)MIN(exit->signal, (uint64_t)SIGNAL_MAX);
 	if (strcmp(exit->reason, MSG_REASON_SIGNALED) == 0)
-		return (struct verdict){"signal", EXIT_BY_SIGNAL + (int)exit->signal,
-					(int)exit->signal};
-	return (struct verdict){exit->exit_code == 0 ? "ok" : "error", (int)exit->exit_code, 0};
+		return (struct verdict){"signal", EXIT_BY_SIGNAL + signal, signal};
+	return (struct verdict){exit_code == 0 ? "ok" : "error", exit_code, 0};
 }
 
 static json_t *signal_name(int number)
