@@ -79,6 +79,7 @@ ssize_t base64_decode(const char *text, size_t len, uint8_t **ret)
 	while (len > 0) {
 		size_t piece = MIN(len, (size_t)DECODE_PIECE);
 
+		/* cppcheck-suppress uninitdata ; OpenSSL writes it */
 		out += EVP_DecodeBlock(out, (const unsigned char *)text, (int)piece);
 		text += piece;
 		len -= piece;

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "daemon/rpc/internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -33,7 +34,7 @@ struct events_hub {
 	uint64_t seq, last_subscription;
 	struct defer wake;
 	struct text line;
-	LIST_HEAD(, subscription) subscriptions;
+	LIST_HEAD(subscription_list, subscription) subscriptions;
 	struct event ring[EVENTS_KEPT]; /* event number s at s % EVENTS_KEPT */
 };
 
@@ -58,12 +59,10 @@ static void end_subscription(struct subscription *subscription)
 
 void events_destroy(struct events_hub *hub)
 {
-	struct subscription *subscription;
-
 	if (!hub)
 		return;
-	while ((subscription = LIST_FIRST(&hub->subscriptions)))
-		end_subscription(subscription);
+	/* The connections went first, and took theirs with them. */
+	assert(LIST_EMPTY(&hub->subscriptions));
 	loop_defer_cancel(hub->loop, &hub->wake);
 	for (size_t i = 0; i < EVENTS_KEPT; i++)
 		free(hub->ring[i].members);

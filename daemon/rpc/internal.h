@@ -39,8 +39,8 @@ struct rpc_server {
 	struct defer idle_check;
 	struct text scratch; /* the message being written */
 	uint64_t last_conn;
-	LIST_HEAD(, rpc_conn) conns;
-	LIST_HEAD(, rpc_account) accounts;
+	LIST_HEAD(rpc_conn_list, rpc_conn) conns;
+	LIST_HEAD(rpc_account_list, rpc_account) accounts;
 };
 
 /*
@@ -72,7 +72,7 @@ struct rpc_conn {
 	bool is_congestion_told; /* what the calls last heard */
 	size_t subscriptions;
 	size_t call_count;
-	LIST_HEAD(, rpc_call) calls;
+	LIST_HEAD(rpc_call_list, rpc_call) calls;
 	ev_timer linger;
 	struct defer teardown, congestion;
 };

@@ -332,7 +332,7 @@ FX void fx_open(struct rpc_limits limits)
 	int dir_fd;
 
 	world = (struct world){.listen_fd = -1};
-	strcpy(world.dir, "/tmp/rpc-test-XXXXXX");
+	snprintf(world.dir, sizeof(world.dir), "/tmp/rpc-test-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(world.dir));
 	dir_fd = open(world.dir, O_DIRECTORY | O_CLOEXEC);
 	world.listen_fd = unix_listen_at(dir_fd, "socket", 128);

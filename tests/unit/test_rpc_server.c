@@ -446,7 +446,9 @@ Suite *unit_suite(void)
 	tcase_set_timeout(tcase, 120);
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_test(tcase, test_who_is_admin);
-	tcase_add_test(tcase, test_out_of_descriptors_and_back);
+	/* valgrind fakes this limit: it accepts, closes, and says EMFILE. */
+	if (!getenv("CK_FORK") || strcmp(getenv("CK_FORK"), "no") != 0)
+		tcase_add_test(tcase, test_out_of_descriptors_and_back);
 	tcase_add_test(tcase, test_draining_hears_when_idle);
 	tcase_add_test(tcase, test_draining_when_idle_already);
 	tcase_add_test(tcase, test_close_all);
