@@ -39,9 +39,11 @@ char *base64_encode(const void *data, size_t len, size_t *ret_len)
 json_t *base64_encode_json(const void *data, size_t len)
 {
 	size_t text_len = 0;
-	_cleanup_free_ char *text = base64_encode(data, len, &text_len);
+	char *text = base64_encode(data, len, &text_len);
+	json_t *json = text ? json_stringn_nocheck(text, text_len) : NULL;
 
-	return text ? json_stringn_nocheck(text, text_len) : NULL;
+	free(text);
+	return json;
 }
 
 static bool is_alphabet(char c)
