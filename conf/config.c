@@ -213,13 +213,14 @@ int config_check(const struct config *config, struct config_report *report)
 				  "max_timeout_seconds is under default_timeout_seconds");
 	/* A run with the longest code and input must fit into a message; input may come as base64,
 	 * 4 bytes for 3. */
-	if (config->max_message_bytes < config->code_max_bytes + config->stdin_max_bytes / 3 * 4)
+	if (CONFIG_MESSAGE_BYTES < config->code_max_bytes + config->stdin_max_bytes / 3 * 4)
+		config_report_add(
+			report, NULL, 0,
+			"code_max_bytes and stdin_max_bytes in base64 together are over a "
+			"message, which is 16 MiB at most");
+	if (config->buffered_bytes_per_uid < CONFIG_MESSAGE_BYTES)
 		config_report_add(report, NULL, 0,
-				  "max_message_bytes is under code_max_bytes and stdin_max_bytes "
-				  "in base64 together");
-	if (config->buffered_bytes_per_uid < config->max_message_bytes)
-		config_report_add(report, NULL, 0,
-				  "buffered_bytes_per_uid is under max_message_bytes");
+				  "buffered_bytes_per_uid is under a message, 16 MiB");
 	return report->count + report->omitted > before ? -EINVAL : 0;
 }
 

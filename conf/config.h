@@ -19,6 +19,9 @@
 #define CONFIG_VENDOR_DIR "/usr/lib/execsandbox"
 #define CONFIG_ADMIN_DIR  "/etc/execsandbox"
 
+/* The longest JSON-RPC message, which the API fixes (daemon/rpc/wire.h). */
+#define CONFIG_MESSAGE_BYTES (16u << 20)
+
 enum config_accel {
 	CONFIG_ACCEL_AUTO, /* KVM when the probe finds it usable, else TCG */
 	CONFIG_ACCEL_KVM,
@@ -70,9 +73,7 @@ struct config {
 	int64_t pids_default;
 	int64_t disk_default_mb;
 	int64_t connections_per_uid;
-	int64_t requests_per_connection;
 	uint64_t buffered_bytes_per_uid;
-	uint64_t max_message_bytes;
 
 	/* [memory] */
 	int64_t default_memory_mb;

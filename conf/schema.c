@@ -115,12 +115,8 @@ const struct config_option config_schema[] = {
 	 "Size of the home directory of a run that asks for none; it lies in VM memory"},
 	{"limits", "connections_per_uid", CONFIG_INTEGER, "connections", 1, 65536, "64", NULL,
 	 PLACE(connections_per_uid), "Most connections of one user at a time"},
-	{"limits", "requests_per_connection", CONFIG_INTEGER, "requests", 1, 4096, "64", NULL,
-	 PLACE(requests_per_connection), "Most requests in flight on one connection"},
 	{"limits", "buffered_bytes_per_uid", CONFIG_SIZE, NULL, MIB, 16 * GIB, "64M", NULL,
 	 PLACE(buffered_bytes_per_uid), "Most bytes the daemon keeps for one user's connections"},
-	{"limits", "max_message_bytes", CONFIG_SIZE, NULL, 64 * KIB, 256 * MIB, "16M", NULL,
-	 PLACE(max_message_bytes), "Longest message of a client"},
 
 	{"memory", "default_memory_mb", CONFIG_INTEGER, "MiB", 64, TIB_IN_MIB, "256", NULL,
 	 PLACE(default_memory_mb), "Memory of a VM whose run asks for none"},

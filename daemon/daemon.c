@@ -68,8 +68,6 @@ static struct admission_limits derive_limits(const struct config *config)
 	uint64_t one_mb = (uint64_t)config->default_memory_mb + VM_OVERHEAD_MB;
 	size_t max_vms = config->max_vms ? (size_t)config->max_vms : (size_t)(budget_mb / one_mb);
 
-	if (config->max_memory_mb)
-		budget_mb = MAX(budget_mb, one_mb);
 	return (struct admission_limits){
 		.max_vms = MAX(MIN(max_vms, vms_by_descriptors()), (size_t)1),
 		.queue_max = (size_t)config->queue_max,
@@ -109,6 +107,9 @@ static void on_vm_state(void *user, const struct vm *vm, enum vm_state old UNUSE
 	/* VMs end after the server at the daemon's own end. */
 	if (!daemon->server)
 		return;
+	notify_status("%zu VMs of %zu, %zu requests wait", pool_admission(daemon->pool)->vms,
+		      pool_admission(daemon->pool)->limits.max_vms,
+		      pool_admission(daemon->pool)->waiting);
 	strncat(type, vm_state_name(vm_get_state(vm)), sizeof(type) - sizeof("vm."));
 	events_publish(rpc_server_events(daemon->server), type, spec->uid,
 		       json_pack("{s:s, s:{s:s, s:I}}", "vm", vm_id(vm), "data", "language",
@@ -167,6 +168,7 @@ static int start_pool(struct daemon *daemon)
 		.host = &daemon->vm_host,
 		.limits = derive_limits(daemon->config),
 		.overhead_mb = VM_OVERHEAD_MB,
+		.vm_memory_max_mb = (uint64_t)daemon->config->max_memory_mb,
 		.queue_timeout_seconds = daemon->config->queue_timeout_seconds,
 		.boot_attempts = (unsigned)daemon->config->boot_attempts,
 	};

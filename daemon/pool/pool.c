@@ -279,5 +279,8 @@ const struct admission *pool_admission(const struct pool *pool)
 
 uint64_t pool_max_memory_mb(const struct pool *pool)
 {
-	return pool->config.limits.memory_mb - pool->config.overhead_mb;
+	uint64_t budget_mb = pool->config.limits.memory_mb - pool->config.overhead_mb;
+
+	return pool->config.vm_memory_max_mb ? MIN(budget_mb, pool->config.vm_memory_max_mb)
+					     : budget_mb;
 }

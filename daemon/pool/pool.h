@@ -20,7 +20,8 @@ struct pool_slot;
 struct pool_config {
 	struct vm_host *host;
 	struct admission_limits limits;
-	uint64_t overhead_mb; /* of one QEMU besides the guest's memory */
+	uint64_t overhead_mb;      /* of one QEMU besides the guest's memory */
+	uint64_t vm_memory_max_mb; /* of one VM; 0 = whatever fits */
 	double queue_timeout_seconds;
 	unsigned boot_attempts;
 	/* The last VM is gone. May be NULL. */

@@ -59,7 +59,7 @@ START_TEST(test_defaults)
 	ck_assert_int_eq(config.accel, CONFIG_ACCEL_AUTO);
 	ck_assert_int_eq(config.kill_grace_ms, 50);
 	ck_assert_uint_eq(config.code_max_bytes, 1 << 20);
-	ck_assert_uint_eq(config.max_message_bytes, 16 << 20);
+	ck_assert_uint_eq(config.buffered_bytes_per_uid, 64 << 20);
 	ck_assert_int_eq(config.default_memory_mb, 256);
 	ck_assert(config.max_timeout_seconds == 3600.);
 	ck_assert_int_eq(config_check(&config, &report), 0);
@@ -282,8 +282,8 @@ START_TEST(test_contradictions)
 		{"min_memory_mb", "512", "min_memory_mb"},
 		{"max_memory_mb", "128", "max_memory_mb"},
 		{"max_timeout_seconds", "29.9", "max_timeout_seconds"},
-		{"stdin_max_bytes", "16M", "max_message_bytes"},
-		{"max_message_bytes", "128M", "buffered_bytes_per_uid"},
+		{"stdin_max_bytes", "16M", "stdin_max_bytes"},
+		{"buffered_bytes_per_uid", "15M", "buffered_bytes_per_uid"},
 	};
 
 	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
