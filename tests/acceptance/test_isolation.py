@@ -96,7 +96,8 @@ client.call("events.subscribe", since_seq=0)
 client.call("rpc.ping")
 outcomes["events"] = [params for _, params in client.notifications]
 print(json.dumps(outcomes))
-"""
+""",
+                uid=65533,  # one that no other test runs code as
             )
         )
         self.assertEqual(seen["vm.list "]["vms"], [])

@@ -2,6 +2,7 @@
 """The guest's memory contract, as a user can check it from inside a VM, and memory.* outside."""
 
 import json
+import time
 
 from support import DaemonTest, connect, needs_root
 
@@ -264,17 +265,20 @@ while True:
         vm = self.vm_of(request_id)
         self.client.wait_output(request_id, "filled")
 
+        filled = time.monotonic()
+
         def sample():
             stats = self.client.call("memory.stats", vm=vm)["vms"][0]
-            return stats if stats["zram_orig_bytes"] else None
+            return stats if stats["age_ms"] / 1000 < time.monotonic() - filled else None
 
         # Samples come every 2 s: the first one behind "filled" shows what was swapped.
-        stats = self.until(sample, "zram shows in memory.stats")
+        stats = self.until(sample, "a sample newer than the program's output", 10)
         self.assertEqual(stats["vm"], vm)
         self.assertTrue(200 * MIB <= stats["guest_total_bytes"] <= 256 * MIB, stats)
         self.assertLess(stats["guest_available_bytes"], 100 * MIB)
         self.assertEqual(stats["balloon_actual_bytes"], 256 * MIB)
         self.assertEqual(stats["balloon_target_bytes"], 256 * MIB)
+        self.assertGreater(stats["zram_compressed_bytes"], 0)
         self.assertGreater(stats["zram_orig_bytes"], stats["zram_compressed_bytes"])
         self.assertGreater(stats["zram_used_bytes"], 0)
         self.assertGreater(stats["swap_out_bytes"], 0)

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""execsandboxctl against the live daemon: what a person at a terminal does."""
+
+import json
+import os
+import signal
+import subprocess
+import unittest
+
+from support import DEADLINE, HERE, SOCKET, DaemonTest, needs_root, vms_seen
+
+CTL = os.environ.get(
+    "EXECSANDBOXCTL", os.path.join(HERE, "../../build/ctl/execsandboxctl")
+)
+
+
+@unittest.skipUnless(os.access(CTL, os.X_OK), "needs execsandboxctl, see EXECSANDBOXCTL")
+class Ctl(DaemonTest):
+    def ctl(self, *words, stdin=b""):
+        return subprocess.run(
+            [CTL, "--socket", SOCKET, *words], input=stdin, capture_output=True,
+            timeout=DEADLINE, check=False,
+        )
+
+    def test_run(self):
+        """run: code, arguments, input, environment; both outputs, exact bytes, exit status."""
+        done = self.ctl(
+            "run", "-e", "MODE=fast", "-t", "20", "-m", "128", "-c",
+            "import os, sys\n"
+            "sys.stdout.buffer.write(b'\\xff\\x00' + os.environb[b'MODE'])\n"
+            "print(sys.argv[1:], sys.stdin.read(), file=sys.stderr)\nsys.exit(9)",
+            "--", "a b", "ü", stdin="grüße".encode(),
+        )
+        self.assertEqual(done.stdout, b"\xff\x00fast")
+        self.assertEqual(done.stderr.decode(), "['a b', 'ü'] grüße\n")
+        self.assertEqual(done.returncode, 9)
+
+    def test_run_stdin_code(self):
+        """Piped code with a first line; --json; a timeout is 124."""
+        done = self.ctl("run", "--json", "-t", "1", stdin=b"#!/bin/sh\necho hi\nsleep 50\n")
+        result = json.loads(done.stdout)
+        vms_seen.add(result["vm"])
+        self.assertEqual((result["language"], result["status"]), ("shell", "timeout"))
+        self.assertEqual((result["stdout"], done.returncode), ("hi\n", 124))
+
+    def test_run_refused(self):
+        """What the daemon refuses: 125, the message and the hint."""
+        done = self.ctl("run", "-l", "cobol", "-c", "x")
+        self.assertEqual(done.returncode, 125)
+        self.assertIn(b"cobol", done.stderr)
+        self.assertIn(b"known: python javascript shell", done.stderr)
+        done = self.ctl("run", "-c", " ")
+        self.assertEqual((done.returncode, done.stdout), (125, b""))
+        self.assertIn(b"\nhint: ", done.stderr)
+
+    def test_ctrl_c(self):
+        """Output comes as it is written; Ctrl-C ends the program in its VM and exits with 130."""
+        process = subprocess.Popen(
+            [CTL, "--socket", SOCKET, "run", "-c",
+             "import time\nprint('begun', flush=True)\nwhile True:\n    time.sleep(1)\n"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        )
+        self.assertEqual(process.stdout.readline(), b"begun\n")
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(DEADLINE), 130)
+        process.stdout.close()
+
+    @needs_root
+    def test_look_around(self):
+        """list, memory stats, memory balloon and events show a VM that runs; status, doctor."""
+        request_id = self.start("import time\nprint(1, flush=True)\nwhile True:\n    time.sleep(1)\n")
+        vm = self.vm_of(request_id)
+        self.client.wait_output(request_id, "1")
+        self.assertRegex(self.ctl("list").stdout.decode(), rf"(?m)^{vm} +running +python +\d+ +256 ")
+        self.assertIn(vm, self.ctl("memory", "stats").stdout.decode())
+        self.assertRegex(
+            self.ctl("memory", "balloon", vm, "200").stdout.decode(), rf"^{vm}: \d.* of 200 MiB"
+        )
+        listed = json.loads(self.ctl("list", "--json").stdout)
+        self.assertIn(vm, [entry["vm"] for entry in listed["vms"]])
+        event = json.loads(
+            self.ctl("events", "vm.ready", "--since", "0", "-n", "1", "--json").stdout
+        )
+        self.assertEqual(event["type"], "vm.ready")
+        self.stop(request_id)
+        self.assertEqual(self.ctl("memory", "stats", "vm_nobody").returncode, 3)
+        status = self.ctl("status")
+        self.assertEqual((status.returncode, status.stdout.split()[0]), (0, b"ready"))
+        checks = {
+            check["name"]: check
+            for check in json.loads(self.ctl("doctor", "--json").stdout)["checks"]
+        }
+        for name in ("socket", "daemon", "accelerator", "qemu", "bubblewrap", "sealing", "images"):
+            self.assertEqual(checks[name]["verdict"], "ok", checks[name])
+
+    def test_call(self):
+        """call: any method, with notifications before the result."""
+        done = self.ctl(
+            "call", "run", "language=shell", "code=echo hi", "stream:=true",
+            "limits.memory_mb:=128",
+        )
+        lines = done.stdout.decode().splitlines()
+        self.assertEqual(json.loads(lines[0])["method"], "run.started")
+        self.assertEqual(json.loads(lines[1])["params"]["data"], "hi\n")
+        result = json.loads("\n".join(lines[2:]))
+        vms_seen.add(result["vm"])
+        self.assertEqual(result["stdout"], "hi\n")
+        self.assertEqual(self.ctl("call", "no.such").returncode, 1)
