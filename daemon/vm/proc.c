@@ -189,21 +189,20 @@ static void on_program_end(struct ev_loop *ev UNUSED, ev_io *watch, int events U
 		loop_timer_start(proc->loop, &proc->grace, WRAPPER_GRACE);
 }
 
-/* The parent of a live process, from the fourth field of its stat; -1 when there is none. The
- * second field, the name, may hold anything, also parentheses. */
+/* The parent of a process, or -1: the fourth field of its stat. The second one, the name, may hold
+ * anything, also parentheses and spaces; the third is one letter. */
 static pid_t parent_of(pid_t pid)
 {
 	_cleanup_free_ char *text = NULL;
 	char path[32], *behind_name;
-	int parent;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
 	if (read_file_at(AT_FDCWD, path, INFO_SIZE, &text) < 0)
 		return -1;
 	behind_name = strrchr(text, ')');
-	if (!behind_name || sscanf(behind_name, ") %*c %d", &parent) != 1)
+	if (!behind_name || strlen(behind_name) < sizeof(") R "))
 		return -1;
-	return parent;
+	return (pid_t)strtol(behind_name + sizeof(") R ") - 1, NULL, 10);
 }
 
 /* Takes the pid out of the wrapper's JSON and a hold of that process. 0 or -errno. */

@@ -32,7 +32,7 @@ static_assert(ELEMENTSOF(state_names) == QMP_CLOSED + 1, "a name per state");
 
 /* One open command. */
 struct slot {
-	struct slot *next;
+	struct slot *next, **at; /* *at points to this one */
 	struct qmp *qmp;
 	json_int_t id;
 	ev_timer deadline;
@@ -67,15 +67,12 @@ static void slot_remove(struct slot *slot)
 {
 	struct qmp *qmp = slot->qmp;
 
-	for (struct slot **at = &qmp->slots; *at; at = &(*at)->next) {
-		if (*at != slot)
-			continue;
-		*at = slot->next;
-		if (qmp->last_slot == &slot->next)
-			qmp->last_slot = at;
-		qmp->n_slots--;
-		break;
-	}
+	*slot->at = slot->next;
+	if (slot->next)
+		slot->next->at = slot->at;
+	else
+		qmp->last_slot = slot->at;
+	qmp->n_slots--;
 	loop_timer_stop(qmp->loop, &slot->deadline);
 }
 
@@ -93,8 +90,10 @@ static void fail_slots(struct qmp *qmp, int error, const char *desc)
 {
 	const struct qmp_error failure = {.error = error, .class = "", .desc = desc};
 
-	while (qmp->slots)
-		slot_answer(qmp->slots, NULL, &failure);
+	for (struct slot *slot = qmp->slots, *next; slot; slot = next) {
+		next = slot->next;
+		slot_answer(slot, NULL, &failure);
+	}
 }
 
 static void close_link(struct qmp *qmp, int slot_error, const char *desc)
@@ -196,8 +195,8 @@ static struct slot *slot_create(struct qmp *qmp, qmp_done_fn on_done, void *user
 static int send_command(struct qmp *qmp, const char *name, json_t *args, int fd,
 			uint32_t deadline_ms, qmp_done_fn on_done, void *user)
 {
-	_cleanup_free_ char *line = NULL;
 	struct slot *slot;
+	char *line;
 	int r;
 
 	if (qmp->n_slots >= QMP_SLOTS_MAX)
@@ -212,10 +211,12 @@ static int send_command(struct qmp *qmp, const char *name, json_t *args, int fd,
 		r = write_with_fd(qmp, line, strlen(line), fd);
 	else
 		r = stream_write(&qmp->stream, line, strlen(line));
+	free(line);
 	if (r < 0) {
 		free(slot);
 		return r;
 	}
+	slot->at = qmp->last_slot;
 	*qmp->last_slot = slot;
 	qmp->last_slot = &slot->next;
 	qmp->n_slots++;

@@ -182,7 +182,7 @@ int spawn_program(const struct proc_spec *spec, pid_t *ret_pid, int *ret_pidfd, 
 	pid = fork_child(&child);
 	if (pid < 0)
 		return -errno;
-	error_write = close_fd(error_write);
+	close_fdp(&error_write); /* or await_exec() would wait for ourselves */
 	/* Our own child, not reaped yet: the pid cannot have become another's. */
 	pidfd = pidfd_open(pid, 0);
 	r = pidfd < 0 ? -errno : await_exec(error_read);
