@@ -34,7 +34,7 @@ static int print_event(const struct ctl *ctl, const json_t *event)
 	if (ctl->is_json)
 		return output_json(event, true);
 	if (json_object_size(data) > 0)
-		details = json_dumps(data, JSON_COMPACT);
+		details = json_dumps(data, JSON_COMPACT | JSON_REAL_PRECISION(15));
 	printf("%s  %s%-20s%s  %s%s%s\n", time ?: "-", style_start(STDOUT_FILENO, STYLE_TITLE),
 	       type ?: "?", style_stop(STDOUT_FILENO), vm ?: "-", details ? "  " : "",
 	       details ?: "");

@@ -35,7 +35,8 @@ int output_bytes(int fd, const void *data, size_t len)
 int output_json(const json_t *value, bool is_line)
 {
 	_cleanup_free_ char *text =
-		json_dumps(value, JSON_ENCODE_ANY | (is_line ? JSON_COMPACT : JSON_INDENT(2)));
+		json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(15) |
+					  (is_line ? JSON_COMPACT : JSON_INDENT(2)));
 	size_t len;
 
 	if (!text)

@@ -37,7 +37,8 @@ static void print_members(const char *prefix, const json_t *object)
 		if (json_is_object(value)) {
 			print_members(name, value);
 		} else if (json_is_array(value)) {
-			_cleanup_free_ char *text = json_dumps(value, JSON_COMPACT);
+			_cleanup_free_ char *text =
+				json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(15));
 
 			printf("%-32s %s\n", name, text ?: "-");
 		} else {
