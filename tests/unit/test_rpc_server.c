@@ -37,6 +37,7 @@ static void setup(void)
 
 static void setup_small(void)
 {
+	lines_logged = 0;
 	fx_open((struct rpc_limits){
 		.connections_per_uid = 2,
 		.unsent_max_bytes = 3u << 20,
@@ -149,6 +150,11 @@ START_TEST(test_connections_per_uid)
 	fourth = fx_client();
 	fx_send(&fourth, PING);
 	fx_expect(&fourth, PONG);
+	/* The one that was refused is gone and forgotten: it makes no room for a third. */
+	line_client_close(&third);
+	fx_wait(rpc_server_connection_count(world.server) == 2);
+	third = fx_client();
+	fx_expect_error(&third, RPC_TOO_MANY_REQUESTS);
 	line_client_close(&second);
 	line_client_close(&third);
 	line_client_close(&fourth);
@@ -285,6 +291,32 @@ START_TEST(test_bytes_per_uid_are_capped)
 		json_decref(reply);
 		line_client_close(&client);
 	}
+}
+END_TEST
+
+/* What a slow reader has taken meanwhile counts no more, although its connection has not drained.
+ */
+START_TEST(test_bytes_that_were_sent_are_free_again)
+{
+	static const char big[] =
+		"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"big\",\"params\":{\"bytes\":2900000}}";
+	struct line_client first = fx_client(), second = fx_client();
+
+	fx_send(&first, big);
+	while (first.len < 2000000) {
+		fx_pump(NULL);
+		line_client_read(&first);
+	}
+	fx_send(&second, big);
+	for (size_t i = 0; i < 2; i++) {
+		json_t *reply = fx_receive(i == 0 ? &second : &first);
+
+		ck_assert_uint_eq(json_string_length(json_object_get(reply, "result")), 2900000);
+		json_decref(reply);
+	}
+	ck_assert_uint_eq(lines_logged, 0);
+	line_client_close(&first);
+	line_client_close(&second);
 }
 END_TEST
 
@@ -465,6 +497,7 @@ Suite *unit_suite(void)
 	tcase_add_test(small, test_reply_over_the_cap_is_an_error);
 	tcase_add_test(small, test_batch_replies_are_capped);
 	tcase_add_test(small, test_bytes_per_uid_are_capped);
+	tcase_add_test(small, test_bytes_that_were_sent_are_free_again);
 	tcase_add_test(small, test_half_lines_per_uid_are_capped);
 	suite_add_tcase(suite, small);
 	return suite;
