@@ -16,7 +16,7 @@
 
 #include <jansson.h>
 
-/* The daemon takes messages of 16 MiB (API.md, Wire); a request of ours stays under it. */
+/* The daemon takes messages of 16 MiB (docs/PROTOCOL.md); a request of ours stays under it. */
 #define CLIENT_REQUEST_MAX (16u * 1024 * 1024)
 /* A reply holds up to 16 MiB of each output, and JSON may need six bytes for one. Far beyond what
  * a daemon sends with its shipped limits; a bound against a peer that never ends its line. */

@@ -36,7 +36,7 @@ static const struct verb_option options[] = {
 };
 
 /* After cancelling, how long the partial output is waited for: the daemon kills at once, and its
- * own kill grace may be set to 5 s (API.md, Closer rules). */
+ * own kill grace may be set to 5 s (execsandboxd.conf(5), kill_grace_ms). */
 #define CANCEL_SECONDS 6.0
 
 enum run_state {

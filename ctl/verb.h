@@ -11,7 +11,7 @@
 
 struct ctl;
 
-/* Exit statuses of every verb but `run` (API.md, execsandboxctl). */
+/* Exit statuses of every verb but `run` (execsandboxctl(1)). */
 enum {
 	EXIT_OK = 0,
 	EXIT_ERROR = 1, /* the daemon answered with an error; a check failed */

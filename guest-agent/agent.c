@@ -19,7 +19,7 @@
 /* Runs known at a time, with those whose receipt was not acknowledged. Each may hold two windows of
  * output (512 KiB) in locked memory. */
 #define EXECS_MAX 8
-/* MEMORY.md, section 2. */
+/* docs/MEMORY.md. */
 #define MEMORY_SECONDS 2.
 
 struct agent {

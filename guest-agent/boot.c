@@ -58,7 +58,7 @@ struct setting {
 	const char *path, *value;
 };
 
-/* Why each has its value stands in MEMORY.md, section 1. */
+/* Why each has its value stands in docs/MEMORY.md. */
 static const struct setting settings[] = {
 	{"/proc/sys/vm/swappiness", "180"},
 	{"/proc/sys/vm/page-cluster", "0"},
@@ -154,7 +154,7 @@ int boot_resize_home(const char *home, uint64_t bytes)
 
 static int reserve_memory(uint64_t mem_total)
 {
-	/* 4 % of the memory, at least 5632 KiB (MEMORY.md, section 1). */
+	/* 4 % of the memory, at least 5632 KiB (docs/MEMORY.md). */
 	uint64_t kib = MAX(mem_total / 1024 * 4 / 100, (uint64_t)5632);
 	char text[24];
 

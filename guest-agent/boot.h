@@ -25,7 +25,7 @@ int boot_mount_user(const char *home, uid_t uid, uint64_t mem_total, const char 
 /* Gives the tmpfs `home` another size in bytes, rounded up to pages. 0 or -errno. */
 int boot_resize_home(const char *home, uint64_t bytes);
 
-/* Kernel settings of the memory contract (MEMORY.md, section 1). */
+/* Kernel settings of the memory contract (docs/MEMORY.md). */
 int boot_settings(uint64_t mem_total, const char **ret_what);
 
 /* Brings `lo` up; the kernel gives it 127.0.0.1 and ::1. 0 or -errno. */

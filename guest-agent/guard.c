@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#define FULL_PERCENT 60 /* MEMORY.md: full >= 60 % */
+#define FULL_PERCENT 60 /* docs/MEMORY.md: full >= 60 % */
 /* mem_used_total is checked against the limit after each allocation and then taken back: a device
  * at its cap hovers just below it. */
 #define CAP_PERCENT 95

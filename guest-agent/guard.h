@@ -5,7 +5,7 @@
  * Theory of operation: a zram at its memory limit refuses pages, and the kernel can then stall all
  * user tasks in reclaim for minutes without ever calling its OOM killer. The guard looks at the
  * user cgroup's `full` stall time over a sliding window; when it exceeds the threshold while zram
- * is at its cap, the run must go. Source: Documentation/accounting/psi.rst, MEMORY.md section 1.
+ * is at its cap, the run must go. Source: Documentation/accounting/psi.rst, docs/MEMORY.md.
  */
 #ifndef GUEST_AGENT_GUARD_H
 #define GUEST_AGENT_GUARD_H
@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define GUARD_WINDOW_US 2000000u /* MEMORY.md: over 2 s */
+#define GUARD_WINDOW_US 2000000u /* docs/MEMORY.md: over 2 s */
 #define GUARD_PERIOD_MS 500      /* a quarter of the window */
 #define GUARD_SAMPLES   8
 

@@ -18,7 +18,7 @@ import sys
 
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 
-# What a folder may include besides itself (DESIGN.md, "Layout"). Folders of one level do not
+# What a folder may include besides itself (docs/ARCHITECTURE.md). Folders of one level do not
 # include each other.
 BASE = ["base", "protocol"]
 LOW = BASE + ["conf"]
@@ -69,7 +69,7 @@ BANNED_CALLS = {
     "usleep": "wait for a condition with a deadline",
 }
 
-# Warnings from these sizes on (STYLE.md, "Shape").
+# Warnings from these sizes on (docs/STYLE.md, "Shape").
 FUNCTION_LINES, FILE_LINES, HEADER_LINES = 60, 600, 150
 
 Finding = collections.namedtuple("Finding", "path line check text is_error")
