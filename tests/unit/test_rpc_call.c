@@ -227,6 +227,7 @@ START_TEST(test_second_finish_aborts)
 
 	fx_send(&client, HOLD);
 	fx_wait(world.held_count == 1);
+	fx_remove_socket();
 	call = world.held[0].call;
 	rpc_call_finish_result(call, json_true());
 	rpc_call_finish_result(call, json_true());
@@ -259,6 +260,7 @@ static void run_one(rpc_handler_fn fn)
 	world.config.handler_count = 1;
 	ck_assert_int_eq(rpc_server_create(&world.config, &world.server), 0);
 	client = fx_client();
+	fx_remove_socket();
 	fx_send(&client, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\"}");
 	fx_expect_closed(&client);
 }

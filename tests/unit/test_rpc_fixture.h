@@ -365,17 +365,23 @@ FX void fx_setup(void)
 	fx_open((struct rpc_limits){0});
 }
 
-FX void fx_teardown(void)
+/* Nobody can connect any more; also for tests that end without their teardown. */
+FX void fx_remove_socket(void)
 {
 	char path[128];
 
+	snprintf(path, sizeof(path), "%s/socket", world.dir);
+	unlink(path);
+	rmdir(world.dir);
+}
+
+FX void fx_teardown(void)
+{
 	loop_timer_stop(world.loop, &world.soon);
 	rpc_server_destroy(world.server);
 	loop_destroy(world.loop);
 	close(world.listen_fd);
-	snprintf(path, sizeof(path), "%s/socket", world.dir);
-	unlink(path);
-	rmdir(world.dir);
+	fx_remove_socket();
 }
 
 FX void fx_pump(void *user UNUSED)
