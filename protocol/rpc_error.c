@@ -3,6 +3,7 @@
 #include "protocol/rpc_error.h"
 
 #include "base/log.h"
+#include "protocol/utf8.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -75,6 +76,22 @@ bool rpc_code_at(size_t index, int *ret_code, const char **ret_name, const char 
 	return true;
 }
 
+/* A message may quote bytes that a limit has cut in the middle of a character: those become '?'. */
+static void make_utf8(char *text)
+{
+	while (*text) {
+		size_t left = strnlen(text, 4), len = 1;
+
+		while (len <= left && !utf8_is_valid(text, len))
+			len++;
+		if (len > left) {
+			*text = '?';
+			len = 1;
+		}
+		text += len;
+	}
+}
+
 struct rpc_error *rpc_error_new(enum rpc_code code, const char *format, ...)
 {
 	struct rpc_error *error = calloc(1, sizeof(*error));
@@ -87,6 +104,8 @@ struct rpc_error *rpc_error_new(enum rpc_code code, const char *format, ...)
 	if (vasprintf(&error->message, format, args) < 0)
 		error->message = NULL;
 	va_end(args);
+	if (error->message)
+		make_utf8(error->message);
 	error->data = json_pack("{s:s, s:b}", "name", rpc_code_name(code), "retryable",
 				rpc_code_is_retryable(code));
 	if (!error->message || !error->data) {
@@ -134,8 +153,6 @@ json_t *rpc_error_to_json(const struct rpc_error *error)
 				    : json_pack("{s:s, s:b}", "name", rpc_code_name(error->code),
 						"retryable", rpc_code_is_retryable(error->code));
 
-	/* A message may quote bytes of the caller: what is not UTF-8 is not repeated. */
-	return json_pack("{s:i, s:o, s:O}", "code", error->code, "message",
-			 json_string(error->message) ?: json_string("Error with unprintable text"),
-			 "data", data);
+	return json_pack("{s:i, s:s, s:O}", "code", error->code, "message", error->message, "data",
+			 data);
 }
