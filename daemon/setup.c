@@ -56,8 +56,8 @@ static int give_to_user(int fd, const struct config *config)
 	r = account_find_user(config->user, &user);
 	if (r == -ESRCH)
 		log_error(NULL,
-			  "There is no user '%s': make it with 'systemd-sysusers "
-			  "conf/sysusers.d/execsandbox.conf', or set user",
+			  "There is no user '%s': make it with systemd-sysusers and "
+			  "conf/sysusers.d/execsandbox.conf, or set user",
 			  config->user);
 	if (r < 0)
 		return r;
