@@ -138,7 +138,9 @@ static int pump(struct agent_link *link, uint32_t stream, struct outgoing *outgo
 
 	do {
 		len = MIN(outgoing->len - outgoing->written, flow_sender_room(&outgoing->flow));
-		r = flow_sender_write(&outgoing->flow, outgoing->data + outgoing->written, len);
+		r = len > 0 ? flow_sender_write(&outgoing->flow, outgoing->data + outgoing->written,
+						len)
+			    : 0;
 		if (r < 0)
 			return r;
 		outgoing->written += len;
@@ -225,6 +227,17 @@ static int on_hello_reply(struct agent_link *link, const struct msg_hello_reply 
 	return 0;
 }
 
+/* EXIT stands behind all output. One for an exec that is gone may be a repeat: the owner knows. */
+static int check_exit(struct agent_link *link, const struct msg_exit *exit)
+{
+	struct link_exec *exec =
+		exit->exec <= FRAME_EXEC_MAX ? find_exec(link, (uint32_t)exit->exec) : NULL;
+
+	if (exec && (!exec->output[0].is_ended || !exec->output[1].is_ended))
+		return broken(link, "EXIT before the end of its output");
+	return 0;
+}
+
 static int on_control(struct agent_link *link, uint8_t type, const uint8_t *payload, size_t len)
 {
 	struct msg msg;
@@ -241,7 +254,9 @@ static int on_control(struct agent_link *link, uint8_t type, const uint8_t *payl
 		r = on_hello_reply(link, &msg.hello_reply);
 	else if (link->state != LINK_OPEN)
 		r = broken(link, "message before HELLO_REPLY");
-	else
+	else if (type == FRAME_EXIT)
+		r = check_exit(link, &msg.exit);
+	if (r == 0 && type != FRAME_READY && type != FRAME_HELLO_REPLY)
 		link->ops->on_message(link->user, &msg);
 	msg_clear(&msg);
 	return r;
