@@ -15,6 +15,8 @@
 
 /* What of the boot log and of QEMU's last words goes into the daemon's log when a boot fails. */
 #define BOOT_LOG_SHOWN 2048
+/* What of QEMU's last words goes into the error's one line. */
+#define LAST_WORDS_SIZE 161
 
 struct vm {
 	struct vm_host *host;
@@ -263,12 +265,28 @@ static void on_boot_deadline(struct ev_loop *ev UNUSED, ev_timer *timer, int eve
 
 /* --- Process. --- */
 
+/* The end of what QEMU said, as one line of printable ASCII. */
+static void last_words(const struct vm *vm, char ret[LAST_WORDS_SIZE])
+{
+	const char *words = proc_stderr(vm->proc);
+	size_t len = strlen(words);
+
+	while (len > 0 && words[len - 1] <= ' ')
+		len--;
+	words += len - MIN(len, (size_t)LAST_WORDS_SIZE - 1);
+	len = MIN(len, (size_t)LAST_WORDS_SIZE - 1);
+	for (size_t i = 0; i < len; i++)
+		ret[i] = words[i] >= ' ' && words[i] < 0x7f ? words[i] : ' ';
+	ret[len] = '\0';
+}
+
 static void on_proc_end(void *user)
 {
 	struct vm *vm = user;
-	const char *words = proc_stderr(vm->proc);
+	char words[LAST_WORDS_SIZE];
 
-	fail(vm, lost_code(vm), "QEMU ended%s%.160s", *words ? ": " : "", words);
+	last_words(vm, words);
+	fail(vm, lost_code(vm), "QEMU ended%s%s", *words ? ": " : "", words);
 }
 
 static void free_vm(void *user)
@@ -295,11 +313,12 @@ static void unlink_from_host(struct vm *vm)
 static void on_proc_gone(void *user, const struct proc_status *status)
 {
 	struct vm *vm = user;
+	char words[LAST_WORDS_SIZE];
 
 	/* bubblewrap that never started QEMU ends without an on_end. */
-	fail(vm, lost_code(vm), "its process ended with %s %d: %.160s",
-	     status->end == PROC_END_SIGNALED ? "signal" : "status", status->code,
-	     proc_stderr(vm->proc));
+	last_words(vm, words);
+	fail(vm, lost_code(vm), "its process ended with %s %d: %s",
+	     status->end == PROC_END_SIGNALED ? "signal" : "status", status->code, words);
 	if (vm->fail_later.is_queued) {
 		loop_defer_cancel(vm->host->loop, &vm->fail_later);
 		tell_failure(vm);
