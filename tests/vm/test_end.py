@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon's own end: asked, told, killed (fake QEMU)."""
+
+import os
+import signal
+import time
+
+from support import VmTest, until
+
+
+class Ends(VmTest):
+    def running(self, scenario="normal", **settings):
+        sandbox = self.daemon(scenario, **settings)
+        client = sandbox.client()
+        request, vm = self.play_started(client, "out so far", "hang")
+        return sandbox, client, request, self.vm_pid(client, vm)
+
+    def assert_ended(self, sandbox, status=0):
+        self.assertEqual(sandbox.wait(), status)
+        until(lambda: not sandbox.leftovers(), "no process of a VM is left")
+        self.assertEqual(sandbox.vm_directories(), [])
+
+    def test_idle(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            sandbox = self.daemon("normal")
+            sandbox.signal(number)
+            self.assert_ended(sandbox)
+
+    def test_drain(self):
+        """SIGTERM: what runs ends by itself, new work is refused, then the daemon ends."""
+        sandbox, client, request, pid = self.running()
+        sandbox.signal(signal.SIGTERM)
+        until(lambda: "Draining" in sandbox.log(), "the daemon drains")
+        error = self.assert_error(1001, self.play, client, "out never")
+        self.assertTrue(error.data["retryable"])
+        self.assertIsNone(sandbox.process.poll())
+        os.kill(pid, signal.SIGUSR1)
+        self.assertEqual(client.wait(request)["status"], "ok")
+        self.assert_ended(sandbox)
+
+    def test_drain_with_a_queue(self):
+        """What waits at SIGTERM was taken on: it is run."""
+        sandbox, client, request, pid = self.running(max_vms=1)
+        waiting = self.play_request(client, "out late")
+        until(lambda: client.call("info")["vms"]["queued"] == 1, "one waits")
+        sandbox.signal(signal.SIGTERM)
+        until(lambda: "Draining" in sandbox.log(), "the daemon drains")
+        os.kill(pid, signal.SIGUSR1)
+        self.assertEqual(client.wait(request)["status"], "ok")
+        self.assertEqual(client.wait(waiting)["stdout"], "late\n")
+        self.assert_ended(sandbox)
+
+    def test_drain_deadline(self):
+        sandbox, _, _, _ = self.running(drain_timeout_seconds=0.5)
+        sandbox.signal(signal.SIGTERM)
+        self.assert_ended(sandbox)
+        self.assertIn("Not idle after 0.5 s", sandbox.log())
+
+    def test_second_sigterm(self):
+        sandbox, _, _, _ = self.running()
+        sandbox.signal(signal.SIGTERM)
+        until(lambda: "Draining" in sandbox.log(), "the daemon drains")
+        sandbox.signal(signal.SIGTERM)
+        self.assert_ended(sandbox)
+
+    def test_sigint(self):
+        """At once, whatever runs."""
+        sandbox, _, _, _ = self.running()
+        begun = time.monotonic()
+        sandbox.signal(signal.SIGINT)
+        self.assert_ended(sandbox)
+        self.assertLess(time.monotonic() - begun, 10)
+
+    def test_sigint_while_starting(self):
+        sandbox = self.daemon("agent-silent")
+        client = sandbox.client()
+        self.play_request(client, "out never")
+        self.only_vm(client)
+        self.play_request(client, "out never")  # its pid may still be unknown
+        client.call("rpc.ping")
+        sandbox.signal(signal.SIGINT)
+        self.assert_ended(sandbox)
+
+    def test_sigint_while_waiting(self):
+        sandbox, client, _, _ = self.running(max_vms=1)
+        self.play_request(client, "out never")
+        until(lambda: client.call("info")["vms"]["queued"] == 1, "one waits")
+        sandbox.signal(signal.SIGINT)
+        self.assert_ended(sandbox)
+
+    def test_killed(self):
+        """kill -9 takes every VM along; the next start finds only files, sweeps them, and serves."""
+        for scenario, is_up in (("normal", True), ("agent-silent", False)):
+            with self.subTest(scenario=scenario):
+                sandbox = self.daemon(scenario)
+                client = sandbox.client()
+                if is_up:
+                    self.play_started(client, "hang")
+                else:
+                    self.play_request(client, "out never")
+                    self.only_vm(client)
+                left = set(sandbox.vm_directories())
+                sandbox.vms_seen.update(left)
+                sandbox.signal(signal.SIGKILL)
+                sandbox.wait()
+                until(lambda: not sandbox.leftovers(), "no process of a VM is left")
+                self.assertEqual(set(sandbox.vm_directories()), left)
+                self.assertEqual(len(left), 1)
+                client.close()
+                sandbox.use_fake("normal")
+                sandbox.start()
+                self.assertEqual(sandbox.vm_directories(), [])
+                with sandbox.client() as again:
+                    self.assertEqual(self.play(again, "out again")["stdout"], "again\n")
+                sandbox.assert_clean()
