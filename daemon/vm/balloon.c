@@ -54,7 +54,7 @@ static void on_stats(void *user, const json_t *ret, const struct qmp_error *erro
 		.caches = stat_of(stats, "stat-disk-caches"),
 		.swap_in = stat_of(stats, "stat-swap-in"),
 		.swap_out = stat_of(stats, "stat-swap-out"),
-		.updated_s = (uint64_t)json_number_value(json_object_get(ret, "last-update")),
+		.updated_s = stat_of(ret, "last-update"),
 	};
 }
 

@@ -303,15 +303,22 @@ static void on_reply(struct qmp *qmp, const json_t *message)
 	slot_answer(slot, error ? NULL : ret, error ? &failure : NULL);
 }
 
+/* A count that QEMU may write as any number; 0 for what is none. */
+static uint64_t count_of(const json_t *object, const char *key)
+{
+	double value = json_number_value(json_object_get(object, key));
+
+	return value > 0 && value < 0x1p53 ? (uint64_t)value : 0;
+}
+
 static void on_event(struct qmp *qmp, const json_t *message, const char *name)
 {
 	const json_t *data = json_object_get(message, "data");
 	const json_t *timestamp = json_object_get(message, "timestamp");
-	json_int_t seconds = (json_int_t)json_number_value(json_object_get(timestamp, "seconds"));
-	json_int_t us = (json_int_t)json_number_value(json_object_get(timestamp, "microseconds"));
 
 	qmp->ops->on_event(qmp->user, name, json_is_object(data) ? data : NULL,
-			   (uint64_t)MAX(seconds, 0) * 1000000u + (uint64_t)MAX(us, 0));
+			   count_of(timestamp, "seconds") * 1000000u +
+				   count_of(timestamp, "microseconds"));
 }
 
 static void on_message(struct qmp *qmp, const json_t *message)

@@ -300,6 +300,11 @@ START_TEST(test_events_have_data_and_time)
 				 "\"event\": \"RESUME\"}\r\n");
 	ck_assert(WAIT_FOR(loop, event_count == 3));
 	ck_assert_uint_eq(event_time, 12000034);
+	/* No integer holds these. */
+	fake_qmp_send_text(fake, "{\"timestamp\": {\"seconds\": 17e300, \"microseconds\": "
+				 "17000000009223372036854775807}, \"event\": \"RESUME\"}\r\n");
+	ck_assert(WAIT_FOR(loop, event_count == 4));
+	ck_assert_uint_eq(event_time, 0);
 }
 END_TEST
 
