@@ -60,7 +60,8 @@ static ssize_t write_some(struct input *input, const uint8_t *data, size_t len)
 /* Moves what waits into the descriptor and ends when that was the last. */
 static void flush(struct input *input)
 {
-	ssize_t n = write_some(input, input->buffer + input->start, input->len);
+	ssize_t n =
+		input->len > 0 ? write_some(input, input->buffer + input->start, input->len) : 0;
 
 	if (n < 0) {
 		finish(input, (int)n);

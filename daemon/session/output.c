@@ -35,9 +35,12 @@ int output_add(struct output *output, const uint8_t *data, size_t len)
 
 json_t *output_next_chunk(struct output *output, bool is_end)
 {
-	const uint8_t *data = output->data + output->streamed;
 	size_t len = output->len - output->streamed;
+	const uint8_t *data;
 
+	if (len == 0)
+		return NULL;
+	data = output->data + output->streamed;
 	if (!is_end)
 		len = utf8_cut(data, len);
 	if (len == 0)
