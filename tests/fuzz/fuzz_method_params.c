@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Parameters of any JSON for every method, and the request that `run` makes of good ones. */
+#include "base/util.h"
+#include "daemon/rpc/wire.h"
+#include "daemon/session/request.h"
+#include "protocol/method.h"
+#include "tests/fuzz/fuzz.h"
+
+#include <string.h>
+
+/* A host of 16 GiB that gives one VM at most half of them. */
+#define VM_MEMORY_MAX_MB 8192
+
+static struct config config;
+
+/* What is refused is refused with an error that can be sent. */
+static void check_error(struct rpc_error *error)
+{
+	json_t *json = rpc_error_to_json(error);
+
+	FUZZ_CHECK(json);
+	FUZZ_CHECK(json_string_length(json_object_get(json, "message")) > 0);
+	FUZZ_CHECK(json_is_string(json_object_get(json_object_get(json, "data"), "name")));
+	json_decref(json);
+	rpc_error_free(error);
+}
+
+/* What is taken is within the configured limits. */
+static void check_request(const struct run_request *request)
+{
+	FUZZ_CHECK(request->code_len > 0 && request->code_len <= config.code_max_bytes);
+	FUZZ_CHECK(request->input_len <= config.stdin_max_bytes);
+	FUZZ_CHECK(request->timeout_seconds > 0 &&
+		   request->timeout_seconds <= config.max_timeout_seconds);
+	FUZZ_CHECK(request->memory_mb <= request->vm_memory_mb);
+	FUZZ_CHECK(request->vm_memory_mb <= VM_MEMORY_MAX_MB);
+	FUZZ_CHECK(request->stdout_limit <= config.stdout_max_bytes);
+	FUZZ_CHECK(request->stderr_limit <= config.stderr_max_bytes);
+	FUZZ_CHECK(json_array_size(request->args) <= (size_t)config.args_max);
+	FUZZ_CHECK(json_object_size(request->env) <= (size_t)config.env_max);
+}
+
+static void try_run(const json_t *params)
+{
+	struct run_request request;
+	struct rpc_error *error = run_request_parse(params, &config, VM_MEMORY_MAX_MB, &request);
+
+	if (error) {
+		check_error(error);
+		return;
+	}
+	check_request(&request);
+	run_request_fini(&request);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct rpc_error *error = NULL;
+	json_t *params;
+
+	fuzz_begin();
+	if (!config.socket)
+		FUZZ_CHECK(config_defaults(&config) == 0);
+	params = wire_parse((const char *)data, size, &error);
+	if (!params) {
+		check_error(error);
+		return 0;
+	}
+	for (const struct method *method = method_table; json_is_object(params) && method->name;
+	     method++) {
+		error = method_validate(method, params);
+		if (error)
+			check_error(error);
+		else if (strcmp(method->name, "run") == 0)
+			try_run(params);
+	}
+	json_decref(params);
+	return 0;
+}

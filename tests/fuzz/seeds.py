@@ -1,0 +1,244 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the seeds of the fuzz corpora: corpus/NAME/seed-*, from the wire's own description.
+
+Other files of a corpus are regression inputs: each once made its harness fail, or brought it to code
+that the seeds do not reach. Run again after a change of the wire; the output is always the same.
+"""
+import json
+import os
+import re
+import struct
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+HELLO, IDENTITY, EXEC, KILL, MEMORY_GET, PING, EXIT_ACK = 1, 2, 3, 4, 5, 6, 7
+READY, HELLO_REPLY, IDENTITY_DONE, STARTED, EXIT, MEMORY, PONG = 32, 33, 34, 35, 36, 37, 38
+DATA, END, CREDIT = 64, 65, 66
+STDIN, STDOUT, STDERR, CODE = 0, 1, 2, 3
+WINDOW = 256 * 1024
+NONCE, SYNC = b"N" * 16, b"M" * 16
+
+
+def frame(kind, payload=b"", stream=0):
+    return struct.pack("<IBI", len(payload), kind, stream) + payload + b"\n"
+
+
+def message(kind, **fields):
+    return frame(kind, json.dumps(fields, separators=(",", ":")).encode())
+
+
+def data(sub, offset, payload, number=1):
+    return frame(DATA, struct.pack("<Q", offset) + payload, number * 4 + sub)
+
+
+def end(sub, offset, number=1):
+    return frame(END, struct.pack("<Q", offset), number * 4 + sub)
+
+
+def credit(sub, taken, limit, number=1):
+    return frame(CREDIT, struct.pack("<QQ", taken, limit), number * 4 + sub)
+
+
+def receipt(**more):
+    fields = {"exec": 1, "reason": "exited", "exit_code": 0, "signal": 0, "stdout_bytes": 2, "stderr_bytes": 0,
+              "cpu_user_us": 1000, "memory_peak_bytes": 4096, "execute_us": 2000}
+    return message(EXIT, **{**fields, **more})
+
+
+MEMORY_FIELDS = {"id": 0, "mem_total": 1 << 28, "mem_free": 1 << 26, "mem_available": 1 << 27, "swap_total": 1 << 28,
+                 "zram_orig_data_size": 4096, "psi_some_avg10_centi": 150, "user_processes": 3}
+ERROR = {"name": "ValueError", "value": "v\u00e9", "traceback": "Traceback\n"}
+HELLO_FIELDS = {"version": 1, "nonce": NONCE.hex(), "sync": SYNC.hex()}
+IDENTITY_FIELDS = {"id": 9, "entropy": "5a" * 64, "realtime_ns": 1700000000000000000, "hostname": "vm",
+                   "machine_id": "11" * 16}
+
+
+def guest_frames():
+    run = message(STARTED, exec=1) + data(STDOUT, 0, b"1\n") + end(STDOUT, 2) + end(STDERR, 0) + receipt()
+    yield "run", b"\0\0" + run
+    yield "run-in-pieces", b"\7\0" + run
+    yield "output-kept", b"\0\2" + run
+    yield "big-input", b"\0\4" + credit(STDIN, WINDOW, 2 * WINDOW) + credit(CODE, 8, WINDOW + 8) + run
+    yield "signal", b"\0\0" + end(STDOUT, 0) + end(STDERR, 0) + receipt(reason="signaled", signal=9, stdout_bytes=0)
+    yield "error", b"\0\0" + data(STDERR, 0, b"\xff\xfe\xc3") + end(STDERR, 3) + receipt(exit_code=1, error=ERROR)
+    yield "oom", b"\0\0" + receipt(reason="oom", oom_kills=1)
+    yield "limit", b"\0\0" + data(STDOUT, 0, b"x" * 900) + receipt(reason="output_limit", stdout_bytes=10**9)
+    yield "failed", b"\0\0" + receipt(reason="failed", detail="Cannot enter the working directory")
+    yield "memory", b"\0\0" + message(MEMORY, **MEMORY_FIELDS) + message(PONG, id=1) + message(IDENTITY_DONE, id=2)
+    yield "repeat", b"\0\0" + data(STDOUT, 0, b"abcd") + data(STDOUT, 2, b"cdef") + data(STDOUT, 8, b"gap")
+    yield "other-exec", b"\0\0" + data(STDOUT, 0, b"x", number=2) + receipt(exec=2)
+    yield "raw-ready", b"\3\1" + message(READY, version=1, agent="0.1.0") + message(READY, version=1, agent="again")
+    yield "raw-early", b"\0\1" + message(MEMORY, **MEMORY_FIELDS)
+    yield "host-frame", b"\0\0" + message(PING, id=1)
+    yield "over-long", b"\0\0" + struct.pack("<IBI", 1 << 30, DATA, 5)
+
+
+def host_frames():
+    hello = message(HELLO, **HELLO_FIELDS)
+    execute = message(EXEC, exec=1, language="python", args=["a", "b"], env={"A": "1"}, stdout_limit=1 << 20,
+                      stderr_limit=1 << 20, realtime_ns=0)
+    code = data(CODE, 0, b"print(1)\n") + end(CODE, 9)
+    yield "run", b"\0" + hello + execute + code + data(STDIN, 0, b"in") + end(STDIN, 2)
+    yield "run-in-pieces", b"\5" + hello + execute + code
+    yield "credit", b"\0" + hello + execute + code + credit(STDOUT, 4, WINDOW + 4) + message(EXIT_ACK, exec=1)
+    yield "kill", b"\0" + hello + execute + message(KILL, exec=1, grace_ms=0) + message(EXIT_ACK, exec=1)
+    yield "kill-running", b"\0" + hello + execute + code + message(KILL, exec=1, grace_ms=50)
+    yield "two-runs", b"\0" + hello + execute + message(EXEC, exec=2, language="shell", stdout_limit=4, stderr_limit=4)
+    yield "unknown-language", b"\0" + hello + message(EXEC, exec=3, language="cobol", stdout_limit=1, stderr_limit=1)
+    yield "hello-again", b"\0" + hello + execute + code + b"half a fr" + SYNC + message(
+        HELLO, received={"5": 2, "6": 0}, **HELLO_FIELDS)
+    yield "sync-in-pieces", b"\3" + hello + struct.pack("<IB", 100, DATA) + SYNC + message(HELLO, **HELLO_FIELDS)
+    yield "identity", b"\0" + hello + message(IDENTITY, **IDENTITY_FIELDS) + message(MEMORY_GET, id=4) + message(PING, id=5)
+    yield "repeat", b"\0" + hello + execute + execute + data(CODE, 0, b"ab") + data(CODE, 1, b"bc") + data(CODE, 9, b"gap")
+    yield "before-hello", b"\0" + execute + code
+    yield "guest-frame", b"\0" + hello + message(PONG, id=1)
+
+
+def frames():
+    for name, body in guest_frames():
+        yield "guest-" + name, b"\3\0" + body[2:]
+    for name, body in host_frames():
+        yield "host-" + name, b"\4\0" + body[1:]
+    yield "marker", b"\2\1" + b"M" * 9 + b"xM" + SYNC + message(PONG, id=1)
+
+
+GREETING = ('{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "Debian"}, '
+            '"capabilities": ["oob"]}}\r\n')
+
+
+def qmp():
+    ready = GREETING + '{"return": {}, "id": 1}\r\n'
+    answers = "".join('{"return": {"status": "running", "running": true}, "id": %d}\r\n' % i for i in range(2, 12))
+    stamp = '"timestamp": {"seconds": 1700000000, "microseconds": 5}'
+    change = '{"event": "BALLOON_CHANGE", "data": {"actual": 134217728}, %s}\r\n' % stamp
+    stats = ('{"return": {"stats": {"stat-free-memory": 1000, "stat-total-memory": 262144000, '
+             '"stat-available-memory": -1, "stat-swap-in": 18446744073709551615}, "last-update": 1700000000}, "id": %d}\r\n')
+    texts = {
+        "greeting": GREETING,
+        "ready": ready,
+        "answers": ready + answers,
+        "backwards": ready + "".join(reversed(answers.splitlines(keepends=True))),
+        "balloon": ready + change + answers + change,
+        "query-balloon": ready + "".join('{"return": {"actual": 134217728}, "id": %d}\r\n' % i for i in range(2, 12)),
+        "stats": ready + "".join(stats % i for i in range(2, 12)),
+        "errors": ready + "".join('{"error": {"class": "GenericError", "desc": "no"}, "id": %d}\r\n' % i for i in range(2, 12)),
+        "twice": ready + '{"return": {}, "id": 2}\r\n' * 2,
+        "unknown-id": ready + '{"return": 1, "id": 99}\r\n{"return": 1, "id": "x"}\r\n{"return": 1}\r\n',
+        "event-first": '{"event": "RESUME", %s}\r\n' % stamp + ready,
+        "refused": GREETING + '{"error": {"class": "CommandNotFound", "desc": "no"}, "id": 1}\r\n',
+        "shutdown": ready + '{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-reset"}, %s}\r\n' % stamp,
+        "no-json": ready + "hello\r\n",
+        "array": ready + "[1]\r\n",
+    }
+    for name, text in texts.items():
+        yield name, b"\0" + text.encode()
+    yield "balloon-in-pieces", b"\x0b" + texts["balloon"].encode()
+
+
+def vectors():
+    """What tests/vectors send, one input a case, without the cases that are only large."""
+    folder = os.path.join(HERE, "..", "vectors")
+    for name in sorted(os.listdir(folder)):
+        if not name.endswith(".txt"):
+            continue
+        with open(os.path.join(folder, name), encoding="utf-8") as file:
+            cases = re.split(r"^== ", file.read(), flags=re.M)[1:]
+        for number, case in enumerate(cases):
+            if "--*" in case:
+                continue
+            sent = "".join(line[4:] + "\\n" if line.startswith("-->") else line[4:]
+                           for line in case.split("\n") if line.startswith(("-->", "---")))
+            raw = re.sub(rb"\\(x[0-9a-fA-F]{2}|[nrt0\\])", unescape, sent.encode())
+            if 0 < len(raw) < 2000:
+                yield f"{name[:-4]}-{number:02}", raw
+
+
+def unescape(match):
+    text = match.group(1)
+    if text[:1] == b"x":
+        return bytes([int(text[1:], 16)])
+    return {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"0": b"\0", b"\\": b"\\"}[text]
+
+
+RUN_PARAMS = {
+    "run": {"language": "python", "code": "print(1)"},
+    "run-full": {"language": "shell", "code": "cat", "args": ["-", "x"], "stdin": "AAEC", "stdin_encoding": "base64",
+                 "env": {"NAME": "v"}, "timeout_seconds": 1.5, "stream": True,
+                 "limits": {"memory_mb": 192, "pids": 16, "disk_mb": 8, "cpu_seconds": 2, "stdout_bytes": 10,
+                            "stderr_bytes": 0, "on_output": "stop"}},
+    "run-blank": {"language": "python", "code": " \n"},
+    "run-nul": {"language": "python", "code": "a\0b"},
+    "run-bad-base64": {"language": "python", "code": "1", "stdin": "A===", "stdin_encoding": "base64"},
+    "run-ld": {"language": "python", "code": "1", "env": {"LD_PRELOAD": "x", "": "y"}},
+    "run-edges": {"language": "javascript", "code": "1", "timeout_seconds": 0.1, "limits": {"memory_mb": 1}},
+    "run-huge": {"language": "python", "code": "1", "timeout_seconds": 1e308, "limits": {"memory_mb": 2**62}},
+    "vm": {"vm": "vm_0123456789abcdef"},
+    "balloon": {"vm": "vm_1", "target_mb": 128},
+    "subscribe": {"types": ["vm.*", "*"], "since_seq": 3},
+    "unsubscribe": {"subscription": "sub_1"},
+    "empty": {},
+    "unknown": {"colour": {"deep": [[{}]]}},
+}
+
+
+def method_params():
+    for name, params in RUN_PARAMS.items():
+        yield name, json.dumps(params).encode()
+
+
+def rpc_line():
+    for name, raw in vectors():
+        yield name, b"\0" + raw
+
+    def call(method, number=1, **params):
+        return json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params}).encode() + b"\n"
+
+    run = RUN_PARAMS["run"]
+    cancel = b'{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":1}}\n'
+    yield "cancel", b"\0" + call("run", **run) + cancel
+    yield "release", b"\0" + call("run", **run) + call("run", "two", **run) + call("info", 3)
+    yield "same-id", b"\0" + call("run", **run) * 2
+    yield "at-once", b"\x09" + call("health") + call("rpc.ping", 2) + call("rpc.version", 3)
+    yield "events", b"\0" + call("events.subscribe", types=["vm.*"], since_seq=0) + call("info", 2) + call(
+        "events.unsubscribe", 3, subscription="sub_1")
+    yield "batch", b"\0[" + b",".join(call(method, i, **run)[:-1] for i, method in enumerate(["run", "info", "rpc.ping"])) + b"]\n"
+    yield "unfinished", b"\x10" + call("run", **run)[:-9]
+
+
+def config():
+    with open(os.path.join(HERE, "..", "..", "conf", "execsandboxd.conf"), encoding="utf-8") as file:
+        shipped = file.read()
+    set_all = re.sub(r"^#([a-z_]+ = )", r"\1", shipped, flags=re.M)
+    texts = {
+        "all-keys": re.sub(r"^#.*\n|^\n", "", set_all, flags=re.M),
+        "comments": shipped[:600],
+        "unknown-key": "[vm]\nno_such = 1\n[nowhere]\na = b\n",
+        "sizes": "[limits]\ncode_max_bytes = 192M\nstdin_max_bytes = 1K\nstdout_max_bytes = 12x\n",
+        "twice": "[vm]\nmax_vms = 1\nmax_vms = 2\n",
+        "no-section": "max_vms = 1\n",
+        "no-value": "[daemon]\nnode =\nadmin_group\n",
+        "quotes": "[daemon]\nnode = \"a b\"\n user = 'x'\nlog_level = DEBUG ; note\n",
+        "seconds": "[limits]\ndefault_timeout_seconds = 0.000001\nmax_timeout_seconds = 1.2345678\n",
+        "contradiction": "[memory]\nmin_memory_mb = 512\nmax_memory_mb = 128\n",
+        "crlf": "[vm]\r\naccel = tcg\r\n",
+    }
+    for name, text in texts.items():
+        yield name, text.encode()
+    yield "nul", b"[vm]\naccel = t\0cg\n"
+    yield "latin1", b"[daemon]\nnode = caf\xe9\n"
+
+
+def main():
+    for make in [config, frames, guest_frames, host_frames, method_params, qmp, rpc_line]:
+        folder = os.path.join(HERE, "corpus", make.__name__)
+        os.makedirs(folder, exist_ok=True)
+        for name in os.listdir(folder):
+            if name.startswith("seed-"):
+                os.remove(os.path.join(folder, name))
+        for name, content in make():
+            with open(os.path.join(folder, "seed-" + name), "wb") as file:
+                file.write(content)
+
+
+if __name__ == "__main__":
+    main()
