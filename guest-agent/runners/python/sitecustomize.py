@@ -43,6 +43,13 @@ def _install():
             os.write(fd, _describe(error))
         except Exception:
             pass
+        if type(error) is KeyboardInterrupt:
+            # Python remembers this one to die of SIGINT later, and forgets it with the next code it
+            # evaluates, which describing the error did.
+            try:
+                exec("raise KeyboardInterrupt")
+            except KeyboardInterrupt:
+                pass
 
     os.set_inheritable(fd, False)
     os.environ.pop("PYTHONPATH", None)
