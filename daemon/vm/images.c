@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define KERNEL   "vmlinux"
 #define ROOTFS   "rootfs.erofs"
@@ -23,7 +24,8 @@ static const uint8_t erofs_magic[] = {0xe2, 0xe1, 0xf5, 0xe0};
  */
 static int open_image(int dir_fd, const char *name, off_t offset, const uint8_t magic[4])
 {
-	_cleanup_close_ int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	/* NONBLOCK: a pipe of that name must not hold the daemon up. */
+	_cleanup_close_ int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	uint8_t found[4];
 
 	if (fd < 0)
@@ -37,8 +39,14 @@ static int open_image(int dir_fd, const char *name, off_t offset, const uint8_t 
 static int read_manifest(int dir_fd, json_t **ret)
 {
 	_cleanup_free_ char *text = NULL;
-	ssize_t len = read_file_at(dir_fd, MANIFEST, MANIFEST_MAX, &text);
+	struct stat st;
+	ssize_t len;
 
+	if (fstatat(dir_fd, MANIFEST, &st, 0) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return -EINVAL;
+	len = read_file_at(dir_fd, MANIFEST, MANIFEST_MAX, &text);
 	if (len < 0)
 		return (int)len;
 	*ret = json_loadb(text, (size_t)len, JSON_REJECT_DUPLICATES, NULL);
