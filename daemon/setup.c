@@ -117,11 +117,18 @@ static int open_vms_dir(struct setup *setup, const struct config *config)
 	return give_to_user(setup->vms_fd, config);
 }
 
-/* Nobody listens on a stale socket; one that answers belongs to somebody. */
+/* Nobody listens on a stale socket; one that answers belongs to somebody, and so does a file that
+ * is no socket, to which connect(2) says ECONNREFUSED as well. */
 static int remove_stale(int dir_fd, const char *name)
 {
-	_cleanup_close_ int fd = unix_connect_at(dir_fd, name);
+	_cleanup_close_ int fd = -1;
+	struct stat st;
 
+	if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (!S_ISSOCK(st.st_mode))
+		return -ENOTSOCK;
+	fd = unix_connect_at(dir_fd, name);
 	if (fd >= 0)
 		return -EADDRINUSE;
 	if (fd == -ECONNREFUSED)
