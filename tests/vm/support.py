@@ -78,9 +78,9 @@ class Daemon:
         self.program = os.path.join(self.directory, "bin", "fake_qemu")
         self.images = images or IMAGES
         self.settings = {"log_level": "debug", "log_target": "stderr", "accel": "tcg", "max_vms": 4}
-        self.settings.update(settings)
         if scenario is not None:
             self.use_fake(scenario)
+        self.settings.update(settings)
         self.process = None
         self.clients = []
         self.vms_seen = set()
@@ -198,6 +198,10 @@ class VmTest(unittest.TestCase):
 
     def setUp(self):
         self.daemons = []
+        self.problems_before = self.problems()
+
+    def problems(self):
+        return len(self._outcome.result.failures) + len(self._outcome.result.errors)
 
     def tearDown(self):
         try:
@@ -205,7 +209,7 @@ class VmTest(unittest.TestCase):
                 if daemon.process and daemon.process.poll() is None:
                     daemon.assert_clean()
         finally:
-            if self._outcome.result.failures or self._outcome.result.errors:
+            if self.problems() > self.problems_before:
                 for daemon in self.daemons:
                     with contextlib.suppress(FileNotFoundError, AttributeError):
                         print(daemon.log()[-6000:], file=sys.stderr)

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from support import VmTest, until
+from support import VmTest, processes, until
 
 # Kill grace and time to report (API, "Closer rules"), and what a loaded machine adds.
 KILL_SECONDS = 0.05 + 0.25
@@ -143,7 +143,7 @@ class Runs(VmTest):
         """A VM whose wrapper does not end is 'stopping', keeps its share, and is gone in the end."""
         _, vm = self.play_started(self.client, "hang", timeout_seconds=60)
         pid = self.vm_pid(self.client, vm)
-        wrapper = next(parent for found, parent, _, _ in self.all_processes() if found == pid)
+        wrapper = next(parent for found, parent, _, _ in processes() if found == pid)
         os.kill(wrapper, signal.SIGSTOP)
         os.kill(pid, signal.SIGKILL)
         states = set()
@@ -157,10 +157,6 @@ class Runs(VmTest):
         until(is_gone, "the VM is gone")
         self.assertIn("stopping", states)
         self.assertFalse(os.path.exists(f"/proc/{wrapper}"))
-
-    def all_processes(self):
-        from support import processes
-        return list(processes())
 
     def test_many_runs_leave_nothing(self):
         """Forty runs of all kinds, four at a time: descriptors, processes and files are as before."""

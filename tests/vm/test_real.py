@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real QEMU: its jail seen from outside, its end at every moment, several at once."""
+
+import os
+import signal
+
+import support
+from support import VmTest, until
+
+# A program that says it is up and then stays, whatever signal comes.
+STUBBORN = "trap '' TERM INT HUP; echo up; while :; do sleep 1; done"
+
+
+class Real(VmTest):
+    def started(self, client, code="echo up; sleep 600", **params):
+        """A shell program that has printed 'up': its request, its VM, QEMU's pid."""
+        request = client.request("run", language="shell", code=code, stream=True, **params)
+        client.wait_output(request, "up\n")
+        vm = client.wait_notification(
+            lambda method, given: method == "run.started" and given["id"] == request)["vm"]
+        return request, vm, self.vm_pid(client, vm)
+
+    def test_killed_and_abandoned(self):
+        """QEMU killed while booting and running, callers gone while booting and running."""
+        sandbox = self.daemon(boot_attempts=1)
+        client, other = sandbox.client(), sandbox.client()
+
+        booting = client.request("run", language="shell", code="true")
+        os.kill(self.only_vm(client)["pid"], signal.SIGKILL)
+        error = self.assert_error(3003, client.wait, booting)
+        self.assertTrue(error.data["retryable"])
+
+        other.request("run", language="shell", code="true")
+        pid = self.only_vm(client)["pid"]
+        other.close()
+        until(lambda: not os.path.exists(f"/proc/{pid}"), "QEMU ends with its caller")
+
+        request, _, pid = self.started(client)
+        os.kill(pid, signal.SIGKILL)
+        error = self.assert_error(3004, client.wait, request)
+        self.assertFalse(error.data["retryable"])
+
+        another = sandbox.client()
+        _, _, pid = self.started(another)
+        another.close()
+        until(lambda: not os.path.exists(f"/proc/{pid}"), "QEMU ends with its caller")
+
+    def test_boot_killed_once(self):
+        """With an attempt left the caller notices nothing but time."""
+        client = self.daemon(boot_attempts=2).client()
+        request = client.request("run", language="shell", code="echo fine")
+        os.kill(self.only_vm(client)["pid"], signal.SIGKILL)
+        self.assertEqual(client.wait(request)["stdout"], "fine\n")
+
+    def test_timeout_of_a_stubborn_program(self):
+        """A program that ignores SIGTERM ends at deadline + grace + 250 ms, and so does its VM."""
+        sandbox = self.daemon()
+        client = sandbox.client()
+        result = client.call("run", language="shell", code=STUBBORN, timeout_seconds=3)
+        self.assertEqual((result["status"], result["exit_code"]), ("timeout", 124))
+        self.assertIn(result["stdout"], ("", "up\n"))
+        # The host's word on how long: what is over the promise is a loaded machine's.
+        self.assertLess(result["timing"]["execute_ms"], 3000 + 50 + 250 + 1000)
+        self.assertGreaterEqual(result["timing"]["execute_ms"], 3000)
+
+    def test_three_at_once(self):
+        client = self.daemon(max_vms=3).client()
+        requests = [client.request("run", language="shell", code=f"echo vm {i}; hostname")
+                    for i in range(3)]
+        results = [client.wait(request) for request in requests]
+        for i, result in enumerate(results):
+            self.assertEqual(result["status"], "ok", result)
+            self.assertTrue(result["stdout"].startswith(f"vm {i}\n"))
+        self.assertEqual(len({result["vm"] for result in results}), 3)
+        self.assertEqual(len({result["stdout"].split("\n")[1] for result in results}), 3)
+
+    def test_daemon_killed_while_running(self):
+        """kill -9 of the daemon takes the real QEMU along."""
+        sandbox = self.daemon()
+        _, vm, pid = self.started(sandbox.client())
+        sandbox.vms_seen.add(vm)
+        sandbox.signal(signal.SIGKILL)
+        sandbox.wait()
+        until(lambda: not os.path.exists(f"/proc/{pid}"), "QEMU ends with the daemon")
+        until(lambda: not sandbox.leftovers(), "no process of a VM is left")
+
+
+class Jail(VmTest):
+    """QEMU, seen from outside while it boots: the jail is complete before it starts."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.sandbox = support.Daemon().start()
+        try:
+            client = cls.sandbox.client()
+            client.request("run", language="shell", code="sleep 600", timeout_seconds=600)
+            cls.vm = VmTest.only_vm(cls(), client)
+            cls.pid = cls.vm["pid"]
+            until(lambda: "qemu" in support.read_text(f"/proc/{cls.pid}/comm"), "QEMU is executed")
+            # QEMU's own -sandbox comes late in its start; QMP answers behind it.
+            until(lambda: f"{cls.vm['vm']}: QMP: negotiating -> ready" in cls.sandbox.log()
+                  or client.call("vm.info", vm=cls.vm["vm"])["state"] == "running", "QMP is up")
+            cls.status = dict(line.split(":\t", 1) for line
+                              in support.read_text(f"/proc/{cls.pid}/status").splitlines() if ":\t" in line)
+        except BaseException:
+            cls.sandbox.stop()
+            raise
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.sandbox.assert_clean()
+        cls.sandbox.stop()
+
+    def proc(self, name):
+        return support.read_text(f"/proc/{self.pid}/{name}")
+
+    def test_not_root(self):
+        """No uid of QEMU is 0 on the host, also not by its user namespace's map."""
+        for key in ("Uid", "Gid"):
+            self.assertNotIn("0", self.status[key].split())
+        for name in ("uid_map", "gid_map"):
+            for line in self.proc(name).splitlines():
+                inside, outside, count = map(int, line.split())
+                self.assertGreater(outside, 0, name)
+                self.assertEqual(count, 1, name)
+        self.assertNotIn("0", self.status.get("Groups", "").split())
+
+    def test_no_capabilities(self):
+        for key in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+            self.assertEqual(int(self.status[key], 16), 0, key)
+        self.assertEqual(self.status["NoNewPrivs"], "1")
+
+    def test_seccomp(self):
+        """A filter is on: bubblewrap's of ours and QEMU's own."""
+        self.assertEqual(self.status["Seccomp"], "2")
+        self.assertGreaterEqual(int(self.status["Seccomp_filters"]), 2)
+
+    def test_namespaces(self):
+        """None is shared with the daemon."""
+        for name in ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup"):
+            self.assertNotEqual(os.readlink(f"/proc/{self.pid}/ns/{name}"),
+                                os.readlink(f"/proc/{self.sandbox.process.pid}/ns/{name}"), name)
+
+    def test_no_network(self):
+        interfaces = [line.split(":")[0].strip() for line in self.proc("net/dev").splitlines()[2:]]
+        self.assertEqual(interfaces, ["lo"])
+        self.assertEqual(self.proc("net/route").splitlines()[1:], [])
+
+    def test_mounts(self):
+        """Everything that could be written is read-only; only devices that hold nothing are there."""
+        for line in self.proc("mountinfo").splitlines():
+            fields = line.split()
+            point, options = fields[4], fields[5].split(",")
+            if point in ("/dev/null", "/dev/urandom") or point.startswith("/proc"):
+                continue
+            self.assertIn("ro", options, line)
+        self.assertEqual(sorted(os.listdir(f"/proc/{self.pid}/root/dev")), ["null", "urandom"])
+        root = sorted(os.listdir(f"/proc/{self.pid}/root"))
+        self.assertEqual(root, ["bin", "dev", "lib", "lib64", "proc", "usr"])
+
+    def test_descriptors(self):
+        """No descriptor of another VM, of the daemon's sockets or of a directory of the host."""
+        for name in os.listdir(f"/proc/{self.pid}/fd"):
+            target = os.readlink(f"/proc/{self.pid}/fd/{name}")
+            if not target.startswith("/"):
+                continue
+            self.assertTrue(
+                target in ("/dev/null", "/dev/urandom") or target.startswith(support.IMAGES)
+                or target.startswith(os.path.realpath(support.IMAGES))
+                or "memfd" in target or os.path.basename(target) in ("vmlinux", "rootfs.erofs"),
+                target)
+            self.assertFalse(os.path.isdir(f"/proc/{self.pid}/fd/{name}"), target)
+
+    def test_limits(self):
+        limits = self.proc("limits")
+        for name in ("Max core file size", "Max file size", "Max locked memory"):
+            line = next(line for line in limits.splitlines() if line.startswith(name))
+            self.assertEqual(line[len(name):].split()[:2], ["0", "0"], line)
+
+    def test_first_to_go(self):
+        """When the host runs out of memory a VM goes before the daemon."""
+        mine = int(support.read_text(f"/proc/{self.sandbox.process.pid}/oom_score_adj"))
+        self.assertGreater(int(self.proc("oom_score_adj")), mine)
+
+    def test_empty_environment(self):
+        self.assertEqual(self.proc("environ"), "PWD=/\0")  # of bubblewrap's --chdir
