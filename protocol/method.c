@@ -150,8 +150,10 @@ static struct rpc_error *check_choice(const struct param *param, const char *fie
 
 	if (!param->choices)
 		return NULL;
+	/* The length tells a choice from one with a NUL and more behind it. */
 	for (const char *const *choice = param->choices; *choice; choice++)
-		if (strcmp(*choice, json_string_value(value)) == 0)
+		if (strcmp(*choice, json_string_value(value)) == 0 &&
+		    strlen(*choice) == json_string_length(value))
 			return NULL;
 	known = json_array();
 	for (const char *const *choice = param->choices; *choice; choice++)
