@@ -37,7 +37,7 @@ class Ctl(DaemonTest):
 
     def test_run_stdin_code(self):
         """Piped code with a first line; --json; a timeout is 124."""
-        done = self.ctl("run", "--json", "-t", "1", stdin=b"#!/bin/sh\necho hi\nsleep 50\n")
+        done = self.ctl("run", "--json", "-t", "3", stdin=b"#!/bin/sh\necho hi\nsleep 50\n")
         result = json.loads(done.stdout)
         vms_seen.add(result["vm"])
         self.assertEqual((result["language"], result["status"]), ("shell", "timeout"))
