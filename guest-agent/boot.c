@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -23,6 +24,11 @@
 /* Files are charged by their pages and not by their number: without a limit of their own, empty
  * files would eat kernel memory that no size= counts. One inode costs about 1 KiB. */
 #define INODES_MAX 32768
+
+/* What programs inherit from PID 1, whose kernel gives it 4096 at the most: select(2) ends at 1024,
+ * so that is where they start; Bun and servers raise it themselves. */
+#define FILES_SOFT 1024
+#define FILES_HARD 16384
 
 struct mount_entry {
 	const char *source, *target, *type;
@@ -194,6 +200,7 @@ int boot_loopback(void)
 int boot_protect(const char **ret_what)
 {
 	struct sched_param param = {.sched_priority = 1};
+	struct rlimit files = {.rlim_cur = FILES_SOFT, .rlim_max = FILES_HARD};
 	int first = 0;
 
 	remember(&first, ret_what, write_file_at(AT_FDCWD, "/proc/self/oom_score_adj", "-1000"),
@@ -205,6 +212,8 @@ int boot_protect(const char **ret_what)
 		remember(&first, ret_what, -errno, "mlockall");
 	if (prctl(PR_SET_DUMPABLE, 0) < 0)
 		remember(&first, ret_what, -errno, "PR_SET_DUMPABLE");
+	if (setrlimit(RLIMIT_NOFILE, &files) < 0)
+		remember(&first, ret_what, -errno, "RLIMIT_NOFILE");
 	return first;
 }
 

@@ -33,7 +33,8 @@ int boot_loopback(void);
 
 /*
  * Keeps the agent answering whatever user code does: real-time scheduling that children do not
- * inherit, memory locked, never chosen by the OOM killer, not traceable.
+ * inherit, memory locked, never chosen by the OOM killer, not traceable. Also sets the number of
+ * files programs may open, which they do inherit.
  */
 int boot_protect(const char **ret_what);
 

@@ -27,7 +27,8 @@ static void fill_reason(struct msg_exit *receipt, const struct receipt_facts *fa
 	else
 		receipt->exit_code = (uint64_t)WEXITSTATUS(facts->status);
 
-	/* A program that ended by itself before the verdict took hold has ended by itself. */
+	/* A program that ended by itself before it could be killed for memory has ended by itself.
+	 */
 	if (was_killed && (facts->verdict == VERDICT_OOM || facts->usage.oom_kills > 0))
 		set_reason(receipt, MSG_REASON_OOM);
 	else if (facts->verdict == VERDICT_OUTPUT_LIMIT)

@@ -18,10 +18,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* select(2) ends at 1024, so that is where programs start; Bun and servers may raise it. */
-#define FILES_SOFT 1024
-#define FILES_HARD 16384
-
 enum spawn_step {
 	STEP_CGROUP,
 	STEP_DESCRIPTORS,
@@ -74,13 +70,8 @@ static int set_descriptors(const struct spawn_request *request)
 
 static int set_limit(int resource, rlim_t soft, rlim_t hard)
 {
-	struct rlimit limit = {.rlim_cur = soft, .rlim_max = hard}, old;
+	struct rlimit limit = {.rlim_cur = soft, .rlim_max = hard};
 
-	/* Where the agent is not root (tests) a limit may be lower already and cannot be raised. */
-	if (getrlimit(resource, &old) == 0 && geteuid() != 0) {
-		limit.rlim_max = MIN(limit.rlim_max, old.rlim_max);
-		limit.rlim_cur = MIN(limit.rlim_cur, limit.rlim_max);
-	}
 	return setrlimit(resource, &limit) < 0 ? -errno : 0;
 }
 
@@ -89,8 +80,6 @@ static int set_limits(const struct spawn_request *request)
 	rlim_t cpu = (rlim_t)request->cpu_seconds, processes = (rlim_t)request->processes_max;
 	int r = set_limit(RLIMIT_CORE, 0, 0);
 
-	if (r == 0)
-		r = set_limit(RLIMIT_NOFILE, FILES_SOFT, FILES_HARD);
 	/* SIGXCPU at the soft limit, which a program may handle; SIGKILL a second later. */
 	if (r == 0 && cpu > 0)
 		r = set_limit(RLIMIT_CPU, cpu, cpu + 1);
