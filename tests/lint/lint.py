@@ -148,7 +148,10 @@ def check_include_guard(path, text):
 
 def check_banned_calls(path, text):
     banned = dict(BANNED_CALLS)
-    if not path.startswith("tests/"):
+    if path.startswith("tests/"):
+        # A test may compare with what a command of the host prints; its words are constants.
+        del banned["popen"]
+    else:
         banned.update(UNBOUNDED_CALLS)
     pattern = re.compile(r"(?<![\w.>])(" + "|".join(banned) + r")\s*\(")
     for number, line in enumerate(blank_out(text).split("\n"), 1):

@@ -38,7 +38,7 @@ static int chardev_fd(int argc, char **argv, const char *name)
 	snprintf(prefix, sizeof(prefix), "socket,id=%s,fd=", name);
 	for (int i = 1; i < argc; i++)
 		if (strncmp(argv[i], prefix, strlen(prefix)) == 0)
-			return atoi(argv[i] + strlen(prefix));
+			return (int)strtol(argv[i] + strlen(prefix), NULL, 10);
 	fprintf(stderr, "fake: there is no chardev %s\n", name);
 	exit(1);
 }
