@@ -58,7 +58,9 @@ END_TEST
 
 START_TEST(test_hostile_text_is_dropped)
 {
-	say("a\33[31mb\0c\x80\xff\td\177\n", 14);
+	static const char text[] = "a\33[31mb\0c\x80\xff\td\177\n";
+
+	say(text, sizeof(text) - 1);
 	assert_tail(100, "a[31mbcd\n");
 }
 END_TEST
