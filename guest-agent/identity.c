@@ -54,19 +54,18 @@ int identity_prepare(void)
 	return 0;
 }
 
-static int add_entropy(const uint8_t *entropy, size_t len)
+static int add_entropy(const struct msg_identity *identity)
 {
 	_cleanup_close_ int fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
-	_cleanup_free_ char *buffer = malloc(sizeof(struct rand_pool_info) + len);
+	_Alignas(struct rand_pool_info) uint8_t
+		buffer[sizeof(struct rand_pool_info) + sizeof(((struct msg_identity *)0)->entropy)];
 	struct rand_pool_info *pool = (struct rand_pool_info *)buffer;
 
 	if (fd < 0)
 		return -errno;
-	if (!pool)
-		return -ENOMEM;
-	pool->entropy_count = (int)(len * 8);
-	pool->buf_size = (int)len;
-	memcpy(pool->buf, entropy, len);
+	pool->entropy_count = (int)(sizeof(identity->entropy) * 8);
+	pool->buf_size = (int)sizeof(identity->entropy);
+	memcpy(pool->buf, identity->entropy, sizeof(identity->entropy));
 	/* The pool alone is not what getrandom() draws from: the generator must take it in now. */
 	if (ioctl(fd, RNDADDENTROPY, pool) < 0 || ioctl(fd, RNDRESEEDCRNG) < 0)
 		return -errno;
@@ -96,7 +95,7 @@ int identity_apply(const struct msg_identity *identity, const char **ret_what)
 	int r;
 
 	*ret_what = "entropy";
-	r = add_entropy(identity->entropy, sizeof(identity->entropy));
+	r = add_entropy(identity);
 	if (r < 0)
 		return r;
 	*ret_what = "clock";

@@ -4,8 +4,7 @@
 
 #include "base/util.h"
 
-#include <inttypes.h>
-#include <stdio.h>
+#include <errno.h>
 #include <string.h>
 
 /* The text behind `key` at the start of a line, or NULL. */
@@ -22,37 +21,62 @@ static const char *find_key(const char *text, const char *key)
 	return NULL;
 }
 
+/* Reads the number at `*text`, behind blanks, and moves behind it. */
+static bool take_number(const char **text, uint64_t *ret)
+{
+	const char *digits = *text + strspn(*text, " \t");
+	uint64_t value;
+	char *end;
+
+	if (*digits < '0' || *digits > '9')
+		return false;
+	errno = 0;
+	value = strtoull(digits, &end, 10);
+	if (errno != 0)
+		return false;
+	*ret = value;
+	*text = end;
+	return true;
+}
+
 bool proctext_keyed(const char *text, const char *key, uint64_t *ret)
 {
 	const char *value = find_key(text, key);
 
-	return value && sscanf(value, "%" SCNu64, ret) == 1;
+	return value && take_number(&value, ret);
 }
 
 size_t proctext_numbers(const char *text, uint64_t *ret, size_t max)
 {
 	size_t n = 0;
-	int used;
 
-	while (n < max && sscanf(text, "%" SCNu64 "%n", &ret[n], &used) == 1) {
-		text += used;
+	while (n < max && take_number(&text, &ret[n]))
 		n++;
-	}
 	return n;
+}
+
+/* The text behind `name` in the line that starts at `line`, or NULL. */
+static const char *find_in_line(const char *line, const char *name)
+{
+	const char *found = strstr(line, name), *end = strchr(line, '\n');
+
+	return found && (!end || found < end) ? found + strlen(name) : NULL;
 }
 
 bool proctext_pressure(const char *text, const char *kind, uint64_t *ret_avg10_centi,
 		       uint64_t *ret_total_us)
 {
 	const char *line = find_key(text, kind);
-	uint64_t whole, centi, total;
+	const char *avg10 = line ? find_in_line(line, "avg10=") : NULL;
+	const char *total = line ? find_in_line(line, "total=") : NULL;
+	uint64_t whole, centi, total_us;
 
-	if (!line ||
-	    sscanf(line, "avg10=%" SCNu64 ".%2" SCNu64 " avg60=%*s avg300=%*s total=%" SCNu64,
-		   &whole, &centi, &total) != 3)
+	/* The kernel prints exactly two digits behind the point. */
+	if (!avg10 || !total || !take_number(&avg10, &whole) || *avg10++ != '.' ||
+	    !take_number(&avg10, &centi) || !take_number(&total, &total_us))
 		return false;
 	*ret_avg10_centi = whole * 100 + centi;
-	*ret_total_us = total;
+	*ret_total_us = total_us;
 	return true;
 }
 

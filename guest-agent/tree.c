@@ -27,17 +27,16 @@ static pid_t parent_of(pid_t pid, bool *ret_lives)
 {
 	_cleanup_free_ char *text = NULL;
 	const char *behind_name;
-	char path[32], state;
-	int parent;
+	char path[32];
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
 	if (read_file_at(AT_FDCWD, path, PROCTEXT_MAX, &text) <= 0)
 		return 0;
 	behind_name = strrchr(text, ')'); /* the name may hold anything, also brackets */
-	if (!behind_name || sscanf(behind_name + 1, " %c %d", &state, &parent) != 2)
+	if (!behind_name || strlen(behind_name) < sizeof(") S 1"))
 		return 0;
-	*ret_lives = state != 'Z' && state != 'X';
-	return parent;
+	*ret_lives = behind_name[2] != 'Z' && behind_name[2] != 'X';
+	return (pid_t)strtol(behind_name + 3, NULL, 10);
 }
 
 static bool is_living_descendant(pid_t pid, pid_t ancestor)

@@ -22,8 +22,11 @@
  * ends the page. */
 #define HEADER_VERSION   1024
 #define HEADER_LAST_PAGE 1028
-#define SWAP_MAGIC       "SWAPSPACE2"
-#define SWAP_MAGIC_LEN   10
+
+/* Of all architectures Linux has. */
+#define PAGE_SIZE_MAX 65536
+
+static const uint8_t swap_magic[] = {'S', 'W', 'A', 'P', 'S', 'P', 'A', 'C', 'E', '2'};
 
 void zram_swap_header(uint8_t *page, size_t page_size, uint64_t area)
 {
@@ -32,7 +35,7 @@ void zram_swap_header(uint8_t *page, size_t page_size, uint64_t area)
 	memset(page, 0, page_size);
 	memcpy(page + HEADER_VERSION, &version, sizeof(version));
 	memcpy(page + HEADER_LAST_PAGE, &last_page, sizeof(last_page));
-	memcpy(page + page_size - SWAP_MAGIC_LEN, SWAP_MAGIC, SWAP_MAGIC_LEN);
+	memcpy(page + page_size - sizeof(swap_magic), swap_magic, sizeof(swap_magic));
 }
 
 static int write_number(const char *path, uint64_t value)
@@ -86,13 +89,13 @@ static int size_device(uint64_t size)
 static int write_header(size_t page_size, uint64_t area)
 {
 	_cleanup_close_ int fd = open(DEVICE, O_WRONLY | O_CLOEXEC);
-	_cleanup_free_ char *page = malloc(page_size);
+	uint8_t page[PAGE_SIZE_MAX];
 
 	if (fd < 0)
 		return -errno;
-	if (!page)
-		return -ENOMEM;
-	zram_swap_header((uint8_t *)page, page_size, area);
+	if (page_size > sizeof(page))
+		return -E2BIG;
+	zram_swap_header(page, page_size, area);
 	return write_all(fd, page, page_size);
 }
 
