@@ -284,11 +284,6 @@ END_TEST
 
 /* --- Frames that no guest may send. --- */
 
-static void send_frame(uint8_t type, uint32_t stream, const char *payload, size_t len)
-{
-	fake_agent_send_frame(agent, type, stream, payload, len);
-}
-
 #define ZEROS "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
 
 static void send_over_long(void)
@@ -350,12 +345,12 @@ static void send_data_on_code(void)
 
 static void send_short_data(void)
 {
-	send_frame(FRAME_DATA, STDOUT, ZEROS, 7);
+	fake_agent_send_frame(agent, FRAME_DATA, STDOUT, ZEROS, 7);
 }
 
 static void send_short_credit(void)
 {
-	send_frame(FRAME_CREDIT, CODE, ZEROS, 15);
+	fake_agent_send_frame(agent, FRAME_CREDIT, CODE, ZEROS, 15);
 }
 
 static void send_credit_on_output(void)
@@ -406,7 +401,7 @@ static void send_host_frame(void)
 
 static void send_unknown_type(void)
 {
-	send_frame(200, 0, "", 0);
+	fake_agent_send_frame(agent, 200, 0, "", 0);
 }
 
 static const struct {

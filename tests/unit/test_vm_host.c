@@ -7,8 +7,8 @@
 #include "tests/unit/test_dir.h"
 #include "tests/unit/test_json.h"
 
-#include <errno.h>
 #include <dirent.h>
+#include <errno.h>
 
 static char dir[TEST_DIR_SIZE];
 static struct vm_host host;

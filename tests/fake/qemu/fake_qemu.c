@@ -91,7 +91,7 @@ int main(int argc, char **argv)
 		return 1;
 	if (strcmp(scenario, "dies-at-start") == 0) {
 		fprintf(stderr, "fake: cannot start the machine\n");
-		return 1;
+		_exit(1); /* no leak checker, which has words of its own */
 	}
 	if (loop_create(&loop) < 0)
 		return 1;
