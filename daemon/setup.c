@@ -27,7 +27,8 @@ static int failed(const char *what, const char *path, int error)
 	return error;
 }
 
-/* mkdir -p, of which the last directory gets `mode`. */
+/* mkdir -p, of which the last directory gets `mode`. 1 when that one is new, 0 when it was there,
+ * or -errno. */
 static int make_path(const char *path, mode_t mode)
 {
 	_cleanup_free_ char *copy = strdup(path);
@@ -42,7 +43,9 @@ static int make_path(const char *path, mode_t mode)
 			return -errno;
 		*p = '/';
 	}
-	return mkdir(copy, mode) < 0 && errno != EEXIST ? -errno : 0;
+	if (mkdir(copy, mode) == 0)
+		return 1;
+	return errno == EEXIST ? 0 : -errno;
 }
 
 /* Hands a directory to the user we will become. Nothing to do when we are not root. */
@@ -64,17 +67,18 @@ static int give_to_user(int fd, const struct config *config)
 	return fchown(fd, user.uid, user.gid) < 0 ? -errno : 0;
 }
 
-static int open_dir(const char *path, const struct config *config, int *ret_fd)
+/* A directory that was there keeps its owner: it may be anything, /run or /tmp for one. */
+static int open_dir(const char *path, mode_t mode, const struct config *config, int *ret_fd)
 {
 	_cleanup_close_ int fd = -1;
-	int r = make_path(path, 0750);
+	int is_new = make_path(path, mode), r;
 
-	if (r < 0)
-		return failed("make directory", path, r);
+	if (is_new < 0)
+		return failed("make directory", path, is_new);
 	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return failed("open directory", path, -errno);
-	r = give_to_user(fd, config);
+	r = is_new ? give_to_user(fd, config) : 0;
 	if (r < 0)
 		return failed("give directory to the daemon's user", path, r);
 	*ret_fd = TAKE_FD(fd);
@@ -199,9 +203,9 @@ int setup_prepare(const struct config *config, bool own_socket, struct setup *re
 	int r = find_admin_group(config, &ret->admin_gid);
 
 	if (r == 0)
-		r = open_dir(config->state_dir, config, &state_fd);
+		r = open_dir(config->state_dir, 0700, config, &state_fd);
 	if (r == 0)
-		r = open_dir(config->runtime_dir, config, &ret->runtime_fd);
+		r = open_dir(config->runtime_dir, 0755, config, &ret->runtime_fd);
 	if (r == 0)
 		r = take_lock(ret, config);
 	if (r == 0)

@@ -74,10 +74,12 @@ bool flow_sender_end_due(struct flow_sender *sender)
 
 int flow_sender_credit(struct flow_sender *sender, uint64_t taken, uint64_t limit)
 {
-	if (taken < sender->taken || taken > sender->sent || limit < sender->limit ||
+	if (taken > sender->sent || limit < sender->limit || limit < taken ||
 	    limit - taken > FLOW_WINDOW)
 		return -EPROTO;
-	sender->taken = taken;
+	/* Behind a resume the receiver's `received` counts as taken, which its own `taken` trails.
+	 */
+	sender->taken = MAX(sender->taken, taken);
 	sender->limit = limit;
 	return 0;
 }

@@ -33,8 +33,9 @@ struct run {
 	struct vm *vm; /* from on_vm to the end */
 	char vm_id[VM_ID_SIZE];
 	struct output out, err;
-	size_t held[2]; /* bytes not credited yet because the caller is slow */
-	json_int_t seq; /* of run.output */
+	size_t held[2];  /* bytes not credited yet because the caller is slow */
+	json_int_t seq;  /* of run.output */
+	bool is_started; /* run.started was sent */
 	uint64_t asked_us, started_us, dispatched_us;
 	ev_timer deadline;
 	struct defer free_later;
@@ -174,6 +175,16 @@ static void on_receipt(struct run *run, const struct msg_exit *exit)
 		return;
 	}
 	answer(run, exit);
+}
+
+/* Once: a guest that repeats itself does not fill its client's connection. */
+static void notify_started(struct run *run)
+{
+	if (!run->request.is_streaming || run->is_started || !run->call || !rpc_call_id(run->call))
+		return;
+	run->is_started = true;
+	rpc_call_notify(run->call, "run.started",
+			json_pack("{s:O, s:s}", "id", rpc_call_id(run->call), "vm", run->vm_id));
 }
 
 static void on_message(void *user, const struct msg *msg)
