@@ -85,7 +85,7 @@ struct rpc_error *daemon_require_images(struct daemon *daemon)
 
 	if (daemon->images.kernel_fd >= 0)
 		return NULL;
-	r = images_open(daemon->config->images_dir, &daemon->images, &what);
+	r = images_open(daemon->images_dir_fd, daemon->config->images_dir, &daemon->images, &what);
 	if (r == 0) {
 		daemon->vm_host.kernel_fd = daemon->images.kernel_fd;
 		daemon->vm_host.rootfs_fd = daemon->images.rootfs_fd;
@@ -107,9 +107,11 @@ static void on_vm_state(void *user, const struct vm *vm, enum vm_state old UNUSE
 	/* VMs end after the server at the daemon's own end. */
 	if (!daemon->server)
 		return;
-	notify_status("%zu VMs of %zu, %zu requests wait", pool_admission(daemon->pool)->vms,
-		      pool_admission(daemon->pool)->limits.max_vms,
-		      pool_admission(daemon->pool)->waiting);
+	if (!daemon->is_draining)
+		notify_status("%zu VMs of %zu, %zu requests wait",
+			      pool_admission(daemon->pool)->vms,
+			      pool_admission(daemon->pool)->limits.max_vms,
+			      pool_admission(daemon->pool)->waiting);
 	strncat(type, vm_state_name(vm_get_state(vm)), sizeof(type) - sizeof("vm."));
 	events_publish(rpc_server_events(daemon->server), type, spec->uid,
 		       json_pack("{s:s, s:{s:s, s:I}}", "vm", vm_id(vm), "data", "language",
@@ -263,6 +265,7 @@ int daemon_start(struct daemon *daemon, const struct config *config, const struc
 
 	*daemon = (struct daemon){.config = config,
 				  .images = IMAGES_NONE,
+				  .images_dir_fd = fds->images_fd,
 				  .vm_host = {.kernel_fd = -1, .rootfs_fd = -1, .filter_fd = -1},
 				  .started_us = now_us()};
 	signal(SIGPIPE, SIG_IGN);
@@ -304,15 +307,18 @@ void daemon_fini(struct daemon *daemon)
 {
 	struct rpc_server *server = TAKE_PTR(daemon->server);
 
+	/* Runs are answered, hand their VMs back, and then these are destroyed. */
+	if (server)
+		rpc_server_stop_calls(server);
+	rpc_server_destroy(server);
+	pool_destroy(daemon->pool);
+	/* Only now: an impatient second signal must not end us with VMs alive and files left. */
 	if (daemon->loop) {
 		ev_signal_stop(loop_ev(daemon->loop), &daemon->sigterm);
 		ev_signal_stop(loop_ev(daemon->loop), &daemon->sigint);
 		ev_signal_stop(loop_ev(daemon->loop), &daemon->sighup);
 		loop_timer_stop(daemon->loop, &daemon->drain_deadline);
 	}
-	/* Runs end with their connections, and hand their VMs back before these are destroyed. */
-	rpc_server_destroy(server);
-	pool_destroy(daemon->pool);
 	notify_fini(&daemon->notify);
 	loop_destroy(daemon->loop);
 	images_close(&daemon->images);

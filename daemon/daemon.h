@@ -25,6 +25,7 @@ struct daemon {
 	struct loop *loop;
 	struct accel_probe kvm;
 	struct images images;
+	int images_dir_fd; /* borrowed, or -1 */
 	struct vm_host vm_host;
 	struct pool *pool;
 	struct rpc_server *server;
@@ -39,7 +40,8 @@ struct daemon {
 struct daemon_fds {
 	const int *listen_fds; /* borrowed */
 	size_t listen_count;
-	int vms_fd; /* borrowed: runtime directory's vm/ */
+	int vms_fd;    /* borrowed: runtime directory's vm/ */
+	int images_fd; /* borrowed: images_dir, held since before privileges were dropped; or -1 */
 	gid_t admin_gid;
 };
 

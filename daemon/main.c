@@ -68,13 +68,10 @@ static const char *override_key(int option)
 static const char *absolute(const char *path)
 {
 	_cleanup_free_ char *here = *path == '/' ? NULL : getcwd(NULL, 0);
-	static char kept[OVERRIDES_MAX][4096];
-	static size_t count;
+	char *joined;
 
-	if (!here || count == OVERRIDES_MAX)
-		return path;
-	snprintf(kept[count], sizeof(kept[count]), "%s/%s", here, path);
-	return kept[count++];
+	/* Lives as long as the options that point at it. */
+	return here && asprintf(&joined, "%s/%s", here, path) > 0 ? joined : path;
 }
 
 static bool add_override(struct options *options, const char *key, const char *value)
@@ -188,6 +185,7 @@ static int serve(const struct config *config)
 		struct daemon_fds fds = {.listen_fds = listen_fds,
 					 .listen_count = (size_t)listen_count,
 					 .vms_fd = setup.vms_fd,
+					 .images_fd = setup.images_fd,
 					 .admin_gid = setup.admin_gid};
 
 		r = daemon_start(&daemon, config, &fds);

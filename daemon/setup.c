@@ -92,7 +92,7 @@ static int take_lock(struct setup *setup, const struct config *config)
 	if (setup->lock_fd < 0)
 		return failed("open the lock in", config->runtime_dir, -errno);
 	if (flock(setup->lock_fd, LOCK_EX | LOCK_NB) == 0)
-		return 0;
+		return give_to_user(setup->lock_fd, config);
 	if (errno == EWOULDBLOCK)
 		log_error(NULL, "Another daemon runs in '%s': stop it, or set runtime_dir",
 			  config->runtime_dir);
@@ -210,6 +210,7 @@ int setup_prepare(const struct config *config, bool own_socket, struct setup *re
 		r = take_lock(ret, config);
 	if (r == 0)
 		r = open_vms_dir(ret, config);
+	ret->images_fd = open(config->images_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (r == 0 && own_socket)
 		r = open_socket(ret, config);
 	return r;
@@ -227,6 +228,7 @@ void setup_finish(const struct config *config, struct setup *setup)
 	}
 	setup->listen_fd = close_fd(setup->listen_fd);
 	setup->socket_dir_fd = close_fd(setup->socket_dir_fd);
+	setup->images_fd = close_fd(setup->images_fd);
 	setup->vms_fd = close_fd(setup->vms_fd);
 	setup->lock_fd = close_fd(setup->lock_fd);
 	setup->runtime_fd = close_fd(setup->runtime_fd);

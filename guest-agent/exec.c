@@ -132,7 +132,8 @@ static void read_report(struct exec *exec)
 	_cleanup_free_ char *report = NULL;
 	ssize_t n;
 
-	if (exec->report_fd < 0)
+	/* A program that ended well has no uncaught exception, whatever the pipe says. */
+	if (exec->report_fd < 0 || exec->facts.status == 0)
 		return;
 	report = malloc(RECEIPT_REPORT_MAX);
 	if (!report)
@@ -206,6 +207,9 @@ void exec_kill(struct exec *exec, uint64_t grace_ms)
 	case EXEC_RUNNING:
 		if (grace_ms == 0) {
 			kill_tree(exec);
+			/* It may have been forked and not have entered its cgroup yet. */
+			loop_timer_start(exec->context->loop, &exec->kill_timer,
+					 KILL_AGAIN_SECONDS);
 			return;
 		}
 		/* It is no group leader yet when it has only just been forked. */

@@ -8,6 +8,9 @@
 #include <string.h>
 #include <sys/wait.h>
 
+/* Of the interpreter's report as JSON: half of the largest payload. */
+#define ERROR_TEXT_MAX (FRAME_PAYLOAD_MAX / 2)
+
 static uint64_t microseconds(const struct timeval *time)
 {
 	return (uint64_t)time->tv_sec * 1000000u + (uint64_t)time->tv_usec;
@@ -78,5 +81,8 @@ json_t *receipt_parse_report(const char *report, size_t len)
 			return NULL;
 		at += text_len + 1;
 	}
+	/* JSON writes a control byte as six: what would not fit into EXIT is not worth the EXIT. */
+	if (json_dumpb(error, NULL, 0, JSON_COMPACT) > ERROR_TEXT_MAX)
+		return NULL;
 	return TAKE_PTR(error);
 }

@@ -7,6 +7,9 @@
 #include <errno.h>
 #include <string.h>
 
+/* What stays allocated between frames: data frames come in two pieces most of the time. */
+#define BUFFER_KEEP (FRAME_OVERHEAD + 8 + FRAME_DATA_MAX)
+
 static const char *const type_names[] = {
 	[FRAME_HELLO] = "HELLO",
 	[FRAME_IDENTITY] = "IDENTITY",
@@ -140,7 +143,7 @@ static void start_afresh(struct frame_decoder *decoder)
 	decoder->is_discarding = false;
 }
 
-/* Makes the buffer hold `size` bytes; gives memory back after a large frame. */
+/* Makes the buffer hold `size` bytes. */
 static int resize(struct frame_decoder *decoder, size_t size)
 {
 	uint8_t *grown;
@@ -206,6 +209,10 @@ static ssize_t take_frame(struct frame_decoder *decoder, const uint8_t *data, si
 	if (payload[payload_len] != FRAME_TRAILER)
 		return -EPROTO;
 	r = fn(user, header[4], get_u32(header + 5), payload, payload_len);
+	if (decoder->len == 0 && decoder->size > BUFFER_KEEP) {
+		free(TAKE_PTR(decoder->buffer));
+		decoder->size = 0;
+	}
 	return r < 0 ? r : (ssize_t)used;
 }
 

@@ -5,8 +5,8 @@
  * Theory of operation: a frame is `u32 length, u8 type, u32 stream, payload`, integers
  * little-endian, `length` counting the payload alone. The decoder takes bytes in any split and
  * calls back once per whole frame; it holds at most one frame (FRAME_PAYLOAD_MAX) of memory. A
- * length over the cap or a type that is not known to the receiver is a protocol error, after which
- * the decoder takes nothing more.
+ * length over the cap, a missing trailer, or what the callback refuses (a type that is not the
+ * peer's to send) is a protocol error, after which the decoder takes nothing more.
  *
  * Resynchronisation: a peer that died may have left half a frame in the pipe. A marker is 16 bytes
  * that only the two ends know. No byte of a marker is FRAME_TRAILER, so half a frame that is filled

@@ -191,6 +191,17 @@ static struct rpc_error *check_strings(const struct param *param, const char *fi
 	return NULL;
 }
 
+/* Names and ids are bounded and hold no NUL; texts (code, stdin) say themselves what they take. */
+static struct rpc_error *check_nul(const struct param *param, const char *field,
+				   const json_t *value)
+{
+	if (param->type != PARAM_STRING || param->max == 0 ||
+	    strlen(json_string_value(value)) == json_string_length(value))
+		return NULL;
+	return invalid(field, rpc_error_new(violation_of(param), "Parameter '%s' holds a NUL byte",
+					    field));
+}
+
 static struct rpc_error *check_object(const struct param *fields, const char *prefix,
 				      const json_t *object);
 
@@ -206,7 +217,9 @@ static struct rpc_error *check_value(const struct param *param, const char *fiel
 					     param_type_name(param->type), type_of(value)));
 	if (param->type == PARAM_OBJECT)
 		return check_object(param->fields, field, value);
-	error = check_strings(param, field, value);
+	error = check_nul(param, field, value);
+	if (!error)
+		error = check_strings(param, field, value);
 	if (!error)
 		error = check_bounds(param, field, value);
 	if (!error)

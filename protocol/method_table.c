@@ -152,7 +152,7 @@ const struct method method_table[] = {
 	{"info", "Versions, accelerator, languages and limits", ACCESS_ANY, no_params,
 	 "{version, accelerator, languages, limits, …}"},
 	{"memory.balloon", "Set a VM's balloon target and wait for the guest to follow",
-	 ACCESS_ADMIN, balloon_params, "{vm, target_bytes, actual_bytes}"},
+	 ACCESS_ADMIN, balloon_params, "{vm, target_bytes, actual_bytes, reached}"},
 	{"memory.stats", "Memory of the host and of the caller's VMs", ACCESS_OWNER,
 	 optional_vm_param, "{host, vms: [{vm, rss_bytes, …, age_ms}]}"},
 	{"rpc.discover", "The OpenRPC document of this API", ACCESS_ANY, no_params,

@@ -35,14 +35,33 @@ static void set_bytes(json_t *object, const char *key, uint64_t bytes, bool is_k
 	json_object_set_new(object, key, is_known ? json_integer((json_int_t)bytes) : json_null());
 }
 
-static void add_process(json_t *object, pid_t pid)
-{
-	struct process_memory process = {0};
-	bool is_known = pid > 0 && process_memory_read(pid, &process) == 0;
+/* Measuring takes the kernel a millisecond or two per VM: callers who ask more often get the last
+ * figures. */
+#define FOOTPRINT_KEEP_US 1000000u
 
-	set_bytes(object, "rss_bytes", process.rss_bytes, is_known);
-	set_bytes(object, "pss_bytes", process.pss_bytes, is_known);
-	set_bytes(object, "anonymous_bytes", process.anonymous_bytes, is_known);
+static const struct vm_footprint *measure(struct vm *vm)
+{
+	struct vm_footprint *footprint = vm_footprint(vm);
+	struct process_memory process;
+
+	if (footprint->measured_us && now_us() - footprint->measured_us < FOOTPRINT_KEEP_US)
+		return footprint;
+	if (vm_pid(vm) > 0 && process_memory_read(vm_pid(vm), &process) == 0)
+		*footprint = (struct vm_footprint){.rss_bytes = process.rss_bytes,
+						   .pss_bytes = process.pss_bytes,
+						   .anonymous_bytes = process.anonymous_bytes,
+						   .measured_us = now_us()};
+	return footprint;
+}
+
+static void add_process(json_t *object, struct vm *vm)
+{
+	const struct vm_footprint *process = measure(vm);
+	bool is_known = process->measured_us > 0;
+
+	set_bytes(object, "rss_bytes", process->rss_bytes, is_known);
+	set_bytes(object, "pss_bytes", process->pss_bytes, is_known);
+	set_bytes(object, "anonymous_bytes", process->anonymous_bytes, is_known);
 }
 
 static void add_guest(json_t *object, struct vm *vm)
@@ -87,7 +106,7 @@ json_t *memory_vm_json(struct vm *vm)
 
 	if (!object)
 		return NULL;
-	add_process(object, vm_pid(vm));
+	add_process(object, vm);
 	add_guest(object, vm);
 	return object;
 }

@@ -5,6 +5,7 @@
 #include "protocol/message.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 static json_t *limits(const struct daemon *daemon)
@@ -70,6 +71,7 @@ struct rpc_reply method_health(struct rpc_call *call, const json_t *params UNUSE
 	struct daemon *daemon = rpc_call_context(call);
 	struct rpc_error *error = daemon_require_images(daemon);
 	json_t *checks = json_array();
+	char boots[80] = "no boot has failed since the last that did not";
 	bool is_ready = add_check(checks, "images", !error,
 				  error ? error->message : daemon->config->images_dir);
 
@@ -77,6 +79,10 @@ struct rpc_reply method_health(struct rpc_call *call, const json_t *params UNUSE
 	is_ready &= check_program(checks, "bubblewrap", daemon->config->bubblewrap);
 	is_ready &= add_check(checks, "accepting", !daemon->is_draining,
 			      daemon->is_draining ? "draining" : "accepts new work");
+	if (daemon->vm_host.failed_boots > 0)
+		snprintf(boots, sizeof(boots), "the last %u VMs did not boot; the log says why",
+			 daemon->vm_host.failed_boots);
+	is_ready &= add_check(checks, "boot", daemon->vm_host.failed_boots == 0, boots);
 	rpc_error_free(error);
 	return rpc_reply_result(call, json_pack("{s:b, s:o}", "ready", is_ready, "checks", checks));
 }

@@ -76,14 +76,13 @@ static void end_slot(struct pool_slot *slot)
 
 	if (slot->request)
 		slot->request->slot = NULL;
+	loop_timer_stop(slot->loop, &slot->queue_deadline);
 	unlink_slot(slot);
 	if (slot->ticket.state == ADMISSION_GRANTED)
 		admission_release(&pool->admission, &slot->ticket, now_us());
 	else
 		admission_cancel(&pool->admission, &slot->ticket, now_us());
 	loop_defer(slot->loop, &slot->free_later, free_slot, slot);
-	if (!pool->slots && pool->config.on_idle)
-		pool->config.on_idle(pool->config.user);
 }
 
 static void answer_failed(struct pool_slot *slot, struct rpc_error *error_take)
@@ -132,7 +131,11 @@ static void on_vm_failed(void *user, struct rpc_error *error_take)
 
 	rpc_error_free(slot->error);
 	slot->error = error_take;
-	set_state(slot, slot->request && slot->attempts_left > 0 ? SLOT_RETRYING : SLOT_ENDING);
+	/* A host that cannot run VMs as it is will not learn it by the next attempt. */
+	set_state(slot,
+		  slot->request && slot->attempts_left > 0 && error_take->code != RPC_VM_CONFIG
+			  ? SLOT_RETRYING
+			  : SLOT_ENDING);
 	if (slot->state == SLOT_ENDING)
 		answer_failed(slot, TAKE_PTR(slot->error));
 }

@@ -24,9 +24,6 @@ struct pool_config {
 	uint64_t vm_memory_max_mb; /* of one VM; 0 = whatever fits */
 	double queue_timeout_seconds;
 	unsigned boot_attempts;
-	/* The last VM is gone. May be NULL. */
-	void (*on_idle)(void *user);
-	void *user;
 };
 
 /* One wish for a VM, embedded in its owner, who fills in the first part. */

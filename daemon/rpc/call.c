@@ -53,6 +53,7 @@ static void detach(struct rpc_call *call, enum call_state state)
 	struct rpc_conn *conn = call->conn;
 
 	LIST_REMOVE(call, link);
+	rpc_conn_unhold(conn, call->held_bytes);
 	conn->call_count--;
 	conn->server->calls_in_flight--;
 	call->state = state;
@@ -206,6 +207,20 @@ void rpc_call_cancel(struct rpc_call *call)
 	call->is_cancelled = true;
 	if (call->ops->on_cancel)
 		call->ops->on_cancel(call->user);
+}
+
+void rpc_call_stop(struct rpc_call *call)
+{
+	if (call->state == CALL_PENDING && call->ops->on_stop)
+		call->ops->on_stop(call->user);
+}
+
+bool rpc_call_hold(struct rpc_call *call, size_t bytes)
+{
+	if (!rpc_conn_hold(call->conn, bytes))
+		return false;
+	call->held_bytes += bytes;
+	return true;
 }
 
 void rpc_call_gone(struct rpc_call *call)

@@ -47,6 +47,8 @@ struct rpc_call_ops {
 	/* Over RPC_CONGESTED_BYTES are unsent on the connection: hold notifications back; or it
 	 * has drained: go on. Ask rpc_call_is_congested() once when starting. */
 	void (*on_congested)(void *user, bool is_congested);
+	/* The daemon ends: finish now. Without it the call hears on_gone. */
+	void (*on_stop)(void *user);
 };
 
 /* The result; NULL (an object that could not be made) becomes RPC_INTERNAL_ERROR. */
@@ -73,6 +75,12 @@ const struct rpc_peer *rpc_call_peer(const struct rpc_call *call);
 
 /* The pointer given to rpc_server_create(). */
 void *rpc_call_context(const struct rpc_call *call);
+
+/*
+ * Counts `bytes` that the handler keeps of the request against what the daemon buffers for this
+ * user, until the call ends. False when that is too much: answer RPC_QUOTA_EXCEEDED.
+ */
+bool rpc_call_hold(struct rpc_call *call, size_t bytes) WARN_UNUSED;
 
 /* Whether notifications should be held back now. */
 bool rpc_call_is_congested(const struct rpc_call *call);

@@ -34,7 +34,7 @@ static void set_state(struct rpc_conn *conn, enum conn_state state)
 
 static size_t buffered_bytes(const struct rpc_conn *conn)
 {
-	return conn->in.size + stream_queued(&conn->stream) + conn->parked_bytes;
+	return conn->in.size + stream_queued(&conn->stream) + conn->parked_bytes + conn->held_bytes;
 }
 
 /* Bytes that were sent meanwhile are known only here: all of the account is counted afresh. */
@@ -67,6 +67,27 @@ static void charge(struct rpc_conn *conn)
 		rpc_conn_end(conn, LOG_NOTICE, "Closed: the buffers of its user are full");
 }
 
+bool rpc_conn_hold(struct rpc_conn *conn, size_t bytes)
+{
+	struct rpc_account *account = conn->account;
+
+	conn->held_bytes += bytes;
+	account->buffered_bytes += bytes;
+	conn->charged_bytes += bytes;
+	if (account->buffered_bytes <= conn->server->limits.uid_buffered_max_bytes ||
+	    recount(account, conn->server))
+		return true;
+	rpc_conn_unhold(conn, bytes);
+	return false;
+}
+
+void rpc_conn_unhold(struct rpc_conn *conn, size_t bytes)
+{
+	conn->held_bytes -= bytes;
+	conn->account->buffered_bytes -= bytes;
+	conn->charged_bytes -= bytes;
+}
+
 static void on_teardown(void *user)
 {
 	rpc_conn_destroy(user);
@@ -80,6 +101,7 @@ void rpc_conn_end(struct rpc_conn *conn, int level, const char *reason)
 	set_state(conn, CONN_ENDED);
 	stream_close(&conn->stream);
 	loop_timer_stop(conn->server->loop, &conn->linger);
+	loop_timer_stop(conn->server->loop, &conn->turn);
 	loop_defer(conn->server->loop, &conn->teardown, on_teardown, conn);
 }
 
@@ -101,7 +123,8 @@ static void on_congestion_changed(void *user)
 	struct rpc_conn *conn = user;
 	struct rpc_call *call;
 
-	if (conn->is_congestion_told == conn->is_congested)
+	/* A relief is always told: a call may have asked while the state was another. */
+	if (conn->is_congestion_told && conn->is_congested)
 		return;
 	conn->is_congestion_told = conn->is_congested;
 	/* A callback may finish any of these calls: their memory stays until it has returned. */
@@ -197,11 +220,20 @@ static void handle_line(struct rpc_conn *conn, const char *line, size_t len)
 	}
 }
 
+static void yield(struct rpc_conn *conn)
+{
+	conn->is_yielding = true;
+	stream_pause(&conn->stream);
+	loop_timer_start(conn->server->loop, &conn->turn, 0.);
+}
+
 static void handle_lines(struct rpc_conn *conn)
 {
 	struct text *in = &conn->in;
+	size_t count = 0;
 
-	while (conn->state == CONN_OPEN && !conn->is_congested && conn->in_scanned < in->len) {
+	while (conn->state == CONN_OPEN && !conn->is_congested && !conn->is_yielding &&
+	       conn->in_scanned < in->len) {
 		const char *line = in->data + conn->in_start;
 		const char *newline =
 			memchr(in->data + conn->in_scanned, '\n', in->len - conn->in_scanned);
@@ -212,6 +244,8 @@ static void handle_lines(struct rpc_conn *conn)
 		}
 		conn->in_start = conn->in_scanned = (size_t)(newline + 1 - in->data);
 		handle_line(conn, line, (size_t)(newline - line));
+		if (++count == CONN_LINES_PER_TURN && conn->state == CONN_OPEN)
+			yield(conn);
 	}
 	text_consume(in, conn->in_start);
 	conn->in_scanned -= conn->in_start;
@@ -242,6 +276,18 @@ static void on_data(void *user, const uint8_t *data, size_t len)
 		charge(conn);
 }
 
+static void on_turn(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
+{
+	struct rpc_conn *conn = timer->data;
+
+	conn->is_yielding = false;
+	handle_lines(conn);
+	if (conn->state == CONN_OPEN && !conn->is_congested && !conn->is_yielding)
+		stream_resume(&conn->stream);
+	if (conn->state == CONN_OPEN)
+		charge(conn);
+}
+
 static void on_drain(void *user)
 {
 	struct rpc_conn *conn = user;
@@ -254,7 +300,7 @@ static void on_drain(void *user)
 		set_congested(conn, false);
 		events_wake(conn->server->events);
 		handle_lines(conn);
-		if (conn->state == CONN_OPEN && !conn->is_congested)
+		if (conn->state == CONN_OPEN && !conn->is_congested && !conn->is_yielding)
 			stream_resume(&conn->stream);
 	}
 	if (conn->state != CONN_ENDED)
@@ -312,7 +358,8 @@ struct rpc_conn *rpc_conn_create(struct rpc_server *server, int fd_take,
 		 (unsigned long long)++server->last_conn, peer->uid, peer->pid);
 	LIST_INIT(&conn->calls);
 	ev_timer_init(&conn->linger, on_linger_end, 0., 0.);
-	conn->linger.data = conn;
+	ev_timer_init(&conn->turn, on_turn, 0., 0.);
+	conn->linger.data = conn->turn.data = conn;
 	stream_init(&conn->stream, server->loop, fd_take, server->limits.unsent_max_bytes,
 		    &stream_ops, conn);
 	LIST_INSERT_HEAD(&server->conns, conn, link);
@@ -329,6 +376,7 @@ void rpc_conn_destroy(struct rpc_conn *conn)
 		set_state(conn, CONN_ENDED);
 	stream_close(&conn->stream);
 	loop_timer_stop(conn->server->loop, &conn->linger);
+	loop_timer_stop(conn->server->loop, &conn->turn);
 	loop_defer_cancel(conn->server->loop, &conn->teardown);
 	loop_defer_cancel(conn->server->loop, &conn->congestion);
 	while ((call = LIST_FIRST(&conn->calls)))

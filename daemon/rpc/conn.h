@@ -5,6 +5,7 @@
  * Theory of operation: lines are handled one after the other until the connection is congested
  * (RPC_CONGESTED_BYTES unsent); then neither the handled lines nor the socket give more work until
  * the output has drained, so a client that does not read its replies cannot make more of them.
+ * A client that sends many requests at once takes turns with the others (CONN_LINES_PER_TURN).
  * A peer that only shut its sending side down gets all its replies before the connection ends;
  * while it has calls in flight, a subscription or unsent bytes it stays. A peer that closed is
  * noticed at once (base/stream.h) and its calls hear on_gone. A connection that breaks a limit gets
@@ -32,6 +33,10 @@ struct rpc_server;
 /* How long a refused peer may go on writing: ample for 16 MiB over a Unix socket. */
 #define RPC_LINGER_SECONDS 5.
 
+/* Lines handled before other connections have their turn: some take a millisecond (memory.stats).
+ */
+#define CONN_LINES_PER_TURN 32
+
 /* Serves a new connection. NULL without memory, the descriptor closed. */
 struct rpc_conn *rpc_conn_create(struct rpc_server *server, int fd_take,
 				 const struct rpc_peer *peer, struct rpc_account *account);
@@ -48,6 +53,13 @@ void rpc_conn_end(struct rpc_conn *conn, int level, const char *reason);
 
 /* Ends a half-closed connection if nothing is left to send to it. */
 void rpc_conn_settle(struct rpc_conn *conn);
+
+/* Charges bytes that a call keeps of its request. False, and nothing charged, when that is over the
+ * user's cap. */
+bool rpc_conn_hold(struct rpc_conn *conn, size_t bytes);
+
+/* Gives them back. */
+void rpc_conn_unhold(struct rpc_conn *conn, size_t bytes);
 
 /* Charges replies that wait for the rest of their batch; negative when they go. */
 void rpc_conn_park(struct rpc_conn *conn, ptrdiff_t bytes);

@@ -67,13 +67,15 @@ struct rpc_conn {
 	size_t in_start;      /* those before are handled */
 	size_t in_scanned;    /* there is no line end before */
 	size_t parked_bytes;  /* replies of unfinished batches */
+	size_t held_bytes;    /* of its calls' requests: rpc_call_hold() */
 	size_t charged_bytes; /* what the account was told */
+	bool is_yielding;     /* more lines are there; others have their turn first */
 	bool is_congested;
 	bool is_congestion_told; /* what the calls last heard */
 	size_t subscriptions;
 	size_t call_count;
 	LIST_HEAD(rpc_call_list, rpc_call) calls;
-	ev_timer linger;
+	ev_timer linger, turn;
 	struct defer teardown, congestion;
 };
 
@@ -93,6 +95,7 @@ struct rpc_call {
 	char *id_text; /* NULL for a notification */
 	enum call_state state;
 	bool is_cancelled;
+	size_t held_bytes;
 	json_t *result;
 	struct rpc_error *error;
 	const struct rpc_call_ops *ops;
@@ -118,6 +121,9 @@ void rpc_call_refuse(struct rpc_call *call, struct rpc_error *error_take);
 
 /* $/cancelRequest. */
 void rpc_call_cancel(struct rpc_call *call);
+
+/* The daemon ends: whoever waits is answered. */
+void rpc_call_stop(struct rpc_call *call);
 
 /* The connection is gone. Only from its teardown. */
 void rpc_call_gone(struct rpc_call *call);

@@ -224,13 +224,15 @@ void rpc_server_destroy(struct rpc_server *server)
 	free(server);
 }
 
-void rpc_server_close_all(struct rpc_server *server)
+void rpc_server_stop_calls(struct rpc_server *server)
 {
 	struct rpc_conn *conn;
+	struct rpc_call *call;
 
-	stop_accepting(server);
+	/* A call that is finished leaves its list, but its memory stays for this iteration. */
 	LIST_FOREACH(conn, &server->conns, link)
-	rpc_conn_end(conn, LOG_DEBUG, "Closed: the daemon stops");
+	LIST_FOREACH(call, &conn->calls, link)
+	rpc_call_stop(call);
 }
 
 void rpc_server_forget(struct rpc_conn *conn)

@@ -66,9 +66,8 @@ bool rpc_server_is_draining(const struct rpc_server *server);
 /* No call is in flight and no byte unsent. */
 bool rpc_server_is_idle(const struct rpc_server *server);
 
-/* Stops accepting and closes all connections: for the stop. Their calls hear on_gone from the
- * loop. */
-void rpc_server_close_all(struct rpc_server *server);
+/* Has every pending call answered that can be (on_stop), as the daemon ends; destroy it next. */
+void rpc_server_stop_calls(struct rpc_server *server);
 
 /* Where events are published and subscribed to. Lives as long as the server. */
 struct events_hub *rpc_server_events(struct rpc_server *server);

@@ -16,10 +16,11 @@
  * the run in ways that look like our fault.
  */
 static const char *const env_refused[] = {
-	"LD_*",         "PYTHONPATH", "PYTHONHOME",  "PYTHONSTARTUP",  "PYTHONEXECUTABLE",
-	"BASH_ENV",     "ENV",        "BASH_FUNC_*", "SHELLOPTS",      "BASHOPTS",
-	"NODE_OPTIONS", "NODE_PATH",  "BUN_OPTIONS", "BUN_INSPECT*",   "BUN_CONFIG_*",
-	"GCONV_PATH",   "LOCPATH",    "MALLOC_*",    "GLIBC_TUNABLES", "PERL5*",
+	"LD_*",          "PYTHONPATH", "PYTHONHOME",  "PYTHONSTARTUP",  "PYTHONEXECUTABLE",
+	"BASH_ENV",      "ENV",        "BASH_FUNC_*", "SHELLOPTS",      "BASHOPTS",
+	"NODE_OPTIONS",  "NODE_PATH",  "BUN_OPTIONS", "BUN_INSPECT*",   "BUN_CONFIG_*",
+	"GCONV_PATH",    "LOCPATH",    "MALLOC_*",    "GLIBC_TUNABLES", "PERL5*",
+	"EXECSANDBOX_*",
 };
 
 uint64_t memory_size_class(uint64_t memory_mb, uint64_t default_mb)
@@ -202,18 +203,19 @@ static struct rpc_error *parse_env(json_t *env, const struct config *config,
 /* Arguments and environment travel in one control message. */
 static struct rpc_error *check_strings_size(const struct run_request *request)
 {
-	size_t size = (request->args ? json_dumpb(request->args, NULL, 0, JSON_COMPACT) : 0) +
-		      (request->env ? json_dumpb(request->env, NULL, 0, JSON_COMPACT) : 0);
+	size_t args = request->args ? json_dumpb(request->args, NULL, 0, JSON_COMPACT) : 0;
+	size_t env = request->env ? json_dumpb(request->env, NULL, 0, JSON_COMPACT) : 0;
+	size_t size = args + env;
 
 	if (size <= MSG_EXEC_STRINGS_MAX)
 		return NULL;
 	return field_error(
 		rpc_error_hint(
-			rpc_error_new(RPC_ENV_INVALID,
+			rpc_error_new(env > args ? RPC_ENV_INVALID : RPC_INVALID_PARAMS,
 				      "'args' and 'env' are %zu bytes long together, over %u", size,
 				      MSG_EXEC_STRINGS_MAX),
 			"pass data through stdin"),
-		"env");
+		env > args ? "env" : "args");
 }
 
 /* One number of `limits`, bounded by the configuration. */

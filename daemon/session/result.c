@@ -28,13 +28,13 @@ static struct verdict judge(const struct run_outcome *outcome)
 	const struct msg_exit *exit = outcome->exit;
 	int exit_code, signal;
 
+	if (outcome->verdict == VERDICT_CANCELLED)
+		return (struct verdict){"cancelled", EXIT_BY_SIGNAL + SIGTERM, 0};
 	/* The guest's memory running out is worth knowing even when the deadline came meanwhile. */
 	if (exit && strcmp(exit->reason, MSG_REASON_OOM) == 0)
 		return (struct verdict){"oom", EXIT_OOM, SIGKILL};
 	if (outcome->verdict == VERDICT_TIMEOUT)
 		return (struct verdict){"timeout", EXIT_TIMEOUT, 0};
-	if (outcome->verdict == VERDICT_CANCELLED)
-		return (struct verdict){"cancelled", EXIT_BY_SIGNAL + SIGTERM, 0};
 	if (!exit)
 		return (struct verdict){"error", 1, 0};
 	if (strcmp(exit->reason, MSG_REASON_OUTPUT_LIMIT) == 0)

@@ -158,7 +158,9 @@ static void credit(struct run *run, enum frame_substream sub, size_t len)
 {
 	size_t *held = &run->held[sub == SUBSTREAM_STDERR];
 
-	if (run->call && rpc_call_is_congested(run->call)) {
+	/* Only streamed output waits for its reader: what is kept for the result is bounded anyway,
+	 * and must not keep a program that has ended from being answered in time. */
+	if (run->request.is_streaming && run->call && rpc_call_is_congested(run->call)) {
 		*held += len;
 		return;
 	}
@@ -195,11 +197,8 @@ static void on_message(void *user, const struct msg *msg)
 		return;
 	if (msg->type == FRAME_EXIT && msg->exit.exec == EXEC_NUMBER)
 		on_receipt(run, &msg->exit);
-	else if (msg->type == FRAME_STARTED && run->request.is_streaming && run->call &&
-		 rpc_call_id(run->call))
-		rpc_call_notify(
-			run->call, "run.started",
-			json_pack("{s:O, s:s}", "id", rpc_call_id(run->call), "vm", run->vm_id));
+	else if (msg->type == FRAME_STARTED)
+		notify_started(run);
 }
 
 static void on_output(void *user, uint32_t exec UNUSED, enum frame_substream sub,
@@ -354,8 +353,27 @@ static void on_congested(void *user, bool is_congested)
 	credit(run, SUBSTREAM_STDERR, 0);
 }
 
-static const struct rpc_call_ops call_ops = {
-	.on_cancel = on_cancel, .on_gone = on_gone, .on_congested = on_congested};
+static void on_stop(void *user)
+{
+	struct run *run = user;
+	struct rpc_error *error =
+		run->state == RUN_WAITING
+			? rpc_error_new(RPC_DRAINING, "The daemon stopped; the code never ran")
+			: rpc_error_new(RPC_VM_LOST, "The daemon stopped while the code ran");
+
+	if (run->state == RUN_DONE) {
+		rpc_error_free(error);
+		return;
+	}
+	answer_error(run, rpc_error_hint(error, run->state == RUN_WAITING
+							? "send it again after the restart"
+							: "whether it had effects is not known"));
+}
+
+static const struct rpc_call_ops call_ops = {.on_cancel = on_cancel,
+					     .on_gone = on_gone,
+					     .on_congested = on_congested,
+					     .on_stop = on_stop};
 
 static struct run *run_new(const struct run_env *env, struct rpc_call *call,
 			   const struct run_request *request)
@@ -390,6 +408,13 @@ struct rpc_reply run_start(const struct run_env *env, struct rpc_call *call, con
 
 	if (error)
 		return rpc_reply_error(call, error);
+	if (!rpc_call_hold(call, request.code_len + request.input_len)) {
+		run_request_fini(&request);
+		error = rpc_error_new(
+			RPC_QUOTA_EXCEEDED,
+			"Programs and input of your requests in flight fill the buffers");
+		return rpc_reply_error(call, rpc_error_hint(error, "wait for some of them to end"));
+	}
 	run = run_new(env, call, &request);
 	if (!run) {
 		run_request_fini(&request);

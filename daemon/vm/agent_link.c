@@ -53,6 +53,7 @@ struct agent_link {
 	uint8_t nonce[FRAME_MARKER_SIZE], sync[FRAME_MARKER_SIZE];
 	struct link_exec *execs;
 	size_t exec_count;
+	struct defer credit_failed;
 	const char *why; /* of the protocol error being returned through the decoder */
 };
 
@@ -144,8 +145,10 @@ static int pump(struct agent_link *link, uint32_t stream, struct outgoing *outgo
 		if (r < 0)
 			return r;
 		outgoing->written += len;
-		if (outgoing->written == outgoing->len)
+		if (outgoing->written == outgoing->len) {
 			flow_sender_end(&outgoing->flow);
+			free(TAKE_PTR(outgoing->data));
+		}
 		if (stream_queued(&link->stream) >= DATA_QUEUE)
 			return 0;
 		len = flow_sender_next(&outgoing->flow, FRAME_DATA_MAX, &offset, &data);
@@ -356,6 +359,7 @@ void agent_link_destroy(struct agent_link *link)
 	if (!link)
 		return;
 	agent_link_close(link);
+	loop_defer_cancel(link->loop, &link->credit_failed);
 	while (link->execs) {
 		struct link_exec *exec = link->execs;
 
@@ -394,6 +398,11 @@ int agent_link_exec(struct agent_link *link, const struct msg_exec *exec_msg, ch
 	return r < 0 ? r : pump_exec(link, exec);
 }
 
+static void on_credit_failed(void *user)
+{
+	fail(user, -ENOBUFS, "cannot send a credit");
+}
+
 void agent_link_take(struct agent_link *link, uint32_t exec_number, enum frame_substream sub,
 		     size_t len)
 {
@@ -410,8 +419,8 @@ void agent_link_take(struct agent_link *link, uint32_t exec_number, enum frame_s
 	frame_put_u64(payload, flow->taken);
 	frame_put_u64(payload + 8, flow->limit);
 	r = send_frame(link, FRAME_CREDIT, frame_stream_id(exec_number, sub), payload, 16);
-	if (r < 0)
-		log_debug(link->name, "Cannot send a credit: %s", strerror(-r));
+	if (r < 0) /* the guest would wait for it for ever */
+		loop_defer(link->loop, &link->credit_failed, on_credit_failed, link);
 }
 
 void agent_link_exec_done(struct agent_link *link, uint32_t exec_number)

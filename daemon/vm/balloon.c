@@ -116,6 +116,7 @@ static void on_target_set(void *user, const json_t *ret UNUSED, const struct qmp
 	struct balloon *balloon = user;
 
 	if (error) {
+		balloon->target_bytes = balloon->actual_bytes;
 		finish(balloon, error->error);
 		return;
 	}

@@ -53,13 +53,15 @@ static int read_manifest(int dir_fd, json_t **ret)
 	return *ret ? 0 : -EINVAL;
 }
 
-int images_open(const char *path, struct images *ret, const char **ret_what)
+int images_open(int dir_fd, const char *path, struct images *ret, const char **ret_what)
 {
-	_cleanup_close_ int dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_close_ int opened_fd = -1;
 	_cleanup_(images_close) struct images images = IMAGES_NONE;
 	int r;
 
 	*ret_what = path;
+	if (dir_fd < 0)
+		dir_fd = opened_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (dir_fd < 0)
 		return -errno;
 	*ret_what = KERNEL;

@@ -17,11 +17,12 @@ struct images {
 	}
 
 /*
+ * The directory is the open `dir_fd`, or `path` when that is -1; `path` names it in errors.
  * Opens vmlinux, rootfs.erofs and manifest.json in the directory `path`. 0, or -errno with
  * `ret_what` naming the file at fault (-EINVAL: not what its name says). `ret` is written only on
  * success.
  */
-int images_open(const char *path, struct images *ret, const char **ret_what);
+int images_open(int dir_fd, const char *path, struct images *ret, const char **ret_what);
 
 void images_close(struct images *images);
 

@@ -43,7 +43,7 @@ static const scmp_datum_t namespace_flags[] = {CLONE_NEWUSER,  CLONE_NEWNS,  CLO
 /*
  * NOFILE: QEMU holds about 30. CORE, FSIZE: it has no file to write; memory and images are mapped
  * or read. No limit of address space (TCG and malloc arenas reserve), and none of processes: that
- * counts all of the uid's, over all VMs; the VM's cgroup limits threads.
+ * counts all of the uid's, over all VMs; TasksMax= of the service bounds them together.
  */
 static const struct proc_limit limits[] = {
 	{.resource = RLIMIT_CORE, .value = 0},

@@ -404,7 +404,8 @@ void proc_destroy(struct proc *proc)
 		struct pollfd poll_fd = {.fd = proc->pidfd, .events = POLLIN};
 
 		send_kill(proc->pidfd);
-		poll(&poll_fd, 1, -1);
+		while (poll(&poll_fd, 1, -1) < 0 && errno == EINTR)
+			;
 		unwatch(proc, &proc->watch, &proc->pidfd);
 	}
 	if (proc->child_pidfd >= 0) {

@@ -37,6 +37,7 @@ struct vm {
 	struct console console;
 	struct balloon balloon;
 	struct vm_telemetry telemetry;
+	struct vm_footprint footprint;
 	bool has_qmp, has_agent; /* the two halves of READY */
 	ev_timer boot_deadline;
 	struct defer fail_later, free_later;
@@ -123,8 +124,10 @@ static void fail(struct vm *vm, enum rpc_code code, const char *format, ...)
 	vsnprintf(reason, sizeof(reason), format, args);
 	va_end(args);
 	log_warning(vm->id, "Failed while %s: %s", vm_state_name(vm->state), reason);
-	if (vm->state == VM_STARTING)
+	if (vm->state == VM_STARTING) {
+		vm->host->failed_boots++;
 		log_last_words(vm);
+	}
 
 	vm->error = rpc_error_new(code, "VM %s: %s", vm->id, reason);
 	rpc_error_set(vm->error, "vm", json_string(vm->id));
@@ -152,6 +155,7 @@ static void become_ready(struct vm *vm)
 {
 	if (!vm->has_qmp || !vm->has_agent)
 		return;
+	vm->host->failed_boots = 0;
 	ask_memory(vm);
 	loop_timer_stop(vm->host->loop, &vm->boot_deadline);
 	vm->boot_us = now_us() - vm->created_us;
@@ -315,9 +319,13 @@ static void on_proc_gone(void *user, const struct proc_status *status)
 	struct vm *vm = user;
 	char words[LAST_WORDS_SIZE];
 
-	/* bubblewrap that never started QEMU ends without an on_end. */
+	/*
+	 * bubblewrap that never started QEMU ends without an on_end: what it lacks on this host it
+	 * will lack the next time as well.
+	 */
 	last_words(vm, words);
-	fail(vm, lost_code(vm), "its process ended with %s %d: %s",
+	fail(vm, status->end == PROC_END_EXITED ? RPC_VM_CONFIG : lost_code(vm),
+	     "its process ended with %s %d: %s",
 	     status->end == PROC_END_SIGNALED ? "signal" : "status", status->code, words);
 	if (vm->fail_later.is_queued) {
 		loop_defer_cancel(vm->host->loop, &vm->fail_later);
@@ -483,13 +491,17 @@ uint64_t vm_boot_us(const struct vm *vm)
 
 struct agent_link *vm_link(struct vm *vm)
 {
-	assert(vm->state == VM_RUNNING);
 	return vm->link;
 }
 
 const struct vm_telemetry *vm_telemetry(const struct vm *vm)
 {
 	return &vm->telemetry;
+}
+
+struct vm_footprint *vm_footprint(struct vm *vm)
+{
+	return &vm->footprint;
 }
 
 struct balloon *vm_balloon(struct vm *vm)

@@ -56,7 +56,8 @@ struct vm_host {
 	/* A VM changed state (also to its first one). May be NULL. */
 	void (*on_state)(void *user, const struct vm *vm, enum vm_state old);
 	void *user;
-	struct vm *vms; /* all of them, newest first: vm_next() */
+	struct vm *vms;        /* all of them, newest first: vm_next() */
+	unsigned failed_boots; /* in a row; for `health` */
 };
 
 struct vm_spec {
@@ -113,10 +114,17 @@ pid_t vm_pid(const struct vm *vm);           /* of QEMU, as the host sees it; 0 
 uint64_t vm_created_ns(const struct vm *vm); /* wall clock */
 uint64_t vm_boot_us(const struct vm *vm);    /* from spawn to READY; 0 before */
 
-/* The guest link; only while RUNNING. */
+/* The guest link, for the client: closed, and deaf to everything, once the VM is STOPPING. */
 struct agent_link *vm_link(struct vm *vm);
 
 const struct vm_telemetry *vm_telemetry(const struct vm *vm);
+
+/* What the host last measured of its QEMU; filled by memory/stats, which says how old it may be. */
+struct vm_footprint {
+	uint64_t rss_bytes, pss_bytes, anonymous_bytes;
+	uint64_t measured_us; /* now_us(); 0 = never */
+};
+struct vm_footprint *vm_footprint(struct vm *vm);
 
 /* The balloon; NULL before READY and after STOPPING. */
 struct balloon *vm_balloon(struct vm *vm);

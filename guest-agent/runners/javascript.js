@@ -3,13 +3,26 @@
 //
 // Preloaded by `bun --preload`. The monitor event changes neither what Bun prints nor its exit code,
 // as long as the error's `stack` is not touched before Bun has printed it: hence the second step at
-// exit. Rejected promises have no such event and are not reported. It is the program's claim.
+// exit. A rejected promise that nobody handles has no such event: it is printed here as Bun prints
+// it, unless the program has a handler of its own. What is reported is the program's claim.
+const { fstatSync, writeSync } = require("node:fs");
 const fd = Number(process.env.EXECSANDBOX_REPORT_FD);
 delete process.env.EXECSANDBOX_REPORT_FD;
+const pipe = fstatSync(fd).ino;
 
 let uncaught;
 process.on("uncaughtExceptionMonitor", (error) => {
 	uncaught = { error };
+});
+
+process.on("unhandledRejection", (error) => {
+	if (process.listenerCount("unhandledRejection") > 1) return;
+	uncaught = { error };
+	if (error instanceof Error) console.error(error);
+	else if (error !== null && typeof error === "object") console.error("error\n%s\n", Bun.inspect(error));
+	else console.error("error: %s\n%s\n", String(error), String(error));
+	console.error(`Bun v${Bun.version} (Linux x64)`);
+	process.exit(1);
 });
 
 function clean(value, limit) {
@@ -24,6 +37,7 @@ process.on("exit", () => {
 		const name = isError ? error.name : typeof error;
 		const value = isError ? error.message : error;
 		const report = [clean(name, 128), clean(value, 4096), clean(error?.stack, 10000)];
-		require("node:fs").writeSync(fd, report.join("\0"));
+		// The program may have closed the pipe and got its number for a file of its own.
+		if (fstatSync(fd).ino === pipe) writeSync(fd, report.join("\0"));
 	} catch {}
 });

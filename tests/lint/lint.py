@@ -229,7 +229,7 @@ def lint_text(path, text):
 
 def tree_files():
     """Files of the working tree that git tracks or would track."""
-    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+    listed = subprocess.run(["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
                             check=True, stdout=subprocess.PIPE).stdout.decode()
     return sorted({name for name in listed.split("\0") if name and os.path.isfile(name)})
 

@@ -43,7 +43,7 @@ static void teardown(void)
 static void assert_fault(int error, const char *name)
 {
 	what = NULL;
-	ck_assert_int_eq(images_open(dir, &images, &what), error);
+	ck_assert_int_eq(images_open(-1, dir, &images, &what), error);
 	ck_assert_pstr_eq(what, name);
 	ck_assert_int_eq(images.kernel_fd, -1);
 	ck_assert_int_eq(test_open_fds(), fds_before);
@@ -51,7 +51,7 @@ static void assert_fault(int error, const char *name)
 
 START_TEST(test_good)
 {
-	ck_assert_int_eq(images_open(dir, &images, &what), 0);
+	ck_assert_int_eq(images_open(-1, dir, &images, &what), 0);
 	ck_assert_int_ge(images.kernel_fd, 0);
 	ck_assert_int_ge(images.rootfs_fd, 0);
 	ck_assert_int_eq(fcntl(images.kernel_fd, F_GETFL) & O_ACCMODE, O_RDONLY);
@@ -131,10 +131,10 @@ START_TEST(test_no_directory)
 {
 	const char *path = test_dir_path(dir, "nowhere");
 
-	ck_assert_int_eq(images_open(path, &images, &what), -ENOENT);
+	ck_assert_int_eq(images_open(-1, path, &images, &what), -ENOENT);
 	ck_assert_str_eq(what, path);
 	path = test_dir_path(dir, "vmlinux");
-	ck_assert_int_eq(images_open(path, &images, &what), -ENOTDIR);
+	ck_assert_int_eq(images_open(-1, path, &images, &what), -ENOTDIR);
 }
 END_TEST
 

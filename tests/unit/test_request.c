@@ -247,7 +247,7 @@ START_TEST(test_env_values_and_sizes)
 	assert_refused(json_pack("{s:{s:o}}", "env", "A", text_of(MSG_EXEC_STRINGS_MAX, 'x')),
 		       RPC_ENV_INVALID, "env");
 	assert_refused(json_pack("{s:[o]}", "args", text_of(MSG_EXEC_STRINGS_MAX, 'x')),
-		       RPC_ENV_INVALID, "env");
+		       RPC_INVALID_PARAMS, "args");
 	assert_accepted(
 		json_pack("{s:{s:o}}", "env", "A", text_of(MSG_EXEC_STRINGS_MAX - 16, 'x')));
 }

@@ -97,13 +97,14 @@ START_TEST(test_verdicts_of_the_host)
 END_TEST
 
 /* An OOM reported as a timeout is the commonest complaint of this field. */
-START_TEST(test_oom_is_told_whatever_came_meanwhile)
+START_TEST(test_oom_is_told_even_at_the_deadline)
 {
 	set_receipt(MSG_REASON_OOM, 0, SIGKILL);
 	outcome.verdict = VERDICT_TIMEOUT;
 	assert_outcome("oom", 137, "SIGKILL");
+	/* Who cancelled is told so, as the API has it. */
 	outcome.verdict = VERDICT_CANCELLED;
-	assert_outcome("oom", 137, "SIGKILL");
+	assert_outcome("cancelled", 143, NULL);
 }
 END_TEST
 
@@ -202,7 +203,7 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, test_signals);
 	tcase_add_test(tests, test_oom_and_output_limit);
 	tcase_add_test(tests, test_verdicts_of_the_host);
-	tcase_add_test(tests, test_oom_is_told_whatever_came_meanwhile);
+	tcase_add_test(tests, test_oom_is_told_even_at_the_deadline);
 	tcase_add_test(tests, test_impossible_numbers);
 	tcase_add_test(tests, test_claimed_error_has_three_members);
 	tcase_add_test(tests, test_shape);

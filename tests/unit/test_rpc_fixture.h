@@ -68,6 +68,14 @@ FX void on_hold_gone(void *user)
 	held->call = NULL;
 }
 
+FX void on_hold_stop(void *user)
+{
+	struct held *held = user;
+
+	rpc_call_finish_error(TAKE_PTR(held->call),
+			      rpc_error_new(RPC_DRAINING, "The daemon stopped"));
+}
+
 FX void on_hold_congested(void *user UNUSED, bool is_congested)
 {
 	*(is_congested ? &world.congested : &world.uncongested) += 1;
@@ -77,6 +85,7 @@ FX const struct rpc_call_ops hold_ops = {
 	.on_cancel = on_hold_cancel,
 	.on_gone = on_hold_gone,
 	.on_congested = on_hold_congested,
+	.on_stop = on_hold_stop,
 };
 
 FX struct rpc_reply fx_hold(struct rpc_call *call, const json_t *params UNUSED)

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -388,27 +389,41 @@ START_TEST(test_draining_when_idle_already)
 }
 END_TEST
 
-START_TEST(test_close_all)
+/* As the daemon ends: whoever waits is answered, then the server goes. */
+START_TEST(test_stop_calls)
 {
-	struct line_client first = fx_client(), second = fx_client(), late = {.fd = -1};
+	struct line_client client = fx_client(), idle = fx_client();
 
-	fx_send(&first, HOLD);
-	fx_send(&second, PING);
-	fx_expect(&second, PONG);
+	fx_send(&client, HOLD);
+	fx_send(&idle, PING);
+	fx_expect(&idle, PONG);
 	fx_wait(world.held_count == 1);
-	rpc_server_close_all(world.server);
+	rpc_server_stop_calls(world.server);
 	ck_assert_uint_eq(world.gone, 0);
-	fx_wait(world.gone == 1);
-	ck_assert_uint_eq(rpc_server_connection_count(world.server), 0);
-	fx_expect_closed(&first);
-	fx_expect_closed(&second);
-	late.fd = fx_connect(NULL); /* waits in the listen queue, for whoever listens next */
-	for (int i = 0; i < 20; i++)
-		fx_pump(NULL);
-	ck_assert_uint_eq(rpc_server_connection_count(world.server), 0);
-	line_client_close(&first);
-	line_client_close(&second);
-	line_client_close(&late);
+	fx_expect_error(&client, RPC_DRAINING);
+	line_client_close(&client);
+	line_client_close(&idle);
+}
+END_TEST
+
+/* Many requests in one piece: others are answered between them, and each is answered. */
+START_TEST(test_turns)
+{
+	struct line_client greedy = fx_client(), other = fx_client();
+	enum { COUNT = 10 * CONN_LINES_PER_TURN + 1 };
+	char *flood = malloc(COUNT * (strlen(PING) + 1) + 1), *end = flood;
+
+	ck_assert_ptr_nonnull(flood);
+	for (int i = 0; i < COUNT; i++)
+		end = stpcpy(stpcpy(end, PING), "\n");
+	ck_assert_int_eq(write_all(greedy.fd, flood, (size_t)(end - flood)), 0);
+	fx_send(&other, PING);
+	fx_expect(&other, PONG);
+	for (int i = 0; i < COUNT; i++)
+		fx_expect(&greedy, PONG);
+	free(flood);
+	line_client_close(&greedy);
+	line_client_close(&other);
 }
 END_TEST
 
@@ -483,7 +498,8 @@ Suite *unit_suite(void)
 		tcase_add_test(tcase, test_out_of_descriptors_and_back);
 	tcase_add_test(tcase, test_draining_hears_when_idle);
 	tcase_add_test(tcase, test_draining_when_idle_already);
-	tcase_add_test(tcase, test_close_all);
+	tcase_add_test(tcase, test_stop_calls);
+	tcase_add_test(tcase, test_turns);
 	tcase_add_test(tcase, test_destroy_in_the_middle);
 	tcase_add_test(tcase, test_table_and_handlers_must_agree);
 	suite_add_tcase(suite, tcase);

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 
-from support import VmTest, until
+from support import RpcError, VmTest, until
 
 
 class Ends(VmTest):
@@ -64,12 +64,38 @@ class Ends(VmTest):
         self.assert_ended(sandbox)
 
     def test_sigint(self):
-        """At once, whatever runs."""
-        sandbox, _, _, _ = self.running()
+        """At once, whatever runs; who waits is told what became of it."""
+        sandbox, client, request, _ = self.running(max_vms=1)
+        waiting = self.play_request(client, "out never")
+        until(lambda: client.call("info")["vms"]["queued"] == 1, "one waits")
         begun = time.monotonic()
         sandbox.signal(signal.SIGINT)
+        self.assert_error(3004, client.wait, request)
+        self.assert_error(1001, client.wait, waiting)
         self.assert_ended(sandbox)
         self.assertLess(time.monotonic() - begun, 10)
+
+    def test_impatience(self):
+        """More signals while the daemon ends change nothing: all is cleaned up."""
+        sandbox, _, _, _ = self.running()
+        for _ in range(50):
+            try:
+                sandbox.signal(signal.SIGINT)
+            except ProcessLookupError:
+                break
+        self.assert_ended(sandbox)
+
+    def test_cancel_meets_death(self):
+        """A cancel that is read in the moment the VM's end is noticed: one answer, no harm."""
+        sandbox, client, request, pid = self.running()
+        sandbox.signal(signal.SIGSTOP)
+        client.cancel(request)
+        os.kill(pid, signal.SIGKILL)
+        sandbox.signal(signal.SIGCONT)
+        with self.assertRaises(RpcError) as caught:
+            client.wait(request)
+        self.assertIn(caught.exception.code, (3004, -32800))
+        self.assertEqual(client.call("rpc.ping"), "pong")
 
     def test_sigint_while_starting(self):
         sandbox = self.daemon("agent-silent")

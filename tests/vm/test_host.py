@@ -101,13 +101,15 @@ class Programs(VmTest):
         self.assertFalse(client.call("health")["ready"])
 
     def test_bubblewrap_fails(self):
-        """A jail that cannot be built: the wrapper's own words, after every attempt."""
+        """A jail that cannot be built is the host's fault: the wrapper's own words, at once, and in health."""
         sandbox = self.prepare("normal", boot_attempts=2)
         with open(sandbox.settings["bubblewrap"], "w", encoding="utf-8") as stream:
             stream.write("#!/bin/sh\necho 'bwrap: no namespaces here' >&2\nexit 1\n")
-        error = self.assert_error(3003, self.play, sandbox.start().client(), "x")
+        client = sandbox.start().client()
+        error = self.assert_error(3005, self.play, client, "x")
         self.assertIn("no namespaces here", error.message)
-        self.assertEqual(sandbox.log().count("Failed while starting"), 2)
+        self.assertEqual(sandbox.log().count("Failed while starting"), 1)
+        self.assertFalse(client.call("health")["ready"])
 
     def test_programs_appear(self):
         """A QEMU that is installed later works without a restart."""

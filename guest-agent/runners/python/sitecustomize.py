@@ -32,6 +32,7 @@ def _install():
     here = os.path.dirname(__file__)
     fd = int(os.environ.pop("EXECSANDBOX_REPORT_FD"))
     pid = os.getpid()
+    pipe = os.fstat(fd).st_ino
 
     def report():
         # Python leaves an uncaught exception here whatever became of sys.excepthook; SystemExit is
@@ -40,7 +41,9 @@ def _install():
         if error is None or os.getpid() != pid:
             return
         try:
-            os.write(fd, _describe(error))
+            # The program may have closed the pipe and got its number for a file of its own.
+            if os.fstat(fd).st_ino == pipe:
+                os.write(fd, _describe(error))
         except Exception:
             pass
         if type(error) is KeyboardInterrupt:
