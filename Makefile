@@ -11,6 +11,10 @@
 #   WERROR=         do not turn warnings into errors
 
 MAKEFLAGS += --no-builtin-rules
+# V=1 shows the commands.
+ifndef V
+MAKEFLAGS += --silent
+endif
 .SUFFIXES:
 .DELETE_ON_ERROR:
 
@@ -48,6 +52,7 @@ all: $(PROGRAMS)
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC       $<")
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(CFLAGS_$(firstword $(subst /, ,$*))) -MMD -MP -c -o $@ $<
 
 # Installs what packages would: programs, units, accounts, configuration, manual pages, the guest image.

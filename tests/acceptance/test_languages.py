@@ -15,6 +15,13 @@ MIB = 1 << 20
 
 
 class Python(DaemonTest):
+    def test_monstrous_exception(self):
+        """An exception whose text cannot be reported costs the report, not the outcome."""
+        result = self.run_code('print("out", flush=True)\nraise ValueError("\\x01" * 40000)')
+        self.assertEqual((result["status"], result["exit_code"]), ("error", 1))
+        self.assertEqual((result["stdout"], result["error"]), ("out\n", None))
+        self.assertGreater(result["stderr_bytes"], 40000)
+
     def test_world(self):
         """argv, stdin, env, cwd, __main__, unicode, both outputs, the exit code, the receipt."""
         result = self.run_code(
@@ -188,6 +195,20 @@ setTimeout(() => {
         )
         self.assertEqual(result["stderr"], "grüße 🎉\n")
         self.assertIsNone(result["error"])
+
+    def test_rejected_promise(self):
+        """An async function that throws: printed as Bun prints it, and reported in `error`."""
+        result = self.run_code(
+            "async function f() { throw new RangeError('too far') }\nf()\n"
+            "setTimeout(() => console.log('never'), 50)\n",
+            language="javascript",
+        )
+        self.assertEqual((result["status"], result["exit_code"], result["stdout"]), ("error", 1, ""))
+        self.assertIn("RangeError: too far", result["stderr"])
+        self.assertRegex(result["stderr"], r"\n\nBun v\S+ \(Linux x64\)\n$")
+        self.assertEqual(
+            (result["error"]["name"], result["error"]["value"]), ("RangeError", "too far")
+        )
 
     def test_exception(self):
         """An uncaught exception: exit code 1, its message on stderr, name and value in `error`."""

@@ -509,6 +509,28 @@ class Limits(DaemonTest):
             self.assertEqual(caught.exception.code, -32800)
         self.assertEqual(self.client.call("rpc.ping"), "pong")
 
+    def test_waiting_input(self):
+        """Input of runs that wait counts against the user's buffers: 1003, and room comes back."""
+        memory_mb = self.client.call("info")["limits"]["memory_mb_max"]
+        params = {"language": "shell", "code": "true", "stdin": "x" * (4 * MIB),
+                  "limits": {"memory_mb": memory_mb}}
+        ids = [self.client.request("run", **params) for _ in range(10)]
+        with connect() as other:
+            ids_there = [other.request("run", **params) for _ in range(10)]
+            codes = []
+            for client, request_ids in ((self.client, ids), (other, ids_there)):
+                client.call("rpc.ping")
+                for request_id in request_ids:
+                    client.cancel(request_id)
+                for request_id in request_ids:
+                    with self.assertRaises(RpcError) as caught:
+                        client.wait(request_id)
+                    codes.append(caught.exception.code)
+            self.assertIn(1003, codes)
+            self.assertIn(-32800, codes)
+            self.assertEqual(set(codes), {1003, -32800})
+        self.assertEqual(self.run_ok("print(1)"), "1\n")
+
     def test_connections(self):
         """Too many connections of one uid: 1011 with id null, then the end; room comes back."""
         others = []

@@ -87,7 +87,7 @@ class FakeDaemon:
             while (request := connection.receive()) is not None:
                 self.requests.append(request)
                 self.handlers[request["method"]](connection, request)
-        except BrokenPipeError:
+        except (BrokenPipeError, ConnectionResetError):
             pass  # a client may leave when it has heard enough
         except Exception as failure:  # every other kind is the test's to see
             self.failures.append(failure)

@@ -4,6 +4,7 @@
 
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 int main(void)
 {
@@ -11,6 +12,8 @@ int main(void)
 	int failed;
 
 	signal(SIGPIPE, SIG_IGN);
+	/* Tests make files that other users are to reach, whatever their caller's mask. */
+	umask(022);
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);
 	srunner_free(runner);
