@@ -71,20 +71,22 @@ bool rpc_conn_hold(struct rpc_conn *conn, size_t bytes)
 {
 	struct rpc_account *account = conn->account;
 
-	conn->held_bytes += bytes;
+	/* Half, so that the next request can still be read, and refused, without ending its
+	 * connection. */
+	if (bytes > conn->server->limits.uid_buffered_max_bytes / 2 - account->held_bytes)
+		return false;
+	account->held_bytes += bytes;
 	account->buffered_bytes += bytes;
+	conn->held_bytes += bytes;
 	conn->charged_bytes += bytes;
-	if (account->buffered_bytes <= conn->server->limits.uid_buffered_max_bytes ||
-	    recount(account, conn->server))
-		return true;
-	rpc_conn_unhold(conn, bytes);
-	return false;
+	return true;
 }
 
 void rpc_conn_unhold(struct rpc_conn *conn, size_t bytes)
 {
-	conn->held_bytes -= bytes;
+	conn->account->held_bytes -= bytes;
 	conn->account->buffered_bytes -= bytes;
+	conn->held_bytes -= bytes;
 	conn->charged_bytes -= bytes;
 }
 

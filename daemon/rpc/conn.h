@@ -54,8 +54,8 @@ void rpc_conn_end(struct rpc_conn *conn, int level, const char *reason);
 /* Ends a half-closed connection if nothing is left to send to it. */
 void rpc_conn_settle(struct rpc_conn *conn);
 
-/* Charges bytes that a call keeps of its request. False, and nothing charged, when that is over the
- * user's cap. */
+/* Charges bytes that a call keeps of its request. False, and nothing charged, when all of the
+ * user's calls would keep more than half of the cap. */
 bool rpc_conn_hold(struct rpc_conn *conn, size_t bytes);
 
 /* Gives them back. */

@@ -19,6 +19,7 @@ struct rpc_account {
 	size_t connections; /* all, with the refused ones that linger */
 	size_t refused;
 	size_t buffered_bytes;
+	size_t held_bytes; /* of these, what calls keep of their requests */
 };
 
 struct rpc_server {

@@ -201,7 +201,7 @@ setTimeout(() => {
         result = self.run_code(
             "async function f() { throw new RangeError('too far') }\nf()\n"
             "setTimeout(() => console.log('never'), 50)\n",
-            language="javascript",
+            "javascript",
         )
         self.assertEqual((result["status"], result["exit_code"], result["stdout"]), ("error", 1, ""))
         self.assertIn("RangeError: too far", result["stderr"])

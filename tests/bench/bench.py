@@ -214,6 +214,7 @@ def bench_phases(table, count):
     samples = {name: [] for name, _ in PHASES}
     with daemon.Daemon(*SETTINGS, "log_level=debug") as served:
         daemon.run_once(served.socket, "python")
+        wait_line(served, 0, PHASES[-1][1])  # comes behind the reply
         for _ in range(count):
             first = len(served.lines)
             previous = time.monotonic()

@@ -11,7 +11,7 @@ from support import VmTest
 
 class Images(VmTest):
     def copy_images(self):
-        """A directory with links to the real images, to be spoilt."""
+        """A directory with images to be spoilt."""
         sandbox = self.prepare("normal", boot_attempts=1)
         sandbox.images = os.path.join(sandbox.directory, "images")
         os.mkdir(sandbox.images)
