@@ -38,7 +38,7 @@ struct parser {
 static size_t add_options(struct parser *parser, const struct verb_option *options, size_t count,
 			  int base)
 {
-	for (size_t i = 0; options[i].name && i < OPTIONS_MAX; i++) {
+	for (size_t i = 0; i < OPTIONS_MAX && options[i].name; i++) {
 		bool has_value = options[i].type != OPTION_FLAG;
 
 		parser->longs[count++] = (struct option){
@@ -64,7 +64,7 @@ static const struct verb_option *find_option(struct parser *parser, int code,
 	int bases[] = {LONG_BASE, LONG_BASE + COMMON_COUNT};
 
 	for (size_t t = 0; t < ELEMENTSOF(tables); t++) {
-		for (size_t i = 0; tables[t][i].name && i < OPTIONS_MAX; i++) {
+		for (size_t i = 0; i < OPTIONS_MAX && tables[t][i].name; i++) {
 			if (code != bases[t] + (int)i && code != tables[t][i].letter)
 				continue;
 			*ret_value = &values[t][i];

@@ -117,7 +117,7 @@ static int make_dumpable(void)
 
 int privileges_drop(const char *user)
 {
-	struct account account;
+	struct account account = {0}; /* root, which is refused below */
 	int r;
 
 	if (geteuid() != 0 && getuid() != 0)

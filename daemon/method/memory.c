@@ -114,7 +114,7 @@ struct rpc_reply method_memory_balloon(struct rpc_call *call, const json_t *para
 		error = waiting ? NULL
 				: rpc_error_new(RPC_INTERNAL_ERROR, "The daemon is out of memory");
 	}
-	if (!error) {
+	if (waiting) {
 		*waiting = (struct balloon_call){.call = call,
 						 .target_bytes = (uint64_t)target_mb << 20};
 		memcpy(waiting->vm, vm_id(vm), strlen(vm_id(vm)) + 1);

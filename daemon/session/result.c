@@ -79,6 +79,7 @@ static json_t *error_of(const struct msg_exit *exit)
 
 static json_t *ms(uint64_t us)
 {
+	/* NOLINTNEXTLINE(bugprone-integer-division) ; hundredths, cut */
 	return json_real((double)(us / 10) / 100);
 }
 

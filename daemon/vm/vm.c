@@ -405,7 +405,7 @@ struct rpc_error *vm_create(struct vm_host *host, const struct vm_spec *spec,
 	struct vm_sockets sockets = VM_SOCKETS_NONE;
 	const char *what = "memory";
 	struct rpc_error *error;
-	int r = vm ? 0 : -ENOMEM;
+	int r;
 
 	if (!vm)
 		return rpc_error_new(RPC_VM_TRANSIENT, "Cannot start a VM: out of memory");
