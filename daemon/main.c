@@ -200,7 +200,7 @@ static int serve(const struct config *config)
 int main(int argc, char **argv)
 {
 	_cleanup_(config_fini) struct config config = {.socket = NULL};
-	struct options options = {.config_file = NULL};
+	static struct options options; /* as long as the process: so live the paths it joined */
 	int r = parse_options(argc, argv, &options);
 
 	if (r != 0)

@@ -512,7 +512,7 @@ class Limits(DaemonTest):
     def test_waiting_input(self):
         """Input of runs that wait counts against the user's buffers: 1003, and room comes back."""
         memory_mb = self.client.call("info")["limits"]["memory_mb_max"]
-        params = {"language": "shell", "code": "true", "stdin": "x" * (4 * MIB),
+        params = {"language": "shell", "code": "sleep 60", "stdin": "x" * (4 * MIB),
                   "limits": {"memory_mb": memory_mb}}
         ids = [self.client.request("run", **params) for _ in range(10)]
         with connect() as other:
