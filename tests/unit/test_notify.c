@@ -3,6 +3,7 @@
 #include "daemon/notify.h"
 
 #include "tests/unit/suite.h"
+#include "tests/unit/test_child.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -161,28 +162,6 @@ START_TEST(test_no_watchdog)
 	loop_destroy(loop);
 }
 END_TEST
-
-#define EXPECT(condition)                                                               \
-	do {                                                                            \
-		if (!(condition)) {                                                     \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-			_exit(1);                                                       \
-		}                                                                       \
-	} while (0)
-
-/* Descriptors of socket activation begin at 3, where a test program has its own: so in a child. */
-static void in_child(void (*body)(void))
-{
-	pid_t pid = fork();
-	int status;
-
-	if (pid == 0) {
-		body();
-		_exit(0);
-	}
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert_int_eq(status, 0);
-}
 
 /* A copy of `fd` is the i-th descriptor handed over. */
 static void hand_over(int fd, int i)

@@ -3,6 +3,7 @@
 #include "daemon/privileges.h"
 
 #include "tests/unit/suite.h"
+#include "tests/unit/test_child.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,28 +25,6 @@ static const char *some_user(struct account *ret)
 		if (account_find_user(names[i], ret) == 0)
 			return names[i];
 	abort();
-}
-
-#define EXPECT(condition)                                                               \
-	do {                                                                            \
-		if (!(condition)) {                                                     \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-			_exit(1);                                                       \
-		}                                                                       \
-	} while (0)
-
-/* Changing ids is for ever, so every test does it in a child. */
-static void in_child(void (*body)(void))
-{
-	pid_t pid = fork();
-	int status;
-
-	if (pid == 0) {
-		body();
-		_exit(0);
-	}
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert_int_eq(status, 0);
 }
 
 /* A line of /proc/self/status. */
