@@ -43,15 +43,17 @@ enum frame_type {
 	FRAME_PING = 6,       /* struct msg_ping; answered by PONG */
 	FRAME_EXIT_ACK =
 		7, /* struct msg_exec_ref: the exit was taken, the agent may forget the exec */
+	FRAME_PREPARE = 8, /* struct msg_prepare: interpreters shall wait; answered by PREPARED */
 	/* Guest to host. */
 	FRAME_READY = 32, /* struct msg_ready: the agent has opened its port and waits for HELLO */
 	FRAME_HELLO_REPLY =
 		33, /* struct msg_hello_reply, preceded by the HELLO's nonce as a raw marker */
 	FRAME_IDENTITY_DONE = 34, /* struct msg_ping */
 	FRAME_STARTED = 35,       /* struct msg_exec_ref */
-	FRAME_EXIT = 36,   /* struct msg_exit: sent when all output of the exec has been sent */
-	FRAME_MEMORY = 37, /* struct msg_memory */
-	FRAME_PONG = 38,   /* struct msg_ping */
+	FRAME_EXIT = 36,     /* struct msg_exit: sent when all output of the exec has been sent */
+	FRAME_MEMORY = 37,   /* struct msg_memory */
+	FRAME_PONG = 38,     /* struct msg_ping */
+	FRAME_PREPARED = 39, /* struct msg_prepared: as many wait as were asked for, or why not */
 	/* Both ways, on a data stream. */
 	FRAME_DATA = 64,   /* u64 offset, raw bytes */
 	FRAME_END = 65,    /* u64 offset: the stream ends there */

@@ -69,6 +69,25 @@ struct msg_exec {
 	uint64_t pids_max;                   /* 0 = the agent's default */
 	uint64_t cpu_seconds;                /* RLIMIT_CPU; 0 = none */
 	uint64_t disk_max_bytes; /* size of the writable home; 0 = the agent's default */
+	bool is_rehearsal;       /* the host's own no-op: other interpreters go on waiting */
+};
+
+/*
+ * Interpreters of `language` that have started and wait for a program, `count` of them in all. An
+ * EXEC of that language takes one that fits it (the same environment but for names that may be set
+ * late) instead of starting its own; those that stay behind when user code starts are killed unless
+ * the EXEC is a rehearsal.
+ */
+struct msg_prepare {
+	uint64_t id;
+	char language[32];
+	uint64_t count; /* 0: end those that wait */
+};
+
+struct msg_prepared {
+	uint64_t id;
+	uint64_t waiting;          /* interpreters that wait now */
+	char detail[MSG_TEXT_MAX]; /* why fewer wait than were asked for; else empty */
 };
 
 struct msg_kill {
@@ -124,6 +143,8 @@ struct msg {
 		struct msg_ping ping;
 		struct msg_exec_ref exec_ref;
 		struct msg_exec exec;
+		struct msg_prepare prepare;
+		struct msg_prepared prepared;
 		struct msg_kill kill;
 		struct msg_exit exit;
 		struct msg_memory memory;
