@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A rehearsal: the daemon's own no-op in a READY VM, on the path that a user's code takes. */
+#include "daemon/template/rehearsal.h"
+
+#include "base/util.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Not the number of a user's run, so that a late message cannot pass for one of its own. */
+#define EXEC_NUMBER  2
+#define PREPARE_ID   1
+#define EXPECTED     "ready\n"
+#define OUTPUT_LIMIT 4096
+
+struct language {
+	const char *name, *program;
+	struct rehearsal_step template[REHEARSAL_STEPS_MAX], clone[REHEARSAL_STEPS_MAX];
+};
+
+/*
+ * Python and bash wait in the template: one for the rehearsal of a clone that goes to the pool, one
+ * for the user. Bun seeds its random numbers when it starts, so it starts in the clone; the
+ * template only has its files in the page cache.
+ */
+static const struct language languages[] = {
+	{"python",
+	 "print('ready')\n",
+	 {{REHEARSAL_PREPARE, 1}, {REHEARSAL_RUN, 0}, {REHEARSAL_PREPARE, 2}},
+	 {{REHEARSAL_RUN, 0}}},
+	{"shell",
+	 "echo ready\n",
+	 {{REHEARSAL_PREPARE, 1}, {REHEARSAL_RUN, 0}, {REHEARSAL_PREPARE, 2}},
+	 {{REHEARSAL_RUN, 0}}},
+	{"javascript",
+	 "console.log('ready')\n",
+	 {{REHEARSAL_RUN, 0}},
+	 {{REHEARSAL_PREPARE, 1}, {REHEARSAL_RUN, 0}, {REHEARSAL_PREPARE, 1}}},
+};
+
+static const struct rehearsal_step no_steps[] = {{REHEARSAL_END, 0}};
+
+static const struct language *find_language(const char *name)
+{
+	for (size_t i = 0; i < ELEMENTSOF(languages); i++)
+		if (strcmp(languages[i].name, name) == 0)
+			return &languages[i];
+	return NULL;
+}
+
+const struct rehearsal_step *rehearsal_for_template(const char *language)
+{
+	const struct language *found = find_language(language);
+
+	return found ? found->template : no_steps;
+}
+
+const struct rehearsal_step *rehearsal_for_clone(const char *language)
+{
+	const struct language *found = find_language(language);
+
+	return found ? found->clone : no_steps;
+}
+
+void rehearsal_cancel(struct rehearsal *rehearsal)
+{
+	if (!rehearsal->vm)
+		return;
+	loop_timer_stop(rehearsal->loop, &rehearsal->deadline);
+	rehearsal->vm = NULL;
+}
+
+static void finish(struct rehearsal *rehearsal, struct rpc_error *error_take)
+{
+	struct vm *vm = rehearsal->vm;
+
+	rehearsal_cancel(rehearsal);
+	vm_detach(vm);
+	rehearsal->on_done(rehearsal->user, error_take);
+}
+
+static void fail(struct rehearsal *rehearsal, const char *what, const char *detail)
+{
+	finish(rehearsal, rpc_error_new(RPC_VM_TRANSIENT, "VM %s does not run %s: %s%s%s",
+					vm_id(rehearsal->vm), vm_get_spec(rehearsal->vm)->language,
+					what, *detail ? ": " : "", detail));
+}
+
+static int send_run(struct rehearsal *rehearsal)
+{
+	const struct vm_spec *spec = vm_get_spec(rehearsal->vm);
+	const char *program = find_language(spec->language)->program;
+	struct msg_exec exec = {
+		.exec = EXEC_NUMBER,
+		.realtime_ns = realtime_ns(),
+		.stdout_limit = OUTPUT_LIMIT,
+		.stderr_limit = OUTPUT_LIMIT,
+		.memory_max_bytes = spec->memory_mb << 20,
+		.is_rehearsal = true,
+	};
+	char *code = strdup(program);
+
+	if (!code)
+		return -ENOMEM;
+	rehearsal->output_len = 0;
+	snprintf(exec.language, sizeof(exec.language), "%s", spec->language);
+	return agent_link_exec(vm_link(rehearsal->vm), &exec, code, strlen(code), NULL, 0);
+}
+
+static int send_prepare(struct rehearsal *rehearsal)
+{
+	struct msg msg = {.type = FRAME_PREPARE,
+			  .prepare = {.id = PREPARE_ID, .count = rehearsal->steps->count}};
+
+	snprintf(msg.prepare.language, sizeof(msg.prepare.language), "%s",
+		 vm_get_spec(rehearsal->vm)->language);
+	return agent_link_send(vm_link(rehearsal->vm), &msg);
+}
+
+static void step(struct rehearsal *rehearsal)
+{
+	int r = 0;
+
+	switch (rehearsal->steps->kind) {
+	case REHEARSAL_END:
+		finish(rehearsal, NULL);
+		return;
+	case REHEARSAL_RUN:
+		r = send_run(rehearsal);
+		break;
+	case REHEARSAL_PREPARE:
+		r = send_prepare(rehearsal);
+		break;
+	}
+	if (r < 0)
+		fail(rehearsal, "cannot send a message", strerror(-r));
+}
+
+static void on_exited(struct rehearsal *rehearsal, const struct msg_exit *exit)
+{
+	agent_link_exec_done(vm_link(rehearsal->vm), EXEC_NUMBER);
+	if (strcmp(exit->reason, MSG_REASON_EXITED) != 0 || exit->exit_code != 0) {
+		fail(rehearsal, exit->reason, exit->detail);
+		return;
+	}
+	if (rehearsal->output_len != strlen(EXPECTED) ||
+	    memcmp(rehearsal->output, EXPECTED, strlen(EXPECTED)) != 0) {
+		fail(rehearsal, "its no-op printed something else", "");
+		return;
+	}
+	rehearsal->steps++;
+	step(rehearsal);
+}
+
+static void on_prepared(struct rehearsal *rehearsal, const struct msg_prepared *prepared)
+{
+	if (prepared->waiting < rehearsal->steps->count) {
+		fail(rehearsal, "its interpreter does not wait", prepared->detail);
+		return;
+	}
+	rehearsal->steps++;
+	step(rehearsal);
+}
+
+static void on_message(void *user, const struct msg *msg)
+{
+	struct rehearsal *rehearsal = user;
+
+	if (!rehearsal->vm)
+		return;
+	if (msg->type == FRAME_EXIT && msg->exit.exec == EXEC_NUMBER &&
+	    rehearsal->steps->kind == REHEARSAL_RUN)
+		on_exited(rehearsal, &msg->exit);
+	else if (msg->type == FRAME_PREPARED && rehearsal->steps->kind == REHEARSAL_PREPARE)
+		on_prepared(rehearsal, &msg->prepared);
+}
+
+static void on_output(void *user, uint32_t exec, enum frame_substream sub, const uint8_t *data,
+		      size_t len)
+{
+	struct rehearsal *rehearsal = user;
+	size_t room = sizeof(rehearsal->output) - rehearsal->output_len;
+
+	if (!rehearsal->vm)
+		return;
+	agent_link_take(vm_link(rehearsal->vm), exec, sub, len);
+	if (sub != SUBSTREAM_STDOUT)
+		return;
+	memcpy(rehearsal->output + rehearsal->output_len, data, MIN(len, room));
+	rehearsal->output_len += MIN(len, room);
+}
+
+static void on_lost(void *user, struct rpc_error *error_take)
+{
+	struct rehearsal *rehearsal = user;
+
+	if (!rehearsal->vm) {
+		rpc_error_free(error_take);
+		return;
+	}
+	rehearsal_cancel(rehearsal);
+	rehearsal->on_done(rehearsal->user, error_take);
+}
+
+static const struct vm_client_ops client_ops = {
+	.on_message = on_message, .on_output = on_output, .on_lost = on_lost};
+
+static void on_deadline(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
+{
+	fail(timer->data, "no answer in time", "");
+}
+
+void rehearsal_start(struct rehearsal *rehearsal, struct loop *loop, struct vm *vm,
+		     const struct rehearsal_step *steps, double timeout_seconds,
+		     rehearsal_done_fn on_done, void *user)
+{
+	*rehearsal = (struct rehearsal){
+		.loop = loop, .vm = vm, .steps = steps, .on_done = on_done, .user = user};
+	ev_timer_init(&rehearsal->deadline, on_deadline, 0., 0.);
+	rehearsal->deadline.data = rehearsal;
+	loop_timer_start(loop, &rehearsal->deadline, timeout_seconds);
+	vm_attach(vm, VM_UID_NONE, &client_ops, rehearsal);
+	step(rehearsal);
+}
