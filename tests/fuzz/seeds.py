@@ -5,6 +5,7 @@
 Other files of a corpus are regression inputs: each once made its harness fail, or brought it to code
 that the seeds do not reach. Run again after a change of the wire; the output is always the same.
 """
+import hashlib
 import json
 import os
 import re
@@ -228,8 +229,35 @@ def config():
     yield "latin1", b"[daemon]\nnode = caf\xe9\n"
 
 
+def manifest():
+    fields = {"version": 1, "identity": {"qemu": "7.2", "argv": ["-M", "microvm"], "memory_mb": 256}, "memory_mb": 256,
+              "state_bytes": 57344, "sync": SYNC.hex(), "ram_sha256": "0a" * 32, "state_sha256": "1b" * 32}
+
+    def text(**more):
+        whole = {key: value for key, value in {**fields, **more}.items() if value is not None}
+        canonical = json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()
+        return json.dumps({**whole, "checksum": hashlib.sha256(canonical).hexdigest()}, indent=2).encode() + b"\n"
+
+    yield "good", text()
+    yield "version", text(version=2)
+    yield "unknown", text(colour="red")
+    yield "missing", text(state_sha256=None)
+    yield "checksum", text().replace(b"7.2", b"7.3")
+    yield "trailer", text(sync="0a" * 16)
+    yield "upper-case", text(ram_sha256="0A" * 32)
+    yield "zero", text(memory_mb=0)
+    yield "largest", text(memory_mb=1 << 20, state_bytes=1 << 20)
+    yield "too-large", text(state_bytes=(1 << 20) + 1)
+    yield "real", text(memory_mb=256.0, identity={"a": 1e308, "b": -0.0, "c": 0.1})
+    yield "identity", text(identity=[])
+    yield "deep", text(identity={"a": [[[[{"b": [None, True, "\u00e9\U0001f600"]}]]]]})
+    yield "twice", b'{"version": 1, "version": 1}'
+    yield "array", b"[1]"
+    yield "cut", text()[:100]
+
+
 def main():
-    for make in [config, frames, guest_frames, host_frames, method_params, qmp, rpc_line]:
+    for make in [config, frames, guest_frames, host_frames, manifest, method_params, qmp, rpc_line]:
         folder = os.path.join(HERE, "corpus", make.__name__)
         os.makedirs(folder, exist_ok=True)
         for name in os.listdir(folder):
