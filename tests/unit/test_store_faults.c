@@ -412,7 +412,9 @@ START_TEST(test_no_descriptors_left)
 	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
 	limit = (struct rlimit){.rlim_cur = (rlim_t)test_open_fds(), .rlim_max = before.rlim_max};
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
-	answer = load("python", -EMFILE);
+	start_load(store, "python", &answer);
+	ck_assert(SPIN_UNTIL(answer.count > 0)); /* no descriptor will wake the loop */
+	expect_answer(&answer, -EMFILE);
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
 	ck_assert_ptr_nonnull(strstr(answer.why, "Cannot start work"));
 	load("python", 0);

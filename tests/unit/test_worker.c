@@ -232,7 +232,7 @@ START_TEST(test_signals_are_at_their_defaults)
 	ck_assert_int_eq(read(pipe_fds[0], &byte, 1), 1); /* it has reset them */
 	snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid());
 	ck_assert_int_gt(read_file_at(AT_FDCWD, path, sizeof(children), &text), 0);
-	ck_assert_int_eq(kill(atoi(text), SIGTERM), 0);
+	ck_assert_int_eq(kill((pid_t)strtol(text, NULL, 10), SIGTERM), 0);
 	expect_result(-ECHILD);
 	ck_assert_int_eq(caught, 0);
 	free(text);
