@@ -28,6 +28,11 @@ enum config_accel {
 	CONFIG_ACCEL_TCG,
 };
 
+enum config_templates {
+	CONFIG_TEMPLATES_AUTO, /* VMs are clones wherever this QEMU can make them */
+	CONFIG_TEMPLATES_OFF,  /* every VM boots */
+};
+
 enum config_log_target {
 	CONFIG_LOG_AUTO, /* the journal when standard error leads there, else standard error */
 	CONFIG_LOG_JOURNAL,
@@ -60,6 +65,16 @@ struct config {
 	double boot_timeout_seconds;
 	int64_t boot_attempts;
 	int64_t kill_grace_ms;
+	int64_t cpu_overcommit;    /* running VMs per processor of the host */
+	int64_t vms_per_uid;       /* 0: no limit of its own */
+	int64_t queue_per_uid;     /* 0: no limit of its own */
+	int64_t memory_mb_per_uid; /* 0: no limit of its own */
+
+	/* [pool] */
+	enum config_templates templates;
+	int64_t pool_python, pool_javascript, pool_shell;
+	int64_t template_memory_mb; /* 0: a quarter of what VMs may use */
+	int64_t template_disk_mb;
 
 	/* [limits] */
 	double default_timeout_seconds;
@@ -81,6 +96,7 @@ struct config {
 	int64_t max_memory_mb;   /* 0: what the host has */
 	int64_t host_reserve_mb; /* 0: 8 % of the host's memory, at least 512 MiB */
 	double stats_interval_seconds;
+	int64_t memory_overcommit_percent;
 };
 
 /* Where to read from. */

@@ -13,6 +13,7 @@
 /* Choices are stored through an int. */
 static_assert(sizeof(enum config_accel) == sizeof(int), "an enum of another size");
 static_assert(sizeof(enum config_log_target) == sizeof(int), "an enum of another size");
+static_assert(sizeof(enum config_templates) == sizeof(int), "an enum of another size");
 
 #define PATH_LENGTH_MAX   4095 /* PATH_MAX without the NUL */
 #define SOCKET_LENGTH_MAX 107  /* sun_path without the NUL: clients connect by this path */
@@ -38,6 +39,12 @@ static const struct config_choice accels[] = {
 	{"auto", CONFIG_ACCEL_AUTO},
 	{"kvm", CONFIG_ACCEL_KVM},
 	{"tcg", CONFIG_ACCEL_TCG},
+	{NULL, 0},
+};
+
+static const struct config_choice templates[] = {
+	{"auto", CONFIG_TEMPLATES_AUTO},
+	{"off", CONFIG_TEMPLATES_OFF},
 	{NULL, 0},
 };
 
@@ -87,6 +94,30 @@ const struct config_option config_schema[] = {
 	 "Attempts to start a VM before its run fails"},
 	{"vm", "kill_grace_ms", CONFIG_INTEGER, "ms", 0, 5000, "50", NULL, PLACE(kill_grace_ms),
 	 "Time between SIGTERM and SIGKILL for a run at its timeout"},
+	/* Most runs wait for something most of the time; more than this only take turns. */
+	{"vm", "cpu_overcommit", CONFIG_INTEGER, "VMs per processor", 1, 1024, "8", NULL,
+	 PLACE(cpu_overcommit), "Most VMs that run code at a time, per processor of the host"},
+	{"vm", "vms_per_uid", CONFIG_INTEGER, "VMs", 0, 10000, "0", NULL, PLACE(vms_per_uid),
+	 "Most VMs of one user at a time; 0 for no limit but the host's"},
+	{"vm", "queue_per_uid", CONFIG_INTEGER, "runs", 0, 65536, "512", NULL, PLACE(queue_per_uid),
+	 "Most runs of one user that wait for a VM; 0 for no limit but queue_max"},
+	{"vm", "memory_mb_per_uid", CONFIG_INTEGER, "MiB", 0, TIB_IN_MIB, "0", NULL,
+	 PLACE(memory_mb_per_uid),
+	 "Most memory of one user's VMs together; 0 for no limit but the host's"},
+
+	{"pool", "templates", CONFIG_CHOICE, NULL, 0, 0, "auto", templates, PLACE(templates),
+	 "Whether VMs are clones of templates (auto), or each boots its kernel (off)"},
+	{"pool", "pool_python", CONFIG_INTEGER, "VMs", 0, 10000, "4", NULL, PLACE(pool_python),
+	 "Warm VMs that wait for Python runs"},
+	{"pool", "pool_javascript", CONFIG_INTEGER, "VMs", 0, 10000, "1", NULL,
+	 PLACE(pool_javascript), "Warm VMs that wait for JavaScript runs"},
+	{"pool", "pool_shell", CONFIG_INTEGER, "VMs", 0, 10000, "2", NULL, PLACE(pool_shell),
+	 "Warm VMs that wait for shell runs"},
+	{"pool", "template_memory_mb", CONFIG_INTEGER, "MiB", 0, TIB_IN_MIB, "0", NULL,
+	 PLACE(template_memory_mb),
+	 "Most memory of all templates together; 0 for a quarter of what VMs may use"},
+	{"pool", "template_disk_mb", CONFIG_INTEGER, "MiB", 64, TIB_IN_MIB, "4096", NULL,
+	 PLACE(template_disk_mb), "Most disk space of stored templates; the least used go first"},
 
 	{"limits", "default_timeout_seconds", CONFIG_SECONDS, NULL, 0.1, 86400, "30", NULL,
 	 PLACE(default_timeout_seconds), "Timeout of a run that asks for none"},
@@ -129,6 +160,9 @@ const struct config_option config_schema[] = {
 	/* A sample older than 10 s is not used to take memory. */
 	{"memory", "stats_interval_seconds", CONFIG_SECONDS, NULL, 0.5, 10, "2", NULL,
 	 PLACE(stats_interval_seconds), "Time between two looks at a VM's memory"},
+	{"memory", "memory_overcommit_percent", CONFIG_INTEGER, "per cent", 100, 6400, "100", NULL,
+	 PLACE(memory_overcommit_percent),
+	 "Sizes of running VMs together over the memory they may use"},
 	{0},
 };
 

@@ -18,6 +18,8 @@
  * measured (docs/PERFORMANCE.md).
  */
 #define VM_OVERHEAD_MB 64
+/* A clone that was rehearsed and stopped, in all: docs/PERFORMANCE.md. */
+#define SPARE_MB 24
 /* What the host keeps for itself: 8 %, at least 512 MiB. */
 #define RESERVE_MIN_MB   512
 #define RESERVE_PER_CENT 8
@@ -62,16 +64,25 @@ static size_t vms_by_descriptors(void)
 		       : 1;
 }
 
+static size_t processors(void)
+{
+	return (size_t)MAX(sysconf(_SC_NPROCESSORS_ONLN), 1L);
+}
+
 static struct admission_limits derive_limits(const struct config *config)
 {
 	uint64_t budget_mb = memory_budget_mb(config);
-	uint64_t one_mb = (uint64_t)config->default_memory_mb + VM_OVERHEAD_MB;
-	size_t max_vms = config->max_vms ? (size_t)config->max_vms : (size_t)(budget_mb / one_mb);
+	/* As many as are all spares: those that run are bounded by their memory. */
+	size_t max_vms = config->max_vms ? (size_t)config->max_vms : (size_t)(budget_mb / SPARE_MB);
 
 	return (struct admission_limits){
 		.max_vms = MAX(MIN(max_vms, vms_by_descriptors()), (size_t)1),
+		.max_running = processors() * (size_t)config->cpu_overcommit,
 		.queue_max = (size_t)config->queue_max,
 		.memory_mb = budget_mb,
+		.uid_vms = (size_t)config->vms_per_uid,
+		.uid_queue_max = (size_t)config->queue_per_uid,
+		.uid_memory_mb = (uint64_t)config->memory_mb_per_uid,
 	};
 }
 
@@ -147,6 +158,7 @@ static int start_vm_host(struct daemon *daemon, int vms_fd)
 	daemon->vm_host.bubblewrap = config->bubblewrap;
 	daemon->vm_host.node = config->node;
 	daemon->vm_host.vms_fd = vms_fd;
+	daemon->vm_host.disk_default_bytes = (uint64_t)config->disk_default_mb << 20;
 	daemon->vm_host.boot_timeout_seconds = config->boot_timeout_seconds;
 	daemon->vm_host.stats_interval_seconds = config->stats_interval_seconds;
 	daemon->vm_host.on_state = on_vm_state;
@@ -159,26 +171,85 @@ static int start_vm_host(struct daemon *daemon, int vms_fd)
 		log_warning(NULL, "TSC rate not known (%s): guests find out, which may hang",
 			    strerror(-r));
 	r = jail_filter_create(JAIL_PUNCH_HOLE_ALLOWED, &daemon->vm_host.filter_fd);
+	if (r == 0)
+		r = jail_filter_create(JAIL_PUNCH_HOLE_FAKED, &daemon->vm_host.clone_filter_fd);
 	if (r < 0)
 		log_error(NULL, "Cannot make the seccomp filter: %s", strerror(-r));
 	return r;
 }
 
-static int start_pool(struct daemon *daemon)
+static void on_template_change(void *user, struct template *template)
 {
-	struct pool_config config = {
-		.host = &daemon->vm_host,
-		.limits = derive_limits(daemon->config),
-		.overhead_mb = VM_OVERHEAD_MB,
-		.vm_memory_max_mb = (uint64_t)daemon->config->max_memory_mb,
-		.queue_timeout_seconds = daemon->config->queue_timeout_seconds,
-		.boot_attempts = (unsigned)daemon->config->boot_attempts,
-	};
-	int r = pool_create(&config, &daemon->pool);
+	struct daemon *daemon = user;
 
+	if (daemon->pool)
+		pool_template_changed(daemon->pool, template);
+}
+
+static uint64_t template_memory_mb(const struct config *config, uint64_t budget_mb)
+{
+	/* The default sizes of all languages are wanted at once. */
+	uint64_t pinned_mb = POOL_LANGUAGES_MAX * (uint64_t)config->default_memory_mb;
+
+	return config->template_memory_mb ? (uint64_t)config->template_memory_mb
+					  : MAX(budget_mb / 4, pinned_mb);
+}
+
+/* A store that cannot be used costs a build at each start, nothing else. */
+static int start_templates(struct daemon *daemon, uint64_t budget_mb, int templates_fd)
+{
+	const struct config *config = daemon->config;
+	struct store_config store_config = {.loop = daemon->loop,
+					    .dir_fd = templates_fd,
+					    .path = config->state_dir,
+					    .max_bytes = (uint64_t)config->template_disk_mb << 20};
+	struct templates_config templates_config = {
+		.host = &daemon->vm_host,
+		.images_manifest = &daemon->images.manifest,
+		.memory_mb = template_memory_mb(config, budget_mb),
+		.on_change = on_template_change,
+		.user = daemon,
+	};
+	int r;
+
+	if (config->templates == CONFIG_TEMPLATES_OFF)
+		return 0;
+	r = store_create(&store_config, &daemon->store);
+	if (r < 0)
+		log_warning(NULL, "Templates are not kept in '%s': %s", config->state_dir,
+			    strerror(-r));
+	templates_config.store = daemon->store;
+	return templates_create(&templates_config, &daemon->templates);
+}
+
+static int start_pool(struct daemon *daemon, int templates_fd)
+{
+	const struct config *config = daemon->config;
+	struct pool_config pool_config = {
+		.host = &daemon->vm_host,
+		.limits = derive_limits(config),
+		.overhead_mb = VM_OVERHEAD_MB,
+		.spare_mb = SPARE_MB,
+		.memory_overcommit = (double)config->memory_overcommit_percent / 100,
+		.vm_memory_max_mb = (uint64_t)config->max_memory_mb,
+		.default_memory_mb = (uint64_t)config->default_memory_mb,
+		.queue_timeout_seconds = config->queue_timeout_seconds,
+		.boot_attempts = (unsigned)config->boot_attempts,
+		.start_max = MAX(processors(), (size_t)2),
+		.refill_max = MAX(processors() / 2, (size_t)1),
+		.sizes = {{"python", (size_t)config->pool_python},
+			  {"javascript", (size_t)config->pool_javascript},
+			  {"shell", (size_t)config->pool_shell}},
+	};
+	int r = start_templates(daemon, pool_config.limits.memory_mb, templates_fd);
+
+	pool_config.templates = daemon->templates;
 	if (r == 0)
-		log_info(NULL, "At most %zu VMs in %ju MiB", config.limits.max_vms,
-			 (uintmax_t)config.limits.memory_mb);
+		r = pool_create(&pool_config, &daemon->pool);
+	if (r == 0)
+		log_info(NULL, "At most %zu VMs, %zu running, in %ju MiB",
+			 pool_config.limits.max_vms, pool_config.limits.max_running,
+			 (uintmax_t)pool_config.limits.memory_mb);
 	return r;
 }
 
@@ -230,6 +301,8 @@ static void on_sigterm(struct ev_loop *ev UNUSED, ev_signal *watcher, int events
 	}
 	log_notice(NULL, "Draining: %zu VMs in use", pool_admission(daemon->pool)->vms);
 	daemon->is_draining = true;
+	for (size_t i = 0; pool_language(daemon->pool, i); i++)
+		(void)pool_set(daemon->pool, pool_language(daemon->pool, i), 0);
 	rpc_server_set_draining(daemon->server, true);
 	notify_stopping("Draining");
 	loop_timer_start(daemon->loop, &daemon->drain_deadline,
@@ -266,24 +339,29 @@ int daemon_start(struct daemon *daemon, const struct config *config, const struc
 	*daemon = (struct daemon){.config = config,
 				  .images = IMAGES_NONE,
 				  .images_dir_fd = fds->images_fd,
-				  .vm_host = {.kernel_fd = -1, .rootfs_fd = -1, .filter_fd = -1},
+				  .vm_host = {.kernel_fd = -1,
+					      .rootfs_fd = -1,
+					      .filter_fd = -1,
+					      .clone_filter_fd = -1},
 				  .started_us = now_us()};
 	signal(SIGPIPE, SIG_IGN);
 	r = loop_create(&daemon->loop);
 	if (r == 0)
 		r = start_vm_host(daemon, fds->vms_fd);
-	if (r == 0)
-		r = start_pool(daemon);
+	if (r == 0) {
+		missing = daemon_require_images(daemon);
+		if (missing)
+			log_error(NULL, "%s; runs answer VM_CONFIG until it is there",
+				  missing->message);
+		rpc_error_free(missing);
+		r = start_pool(daemon, fds->templates_fd);
+	}
 	if (r == 0)
 		r = start_server(daemon, fds);
 	if (r < 0)
 		return r;
 	daemon->run_env =
 		(struct run_env){.loop = daemon->loop, .pool = daemon->pool, .config = config};
-	missing = daemon_require_images(daemon);
-	if (missing)
-		log_error(NULL, "%s; runs answer VM_CONFIG until it is there", missing->message);
-	rpc_error_free(missing);
 
 	ev_timer_init(&daemon->drain_deadline, on_drain_deadline, 0., 0.);
 	daemon->drain_deadline.data = daemon;
@@ -311,7 +389,9 @@ void daemon_fini(struct daemon *daemon)
 	if (server)
 		rpc_server_stop_calls(server);
 	rpc_server_destroy(server);
-	pool_destroy(daemon->pool);
+	pool_destroy(TAKE_PTR(daemon->pool));
+	templates_destroy(daemon->templates);
+	store_destroy(daemon->store);
 	/* Only now: an impatient second signal must not end us with VMs alive and files left. */
 	if (daemon->loop) {
 		ev_signal_stop(loop_ev(daemon->loop), &daemon->sigterm);
@@ -323,4 +403,5 @@ void daemon_fini(struct daemon *daemon)
 	loop_destroy(daemon->loop);
 	images_close(&daemon->images);
 	close_fd(daemon->vm_host.filter_fd);
+	close_fd(daemon->vm_host.clone_filter_fd);
 }

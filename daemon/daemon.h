@@ -3,11 +3,11 @@
  * The daemon: what it is made of, and how it starts, drains and stops.
  *
  * Theory of operation: daemon_start() wires the modules over one loop: images and accelerator make
- * the VM host, the pool boots VMs on it, the RPC server's handlers (daemon/method) call the session
- * layer. SIGTERM drains: new work is refused with 1001, running work may end within
- * drain_timeout_seconds. SIGINT, a second SIGTERM or the end of that time stop at once: connections
- * close, VMs are killed and waited for. After READY nothing makes the daemon exit but these
- * signals.
+ * the VM host, templates are loaded or built on it, the pool clones VMs from them, the RPC server's
+ * handlers (daemon/method) call the session layer. SIGTERM drains: new work is refused with 1001,
+ * running work may end within drain_timeout_seconds. SIGINT, a second SIGTERM or the end of that
+ * time stop at once: connections close, VMs are killed and waited for. After READY nothing makes
+ * the daemon exit but these signals.
  */
 #ifndef DAEMON_DAEMON_H
 #define DAEMON_DAEMON_H
@@ -18,6 +18,7 @@
 #include "daemon/rpc/events.h"
 #include "daemon/rpc/server.h"
 #include "daemon/session/run.h"
+#include "daemon/template/templates.h"
 #include "daemon/vm/images.h"
 
 struct daemon {
@@ -27,6 +28,8 @@ struct daemon {
 	struct images images;
 	int images_dir_fd; /* borrowed, or -1 */
 	struct vm_host vm_host;
+	struct store *store;
+	struct templates *templates; /* NULL with templates = off, and before there are images */
 	struct pool *pool;
 	struct rpc_server *server;
 	struct notify notify;
@@ -42,6 +45,7 @@ struct daemon_fds {
 	size_t listen_count;
 	int vms_fd;    /* borrowed: runtime directory's vm/ */
 	int images_fd; /* borrowed: images_dir, held since before privileges were dropped; or -1 */
+	int templates_fd; /* borrowed: the store of templates */
 	gid_t admin_gid;
 };
 

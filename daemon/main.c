@@ -186,6 +186,7 @@ static int serve(const struct config *config)
 					 .listen_count = (size_t)listen_count,
 					 .vms_fd = setup.vms_fd,
 					 .images_fd = setup.images_fd,
+					 .templates_fd = setup.templates_fd,
 					 .admin_gid = setup.admin_gid};
 
 		r = daemon_start(&daemon, config, &fds);

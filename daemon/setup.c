@@ -16,8 +16,9 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
-#define VMS_DIR   "vm"
-#define LOCK_FILE "lock"
+#define VMS_DIR       "vm"
+#define TEMPLATES_DIR "templates"
+#define LOCK_FILE     "lock"
 /* Connections that wait to be accepted: a burst of clients, not a limit on them. */
 #define BACKLOG 128
 
@@ -121,6 +122,17 @@ static int open_vms_dir(struct setup *setup, const struct config *config)
 	return give_to_user(setup->vms_fd, config);
 }
 
+static int open_templates_dir(int state_fd, struct setup *setup, const struct config *config)
+{
+	if (mkdirat(state_fd, TEMPLATES_DIR, 0700) < 0 && errno != EEXIST)
+		return failed("make the templates' directory in", config->state_dir, -errno);
+	setup->templates_fd =
+		openat(state_fd, TEMPLATES_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (setup->templates_fd < 0)
+		return failed("open the templates' directory in", config->state_dir, -errno);
+	return give_to_user(setup->templates_fd, config);
+}
+
 /* Nobody listens on a stale socket; one that answers belongs to somebody, and so does a file that
  * is no socket, to which connect(2) says ECONNREFUSED as well. */
 static int remove_stale(int dir_fd, const char *name)
@@ -205,6 +217,8 @@ int setup_prepare(const struct config *config, bool own_socket, struct setup *re
 	if (r == 0)
 		r = open_dir(config->state_dir, 0700, config, &state_fd);
 	if (r == 0)
+		r = open_templates_dir(state_fd, ret, config);
+	if (r == 0)
 		r = open_dir(config->runtime_dir, 0755, config, &ret->runtime_fd);
 	if (r == 0)
 		r = take_lock(ret, config);
@@ -229,6 +243,7 @@ void setup_finish(const struct config *config, struct setup *setup)
 	setup->listen_fd = close_fd(setup->listen_fd);
 	setup->socket_dir_fd = close_fd(setup->socket_dir_fd);
 	setup->images_fd = close_fd(setup->images_fd);
+	setup->templates_fd = close_fd(setup->templates_fd);
 	setup->vms_fd = close_fd(setup->vms_fd);
 	setup->lock_fd = close_fd(setup->lock_fd);
 	setup->runtime_fd = close_fd(setup->runtime_fd);

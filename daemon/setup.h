@@ -21,13 +21,14 @@ struct setup {
 	int listen_fd;     /* of our own socket; -1 when systemd passed one */
 	int socket_dir_fd; /* where it lies */
 	int images_fd;     /* the images' directory, or -1 when there is none yet */
+	int templates_fd;  /* <state_dir>/templates */
 	gid_t admin_gid;   /* RPC_NO_GID without an admin group */
 };
 
 #define SETUP_NONE                                                              \
 	{                                                                       \
 		.runtime_fd = -1, .vms_fd = -1, .lock_fd = -1, .listen_fd = -1, \
-		.socket_dir_fd = -1, .images_fd = -1                            \
+		.socket_dir_fd = -1, .images_fd = -1, .templates_fd = -1        \
 	}
 
 /*

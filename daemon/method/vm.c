@@ -12,8 +12,8 @@ static json_t *describe(const struct vm *vm)
 			 vm_state_name(vm_get_state(vm)), "pid",
 			 vm_pid(vm) > 0 ? json_integer(vm_pid(vm)) : json_null(), "language",
 			 spec->language, "session", "memory_mb", (json_int_t)spec->memory_mb, "uid",
-			 (json_int_t)spec->uid, "created_at", created, "boot_ms",
-			 vm_boot_us(vm) ? json_real((double)vm_boot_us(vm) / 1000) : json_null());
+			 (json_int_t)spec->uid, "created_at", created, "start_ms",
+			 vm_start_us(vm) ? json_real((double)vm_start_us(vm) / 1000) : json_null());
 }
 
 struct rpc_reply method_vm_list(struct rpc_call *call, const json_t *params UNUSED)

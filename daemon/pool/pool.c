@@ -1,188 +1,494 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The pool: gets a VM that is ready for whoever asks, and takes it back. */
+/* The pool: requests and their shares, who starts when, and the refill. */
 #include "daemon/pool/pool.h"
 
 #include "base/log.h"
+#include "daemon/pool/pool_internal.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <string.h>
 
-/* One share of the host: first a place in the queue, then one VM after the other, never two. */
-enum slot_state {
-	SLOT_QUEUED,   /* waits for admission */
-	SLOT_BOOTING,  /* a VM is on its way to `request` */
-	SLOT_RETRYING, /* that VM failed; when it is gone the next is booted */
-	SLOT_HELD,     /* the VM was handed out */
-	SLOT_ENDING,   /* the VM is dying */
+/* After spares that failed: 0.5 s, doubled for each, at most this. */
+#define REFILL_DELAY_SECONDS     0.5
+#define REFILL_DELAY_MAX_SECONDS 30.
+
+static const char *const claim_state_names[] = {
+	[CLAIM_QUEUED] = "queued",     [CLAIM_GRANTED] = "granted", [CLAIM_STARTING] = "starting",
+	[CLAIM_RETRYING] = "retrying", [CLAIM_HELD] = "held",
 };
+static_assert(ELEMENTSOF(claim_state_names) == CLAIM_HELD + 1, "every state has a name");
 
-struct pool_slot {
-	struct pool *pool;
-	struct loop *loop; /* outlives the pool */
-	struct pool_slot *next;
-	enum slot_state state;
-	struct admission_ticket ticket;
-	struct pool_request *request; /* NULL once answered or cancelled */
-	struct vm_spec spec;
-	struct vm *vm;
-	unsigned attempts_left;
-	struct rpc_error *error; /* why the last boot failed */
-	ev_timer queue_deadline;
-	struct defer boot_later, free_later;
-};
+static const char *const start_names[] = {
+	[POOL_START_WARM] = "warm", [POOL_START_CLONE] = "clone", [POOL_START_BOOT] = "boot"};
+static_assert(ELEMENTSOF(start_names) == POOL_START_BOOT + 1, "every start has a name");
 
-struct pool {
-	struct pool_config config;
-	struct admission admission;
-	struct pool_slot *slots;
-};
-
-static const char *const slot_state_names[] = {
-	[SLOT_QUEUED] = "queued", [SLOT_BOOTING] = "booting", [SLOT_RETRYING] = "retrying",
-	[SLOT_HELD] = "held",     [SLOT_ENDING] = "ending",
-};
-static_assert(ELEMENTSOF(slot_state_names) == SLOT_ENDING + 1, "every state has a name");
-
-static void set_state(struct pool_slot *slot, enum slot_state state)
+const char *pool_start_name(enum pool_start start)
 {
-	log_debug(slot->vm ? vm_id(slot->vm) : NULL, "Pool slot %s -> %s",
-		  slot_state_names[slot->state], slot_state_names[state]);
-	slot->state = state;
+	return start_names[start];
 }
 
-static void unlink_slot(struct pool_slot *slot)
+static void set_state(struct pool_claim *claim, enum claim_state state)
 {
-	struct pool_slot **at = &slot->pool->slots;
-
-	while (*at != slot)
-		at = &(*at)->next;
-	*at = slot->next;
+	log_debug(claim->slot && claim->slot->vm ? vm_id(claim->slot->vm) : NULL,
+		  "Pool claim %s -> %s", claim_state_names[claim->state], claim_state_names[state]);
+	claim->state = state;
 }
 
-static void free_slot(void *user)
-{
-	struct pool_slot *slot = user;
+/* --- The end of a claim. --- */
 
-	loop_timer_stop(slot->loop, &slot->queue_deadline);
-	loop_defer_cancel(slot->loop, &slot->boot_later);
-	rpc_error_free(slot->error);
-	free(slot);
+static void free_claim(void *user)
+{
+	struct pool_claim *claim = user;
+
+	loop_timer_stop(claim->loop, &claim->queue_deadline);
+	rpc_error_free(claim->error);
+	free(claim);
 }
 
-/* The slot is over: its share goes to whoever waits. */
-static void end_slot(struct pool_slot *slot)
+/* The claim is over: its share goes to whoever waits. */
+static void end_claim(struct pool_claim *claim)
 {
-	struct pool *pool = slot->pool;
+	struct pool *pool = claim->pool;
 
-	if (slot->request)
-		slot->request->slot = NULL;
-	loop_timer_stop(slot->loop, &slot->queue_deadline);
-	unlink_slot(slot);
-	if (slot->ticket.state == ADMISSION_GRANTED)
-		admission_release(&pool->admission, &slot->ticket, now_us());
-	else
-		admission_cancel(&pool->admission, &slot->ticket, now_us());
-	loop_defer(slot->loop, &slot->free_later, free_slot, slot);
+	if (claim->request)
+		claim->request->claim = NULL;
+	loop_timer_stop(claim->loop, &claim->queue_deadline);
+	TAILQ_REMOVE(&pool->claims, claim, link);
+	loop_defer(claim->loop, &claim->free_later, free_claim, claim);
+	admission_cancel(&pool->admission, &claim->ticket, now_us());
+	admission_release(&pool->admission, &claim->ticket, now_us());
+	pool_advance(pool);
 }
 
-static void answer_failed(struct pool_slot *slot, struct rpc_error *error_take)
+static void answer_failed(struct pool_claim *claim, struct rpc_error *error_take)
 {
-	struct pool_request *request = TAKE_PTR(slot->request);
+	struct pool_request *request = TAKE_PTR(claim->request);
 
 	if (!request) {
 		rpc_error_free(error_take);
 		return;
 	}
-	request->slot = NULL;
+	request->claim = NULL;
 	request->on_failed(request->user, error_take);
 }
 
-static const struct vm_ops vm_ops;
-
-static void boot(void *user)
+static struct rpc_error *capacity_error(struct pool *pool, uid_t uid, const char *what)
 {
-	struct pool_slot *slot = user;
-	struct rpc_error *error;
-
-	slot->attempts_left--;
-	set_state(slot, SLOT_BOOTING);
-	error = vm_create(slot->pool->config.host, &slot->spec, &vm_ops, slot, &slot->vm);
-	if (!error)
-		return;
-	/* What fails before a process exists is a fault of the host: another try would fail as
-	 * well. */
-	answer_failed(slot, error);
-	end_slot(slot);
-}
-
-static void on_vm_ready(void *user)
-{
-	struct pool_slot *slot = user;
-	struct pool_request *request = TAKE_PTR(slot->request);
-
-	set_state(slot, SLOT_HELD);
-	request->slot = NULL;
-	request->on_vm(request->user, slot->vm);
-}
-
-static void on_vm_failed(void *user, struct rpc_error *error_take)
-{
-	struct pool_slot *slot = user;
-
-	rpc_error_free(slot->error);
-	slot->error = error_take;
-	/* A host that cannot run VMs as it is will not learn it by the next attempt. */
-	set_state(slot,
-		  slot->request && slot->attempts_left > 0 && error_take->code != RPC_VM_CONFIG
-			  ? SLOT_RETRYING
-			  : SLOT_ENDING);
-	if (slot->state == SLOT_ENDING)
-		answer_failed(slot, TAKE_PTR(slot->error));
-}
-
-static void on_vm_gone(void *user)
-{
-	struct pool_slot *slot = user;
-
-	slot->vm = NULL;
-	if (slot->state == SLOT_RETRYING && slot->request) {
-		log_notice(NULL, "Boot failed, trying again: %u attempts left",
-			   slot->attempts_left);
-		loop_defer(slot->loop, &slot->boot_later, boot, slot);
-		return;
-	}
-	end_slot(slot);
-}
-
-static const struct vm_ops vm_ops = {
-	.on_ready = on_vm_ready, .on_failed = on_vm_failed, .on_gone = on_vm_gone};
-
-static void on_granted(void *user)
-{
-	struct pool_slot *slot = user;
-
-	loop_timer_stop(slot->loop, &slot->queue_deadline);
-	loop_defer(slot->loop, &slot->boot_later, boot, slot);
-}
-
-static struct rpc_error *capacity_error(struct pool *pool, const char *what)
-{
+	const struct admission *admission = &pool->admission;
 	struct rpc_error *error = rpc_error_new(
-		RPC_CAPACITY, "%s: %zu VMs exist (at most %zu), %zu requests wait (at most %zu)",
-		what, pool->admission.vms, pool->admission.limits.max_vms, pool->admission.waiting,
-		pool->admission.limits.queue_max);
+		RPC_CAPACITY, "%s: %zu VMs run (at most %zu), %zu requests wait (at most %zu)",
+		what, admission->running, admission->limits.max_running, admission->waiting,
+		admission->limits.queue_max);
 
 	rpc_error_set(error, "retry_after_ms",
-		      json_integer((json_int_t)admission_retry_after_ms(&pool->admission)));
-	return rpc_error_hint(error, "send it again after retry_after_ms, or raise max_vms");
+		      json_integer((json_int_t)admission_retry_after_ms(admission, uid)));
+	return rpc_error_hint(error, "send it again after retry_after_ms");
+}
+
+static struct rpc_error *refusal_error(struct pool *pool, const struct pool_request *request,
+				       enum admission_refusal refusal)
+{
+	switch (refusal) {
+	case ADMISSION_TOO_LARGE:
+		return rpc_error_hint(
+			rpc_error_new(RPC_QUOTA_EXCEEDED,
+				      "A VM of %ju MiB is more than one user may have here",
+				      (uintmax_t)request->spec.memory_mb),
+			"ask for less memory, or have memory_mb_per_uid raised");
+	case ADMISSION_UID_QUEUE_FULL:
+		return capacity_error(pool, request->spec.uid, "Your part of the queue is full");
+	case ADMISSION_QUEUE_FULL:
+	case ADMISSION_FITS:
+		break;
+	}
+	return capacity_error(pool, request->spec.uid, "The queue is full");
 }
 
 static void on_queue_deadline(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
 {
-	struct pool_slot *slot = timer->data;
+	struct pool_claim *claim = timer->data;
 
-	answer_failed(slot, capacity_error(slot->pool, "No VM came free in time"));
-	end_slot(slot);
+	answer_failed(claim,
+		      capacity_error(claim->pool, claim->spec.uid, "No VM came free in time"));
+	end_claim(claim);
+}
+
+/* --- What becomes of a claim's VM. --- */
+
+void claim_deliver(struct pool_claim *claim)
+{
+	struct pool_request *request = TAKE_PTR(claim->request);
+	struct slot *slot = claim->slot;
+
+	set_state(claim, CLAIM_HELD);
+	request->claim = NULL;
+	request->granted_us = claim->ticket.granted_us;
+	request->start = slot->is_warm ? POOL_START_WARM
+			 : slot->image ? POOL_START_CLONE
+				       : POOL_START_BOOT;
+	request->on_vm(request->user, slot->vm);
+}
+
+void claim_slot_failed(struct pool_claim *claim, struct rpc_error *error_take)
+{
+	/* A host that cannot run VMs as it is will not learn it by the next attempt. */
+	bool may_retry =
+		claim->request && claim->attempts_left > 0 && error_take->code != RPC_VM_CONFIG;
+
+	rpc_error_free(claim->error);
+	claim->error = error_take;
+	set_state(claim, may_retry ? CLAIM_RETRYING : CLAIM_HELD);
+	if (!may_retry)
+		answer_failed(claim, TAKE_PTR(claim->error));
+}
+
+void claim_slot_gone(struct pool_claim *claim)
+{
+	claim->slot = NULL;
+	if (claim->state != CLAIM_RETRYING || !claim->request) {
+		end_claim(claim);
+		return;
+	}
+	log_notice(NULL, "A VM failed before it was used, trying again: %u attempts left",
+		   claim->attempts_left);
+	set_state(claim, CLAIM_GRANTED);
+}
+
+/* --- Starting. --- */
+
+static size_t count_slots(const struct pool *pool, const struct template *template, bool is_claimed,
+			  enum slot_state first, enum slot_state last)
+{
+	const struct slot *slot;
+	size_t count = 0;
+
+	LIST_FOREACH(slot, &pool->slots, link)
+	if ((!template || slot->template == template) && !!slot->claim == is_claimed &&
+	    slot->state >= first && slot->state <= last)
+		count++;
+	return count;
+}
+
+static struct slot *find_starting_spare(const struct pool *pool, const struct template *template)
+{
+	struct slot *slot, *found = NULL;
+
+	/* The list is newest first: the last one is the furthest on its way. */
+	LIST_FOREACH(slot, &pool->slots, link)
+	if (template && slot->template == template && !slot->claim &&
+	    slot->spare.state == ADMISSION_SPARE_STARTING && slot->state <= SLOT_PAUSING &&
+	    vm_get_state(slot->vm) < VM_STOPPING)
+		found = slot;
+	return found;
+}
+
+static bool must_wait_for_template(struct pool *pool, struct template *template)
+{
+	if (!template)
+		return false;
+	if (template->is_pinned || template->memory_mb <= templates_room_mb(pool->config.templates))
+		template_want(template);
+	/* Loading takes as long as a clone; building takes longer than booting, but those who come
+	 * meanwhile would only slow it down. */
+	return template->state == TEMPLATE_LOADING ||
+	       (template->is_pinned && !template->error && template_is_coming(template));
+}
+
+static struct template_image *choose_image(struct pool_claim *claim)
+{
+	bool is_last_resort = claim->attempts_left == 0 && claim->error;
+
+	if (!claim->template || is_last_resort)
+		return NULL;
+	return template_image_ref(claim->template);
+}
+
+static void start_vm(struct pool_claim *claim)
+{
+	struct rpc_error *error;
+
+	claim->attempts_left--;
+	set_state(claim, CLAIM_STARTING);
+	error = slot_start(claim->pool, claim, choose_image(claim));
+	if (!error)
+		return;
+	/* What fails before a process exists is a fault of the host: another try would fail as
+	 * well. */
+	answer_failed(claim, error);
+	end_claim(claim);
+}
+
+/* One step for a granted claim. True when it has gone on. */
+static bool advance_claim(struct pool *pool, struct pool_claim *claim)
+{
+	struct slot *slot = claim->slot;
+
+	if (!slot)
+		slot = find_starting_spare(pool, claim->template);
+	if (slot) {
+		set_state(claim, CLAIM_STARTING);
+		slot_adopt(slot, claim);
+		return true;
+	}
+	if (must_wait_for_template(pool, claim->template) ||
+	    count_slots(pool, NULL, true, SLOT_STARTING, SLOT_REHEARSING) >= pool->config.start_max)
+		return false;
+	start_vm(claim);
+	return true;
+}
+
+/* True when a claim has gone on: the list may be another one then. */
+static bool advance_claims(struct pool *pool)
+{
+	struct pool_claim *claim;
+
+	TAILQ_FOREACH(claim, &pool->claims, link)
+	if (claim->state == CLAIM_GRANTED && advance_claim(pool, claim))
+		return true;
+	return false;
+}
+
+/* --- Refill. --- */
+
+static size_t missing(const struct pool *pool, const struct pool_kind *kind)
+{
+	size_t there = count_slots(pool, kind->template, false, SLOT_STARTING, SLOT_WARM);
+
+	return kind->target - MIN(there, kind->target);
+}
+
+/* The language whose pool is emptiest. */
+static struct pool_kind *find_neediest(struct pool *pool)
+{
+	struct pool_kind *found = NULL;
+	double most = 0;
+
+	for (size_t i = 0; i < pool->kind_count; i++) {
+		struct pool_kind *kind = &pool->kinds[i];
+		double part = kind->target ? (double)missing(pool, kind) / (double)kind->target : 0;
+
+		if (part > 0)
+			template_want(kind->template);
+		if (part > most && kind->template->state == TEMPLATE_READY) {
+			most = part;
+			found = kind;
+		}
+	}
+	return found;
+}
+
+static bool is_anybody_waiting(const struct pool *pool)
+{
+	const struct pool_claim *claim;
+
+	TAILQ_FOREACH(claim, &pool->claims, link)
+	if (claim->state == CLAIM_GRANTED || claim->state == CLAIM_STARTING)
+		return true;
+	return false;
+}
+
+static void refill(struct pool *pool)
+{
+	struct pool_kind *kind;
+
+	if (ev_is_active(&pool->refill_timer) || is_anybody_waiting(pool))
+		return;
+	if (pool->spare_failures > 0) {
+		double delay = REFILL_DELAY_SECONDS * (1u << MIN(pool->spare_failures, 6u));
+
+		loop_timer_start(pool->loop, &pool->refill_timer,
+				 MIN(delay, REFILL_DELAY_MAX_SECONDS));
+		return;
+	}
+	while (count_slots(pool, NULL, false, SLOT_STARTING, SLOT_PAUSING) <
+		       pool->config.refill_max &&
+	       (kind = find_neediest(pool)))
+		if (!slot_start_spare(pool, kind))
+			return;
+}
+
+/* One try behind the delay; a failure of it delays the next for longer. */
+static void on_refill_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
+{
+	struct pool *pool = timer->data;
+	struct pool_kind *kind = is_anybody_waiting(pool) ? NULL : find_neediest(pool);
+
+	if (kind)
+		(void)slot_start_spare(pool, kind);
+	else
+		pool_advance(pool);
+}
+
+static void shrink(struct pool *pool, const struct pool_kind *kind)
+{
+	size_t there = count_slots(pool, kind->template, false, SLOT_STARTING, SLOT_WARM);
+	struct slot *slot;
+
+	LIST_FOREACH(slot, &pool->slots, link)
+	{
+		if (there <= kind->target)
+			return;
+		if (slot->template != kind->template || slot->claim || slot->state == SLOT_ENDING)
+			continue;
+		slot_stop(slot);
+		there--;
+	}
+}
+
+static void advance(void *user)
+{
+	struct pool *pool = user;
+
+	while (advance_claims(pool))
+		;
+	refill(pool);
+}
+
+void pool_advance(struct pool *pool)
+{
+	loop_defer(pool->loop, &pool->advance_later, advance, pool);
+}
+
+/* --- Admission. --- */
+
+static void on_granted(void *user)
+{
+	struct pool_claim *claim = user;
+
+	loop_timer_stop(claim->loop, &claim->queue_deadline);
+	set_state(claim, CLAIM_GRANTED);
+	if (claim->ticket.spare) {
+		claim->slot = claim->ticket.spare->user;
+		claim->slot->claim = claim;
+	}
+	pool_advance(claim->pool);
+}
+
+static void on_reclaim(void *user UNUSED, struct admission_spare *spare)
+{
+	slot_stop(spare->user);
+}
+
+/* Templates take their memory from the same host. */
+static void update_limits(struct pool *pool)
+{
+	struct admission_limits limits = pool->config.limits;
+	uint64_t templates_mb =
+		pool->config.templates ? templates_memory_mb(pool->config.templates) : 0;
+
+	limits.memory_mb -= MIN(templates_mb, limits.memory_mb);
+	admission_set_limits(&pool->admission, &limits, now_us());
+}
+
+void pool_template_changed(struct pool *pool, struct template *template UNUSED)
+{
+	update_limits(pool);
+	pool_advance(pool);
+}
+
+/* --- Requests. --- */
+
+static uint64_t share_mb(const struct pool *pool, uint64_t memory_mb)
+{
+	return (uint64_t)((double)memory_mb / pool->config.memory_overcommit) +
+	       pool->config.overhead_mb;
+}
+
+static struct pool_claim *claim_new(struct pool *pool, struct pool_request *request)
+{
+	struct pool_claim *claim = calloc(1, sizeof(*claim));
+
+	if (!claim)
+		return NULL;
+	claim->pool = pool;
+	claim->loop = pool->loop;
+	claim->request = request;
+	claim->spec = request->spec;
+	claim->attempts_left = pool->config.boot_attempts;
+	if (pool->config.templates)
+		claim->template = templates_get(pool->config.templates, request->spec.language,
+						request->spec.memory_mb);
+	claim->ticket.kind = claim->template;
+	claim->ticket.memory_mb = share_mb(pool, request->spec.memory_mb);
+	claim->ticket.uid = request->spec.uid;
+	claim->ticket.on_granted = on_granted;
+	claim->ticket.user = claim;
+	ev_timer_init(&claim->queue_deadline, on_queue_deadline, 0., 0.);
+	claim->queue_deadline.data = claim;
+	return claim;
+}
+
+struct rpc_error *pool_acquire(struct pool *pool, struct pool_request *request)
+{
+	struct pool_claim *claim = claim_new(pool, request);
+	enum admission_refusal refusal;
+
+	if (!claim)
+		return rpc_error_new(RPC_INTERNAL_ERROR, "The daemon is out of memory");
+	switch (admission_request(&pool->admission, &claim->ticket, now_us(), &refusal)) {
+	case ADMISSION_IDLE:
+		free(claim);
+		return refusal_error(pool, request, refusal);
+	case ADMISSION_WAITING:
+		loop_timer_start(pool->loop, &claim->queue_deadline,
+				 pool->config.queue_timeout_seconds);
+		break;
+	case ADMISSION_GRANTED:
+		on_granted(claim);
+		break;
+	}
+	request->claim = claim;
+	TAILQ_INSERT_TAIL(&pool->claims, claim, link);
+	return NULL;
+}
+
+void pool_cancel(struct pool *pool UNUSED, struct pool_request *request)
+{
+	struct pool_claim *claim = TAKE_PTR(request->claim);
+
+	if (!claim)
+		return;
+	claim->request = NULL;
+	/* With a VM the claim ends when that is gone. */
+	if (!claim->slot) {
+		end_claim(claim);
+		return;
+	}
+	set_state(claim, CLAIM_HELD);
+	slot_stop(claim->slot);
+}
+
+void pool_release(struct pool *pool, struct vm *vm)
+{
+	struct slot *slot;
+
+	LIST_FOREACH(slot, &pool->slots, link)
+	{
+		if (slot->vm != vm)
+			continue;
+		slot_stop(slot);
+		return;
+	}
+}
+
+/* --- Life and numbers. --- */
+
+static void add_kinds(struct pool *pool)
+{
+	for (size_t i = 0; i < POOL_LANGUAGES_MAX && pool->config.sizes[i].language; i++) {
+		struct pool_kind *kind = &pool->kinds[pool->kind_count];
+
+		kind->language = pool->config.sizes[i].language;
+		kind->template = templates_get(pool->config.templates, kind->language,
+					       pool->config.default_memory_mb);
+		if (!kind->template)
+			continue;
+		kind->template->is_pinned = true;
+		kind->target = pool->config.sizes[i].size;
+		pool->kind_count++;
+		template_want(kind->template);
+	}
 }
 
 int pool_create(const struct pool_config *config, struct pool **ret)
@@ -192,87 +498,81 @@ int pool_create(const struct pool_config *config, struct pool **ret)
 	if (!pool)
 		return -ENOMEM;
 	pool->config = *config;
+	pool->loop = config->host->loop;
+	TAILQ_INIT(&pool->claims);
+	LIST_INIT(&pool->slots);
 	admission_init(&pool->admission, &config->limits);
+	pool->admission.on_reclaim = on_reclaim;
+	ev_timer_init(&pool->refill_timer, on_refill_timer, 0., 0.);
+	pool->refill_timer.data = pool;
 	*ret = pool;
+	if (config->templates)
+		add_kinds(pool);
 	return 0;
 }
 
 void pool_destroy(struct pool *pool)
 {
+	struct pool_claim *claim;
+
 	if (!pool)
 		return;
 	vm_destroy_all(pool->config.host);
-	while (pool->slots) {
-		struct pool_slot *slot = pool->slots;
-
-		pool->slots = slot->next;
-		if (slot->request)
-			slot->request->slot = NULL;
-		free_slot(slot);
+	while (!LIST_EMPTY(&pool->slots))
+		slot_free(LIST_FIRST(&pool->slots));
+	while ((claim = TAILQ_FIRST(&pool->claims))) {
+		TAILQ_REMOVE(&pool->claims, claim, link);
+		if (claim->request)
+			claim->request->claim = NULL;
+		admission_cancel(&pool->admission, &claim->ticket, now_us());
+		admission_release(&pool->admission, &claim->ticket, now_us());
+		free_claim(claim);
 	}
+	loop_timer_stop(pool->loop, &pool->refill_timer);
+	loop_defer_cancel(pool->loop, &pool->advance_later);
+	admission_fini(&pool->admission);
 	free(pool);
 }
 
-struct rpc_error *pool_acquire(struct pool *pool, struct pool_request *request)
+static struct pool_kind *find_kind(const struct pool *pool, const char *language)
 {
-	struct pool_slot *slot = calloc(1, sizeof(*slot));
-
-	if (!slot)
-		return rpc_error_new(RPC_INTERNAL_ERROR, "The daemon is out of memory");
-	slot->pool = pool;
-	slot->loop = pool->config.host->loop;
-	slot->request = request;
-	slot->spec = request->spec;
-	slot->attempts_left = pool->config.boot_attempts;
-	slot->ticket.on_granted = on_granted;
-	slot->ticket.user = slot;
-	ev_timer_init(&slot->queue_deadline, on_queue_deadline, 0., 0.);
-	slot->queue_deadline.data = slot;
-
-	switch (admission_request(&pool->admission, &slot->ticket,
-				  slot->spec.memory_mb + pool->config.overhead_mb, now_us())) {
-	case ADMISSION_IDLE:
-		free(slot);
-		return capacity_error(pool, "The queue is full");
-	case ADMISSION_WAITING:
-		loop_timer_start(pool->config.host->loop, &slot->queue_deadline,
-				 pool->config.queue_timeout_seconds);
-		break;
-	case ADMISSION_GRANTED:
-		loop_defer(pool->config.host->loop, &slot->boot_later, boot, slot);
-		break;
-	}
-	request->slot = slot;
-	slot->next = pool->slots;
-	pool->slots = slot;
+	for (size_t i = 0; i < pool->kind_count; i++)
+		if (strcmp(pool->kinds[i].language, language) == 0)
+			return (struct pool_kind *)&pool->kinds[i];
 	return NULL;
 }
 
-void pool_cancel(struct pool *pool UNUSED, struct pool_request *request)
+bool pool_get(const struct pool *pool, const char *language, struct pool_status *ret)
 {
-	struct pool_slot *slot = TAKE_PTR(request->slot);
+	const struct pool_kind *kind = find_kind(pool, language);
 
-	if (!slot)
-		return;
-	slot->request = NULL;
-	if (slot->vm) {
-		set_state(slot, SLOT_ENDING);
-		vm_stop(slot->vm);
-	} else {
-		loop_defer_cancel(slot->loop, &slot->boot_later);
-		end_slot(slot);
-	}
+	if (!kind)
+		return false;
+	ret->warm = count_slots(pool, kind->template, false, SLOT_WARM, SLOT_WARM);
+	ret->starting = count_slots(pool, kind->template, false, SLOT_STARTING, SLOT_PAUSING);
+	ret->target = kind->target;
+	return true;
 }
 
-void pool_release(struct pool *pool, struct vm *vm)
+int pool_set(struct pool *pool, const char *language, size_t size)
 {
-	for (struct pool_slot *slot = pool->slots; slot; slot = slot->next) {
-		if (slot->vm != vm)
-			continue;
-		set_state(slot, SLOT_ENDING);
-		vm_stop(vm);
-		return;
-	}
+	struct pool_kind *kind = find_kind(pool, language);
+
+	if (!pool->config.templates)
+		return -ENOTSUP;
+	if (!kind)
+		return -ENOENT;
+	if (size > pool->admission.limits.max_vms)
+		return -ERANGE;
+	kind->target = size;
+	shrink(pool, kind);
+	pool_advance(pool);
+	return 0;
+}
+
+const char *pool_language(const struct pool *pool, size_t index)
+{
+	return index < pool->kind_count ? pool->kinds[index].language : NULL;
 }
 
 const struct admission *pool_admission(const struct pool *pool)

@@ -1,45 +1,82 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The pool: gets a VM that is ready for whoever asks, and takes it back.
+ * The pool: keeps warm VMs, gets one that is ready for whoever asks, and takes it back.
  *
- * Theory of operation: a request waits for admission (FIFO, with a deadline), then a VM is booted
- * for it, again if the boot fails and attempts are left. The share of the host that a VM holds is
- * given back only when its processes are confirmed dead, whether or not the request that caused it
- * still exists. Callbacks come from the loop, never from inside pool_acquire(); exactly one of
- * on_vm and on_failed comes unless the request is cancelled.
+ * Theory of operation: a request is granted its share of the host (admission.h), waiting for it
+ * with a deadline. A granted request takes, in this order: a spare, which is a clone that was
+ * rehearsed and stopped; a spare that is just being made; a new clone, when the template of its
+ * language and size is there; for the default size it waits for a template that is on its way; else
+ * a VM that boots. If a VM fails before it was handed out the request gets another, while attempts
+ * are left. At most start_max VMs start at once, in the order they were granted: more would only
+ * slow each other.
+ *
+ * Spares are made in the background, refill_max at a time and only while nobody waits for a VM to
+ * start. A spare that dies is replaced; what it died of slows the refill down. A share is given
+ * back only when the VM's processes are confirmed dead.
+ *
+ * Callbacks come from the loop, never from inside pool_acquire(); exactly one of on_vm and
+ * on_failed comes unless the request is cancelled.
  */
 #ifndef DAEMON_POOL_POOL_H
 #define DAEMON_POOL_POOL_H
 
 #include "daemon/pool/admission.h"
+#include "daemon/template/templates.h"
 #include "daemon/vm/vm.h"
 
+#define POOL_LANGUAGES_MAX 4
+
 struct pool;
-struct pool_slot;
+struct pool_claim;
 
 struct pool_config {
 	struct vm_host *host;
+	struct templates *templates; /* borrowed; NULL: every VM boots */
 	struct admission_limits limits;
 	uint64_t overhead_mb;      /* of one QEMU besides the guest's memory */
+	uint64_t spare_mb;         /* of one spare in all */
+	double memory_overcommit;  /* sizes of running VMs over the memory they may use; >= 1 */
 	uint64_t vm_memory_max_mb; /* of one VM; 0 = whatever fits */
+	uint64_t default_memory_mb;
 	double queue_timeout_seconds;
 	unsigned boot_attempts;
+	size_t start_max, refill_max; /* VMs that start at once: for requests; for the pool */
+	struct {
+		const char *language;
+		size_t size;
+	} sizes[POOL_LANGUAGES_MAX]; /* up to a NULL language */
+};
+
+/* How the VM of a request came to be. */
+enum pool_start {
+	POOL_START_WARM,
+	POOL_START_CLONE,
+	POOL_START_BOOT,
 };
 
 /* One wish for a VM, embedded in its owner, who fills in the first part. */
 struct pool_request {
-	struct vm_spec spec;
-	/* The VM is READY and the owner's until pool_release(). */
+	struct vm_spec spec; /* memory, uid, language */
+	/* The VM is READY or PAUSED, and the owner's until pool_release(). */
 	void (*on_vm)(void *user, struct vm *vm);
 	void (*on_failed)(void *user, struct rpc_error *error_take);
 	void *user;
 
-	struct pool_slot *slot; /* the pool's */
+	/* Valid in on_vm. */
+	enum pool_start start;
+	uint64_t granted_us; /* when its turn came: now_us() */
+
+	struct pool_claim *claim; /* the pool's */
+};
+
+/* One language's spares. */
+struct pool_status {
+	size_t warm, starting, target;
 };
 
 int pool_create(const struct pool_config *config, struct pool **ret);
 
-/* Destroys all VMs and waits for them. */
+/* Destroys all VMs of the host and waits for them. NULL is fine. */
 void pool_destroy(struct pool *pool);
 
 /* NULL when the request is on its way; otherwise the error (3002 when the queue is full). */
@@ -51,10 +88,25 @@ void pool_cancel(struct pool *pool, struct pool_request *request);
 /* Ends a VM that on_vm handed out. */
 void pool_release(struct pool *pool, struct vm *vm);
 
+/* A template's state changed, or the memory that templates hold (then `template` may be NULL). */
+void pool_template_changed(struct pool *pool, struct template *template);
+
+/* A language's spares. False when there is no such language. */
+bool pool_get(const struct pool *pool, const char *language, struct pool_status *ret);
+
+/* How many spares there shall be. 0, -ENOENT for an unknown language, -ENOTSUP without templates,
+ * -ERANGE over max_vms. */
+int pool_set(struct pool *pool, const char *language, size_t size);
+
+/* The languages, in order; NULL behind the last. */
+const char *pool_language(const struct pool *pool, size_t index);
+
 /* Admission's numbers, for `info` and errors. */
 const struct admission *pool_admission(const struct pool *pool);
 
 /* The most memory one VM can have, in MiB. */
 uint64_t pool_max_memory_mb(const struct pool *pool);
+
+const char *pool_start_name(enum pool_start start);
 
 #endif

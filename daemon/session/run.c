@@ -36,7 +36,7 @@ struct run {
 	size_t held[2];  /* bytes not credited yet because the caller is slow */
 	json_int_t seq;  /* of run.output */
 	bool is_started; /* run.started was sent */
-	uint64_t asked_us, started_us, dispatched_us;
+	uint64_t asked_us, granted_us, dispatched_us;
 	ev_timer deadline;
 	struct defer free_later;
 };
@@ -105,13 +105,13 @@ static json_t *make_result(struct run *run, const struct msg_exit *exit)
 		.exit = exit,
 		.out = &run->out,
 		.err = &run->err,
-		.queue_us = (run->started_us ? run->started_us : now) - run->asked_us,
-		.start_us = has_run ? run->dispatched_us - run->started_us : 0,
+		.queue_us = (run->granted_us ? run->granted_us : now) - run->asked_us,
+		.start_us = has_run ? run->dispatched_us - run->granted_us : 0,
 		.execute_us = has_run ? now - run->dispatched_us : 0,
 		.total_us = now - run->asked_us,
 		.vm = run->vm_id,
 		.language = run->request.language,
-		.start = "boot",
+		.start = pool_start_name(run->wish.start),
 	};
 
 	return run_result(&outcome);
@@ -270,9 +270,9 @@ static void on_vm(void *user, struct vm *vm)
 
 	run->vm = vm;
 	memcpy(run->vm_id, vm_id(vm), sizeof(run->vm_id));
-	run->started_us = now_us() - vm_boot_us(vm);
+	run->granted_us = run->wish.granted_us;
 	run->dispatched_us = now_us();
-	vm_attach(vm, &client_ops, run);
+	vm_attach(vm, run->wish.spec.uid, &client_ops, run);
 	set_state(run, RUN_RUNNING);
 	r = dispatch(run);
 	if (r < 0) {

@@ -67,7 +67,7 @@ void rehearsal_cancel(struct rehearsal *rehearsal)
 {
 	if (!rehearsal->vm)
 		return;
-	loop_timer_stop(rehearsal->loop, &rehearsal->deadline);
+	loop_timer_stop(rehearsal->host->loop, &rehearsal->deadline);
 	rehearsal->vm = NULL;
 }
 
@@ -90,16 +90,17 @@ static void fail(struct rehearsal *rehearsal, const char *what, const char *deta
 static int send_run(struct rehearsal *rehearsal)
 {
 	const struct vm_spec *spec = vm_get_spec(rehearsal->vm);
-	const char *program = find_language(spec->language)->program;
+	const struct language *language = find_language(spec->language);
 	struct msg_exec exec = {
 		.exec = EXEC_NUMBER,
 		.realtime_ns = realtime_ns(),
 		.stdout_limit = OUTPUT_LIMIT,
 		.stderr_limit = OUTPUT_LIMIT,
 		.memory_max_bytes = spec->memory_mb << 20,
+		.disk_max_bytes = rehearsal->host->disk_default_bytes,
 		.is_rehearsal = true,
 	};
-	char *code = strdup(program);
+	char *code = language ? strdup(language->program) : NULL;
 
 	if (!code)
 		return -ENOMEM;
@@ -211,15 +212,14 @@ static void on_deadline(struct ev_loop *ev UNUSED, ev_timer *timer, int events U
 	fail(timer->data, "no answer in time", "");
 }
 
-void rehearsal_start(struct rehearsal *rehearsal, struct loop *loop, struct vm *vm,
-		     const struct rehearsal_step *steps, double timeout_seconds,
-		     rehearsal_done_fn on_done, void *user)
+void rehearsal_start(struct rehearsal *rehearsal, const struct vm_host *host, struct vm *vm,
+		     const struct rehearsal_step *steps, rehearsal_done_fn on_done, void *user)
 {
 	*rehearsal = (struct rehearsal){
-		.loop = loop, .vm = vm, .steps = steps, .on_done = on_done, .user = user};
+		.host = host, .vm = vm, .steps = steps, .on_done = on_done, .user = user};
 	ev_timer_init(&rehearsal->deadline, on_deadline, 0., 0.);
 	rehearsal->deadline.data = rehearsal;
-	loop_timer_start(loop, &rehearsal->deadline, timeout_seconds);
+	loop_timer_start(host->loop, &rehearsal->deadline, host->boot_timeout_seconds);
 	vm_attach(vm, VM_UID_NONE, &client_ops, rehearsal);
 	step(rehearsal);
 }

@@ -30,7 +30,7 @@ struct rehearsal_step {
 typedef void (*rehearsal_done_fn)(void *user, struct rpc_error *error_take);
 
 struct rehearsal {
-	struct loop *loop;
+	const struct vm_host *host;
 	struct vm *vm; /* NULL when it is over */
 	const struct rehearsal_step *steps;
 	rehearsal_done_fn on_done;
@@ -46,10 +46,10 @@ const struct rehearsal_step *rehearsal_for_template(const char *language);
 /* What to do with a fresh clone of one to make it warm. */
 const struct rehearsal_step *rehearsal_for_clone(const char *language);
 
-/* Starts. on_done may come from inside this call when the VM takes no message. `steps` outlive it. */
-void rehearsal_start(struct rehearsal *rehearsal, struct loop *loop, struct vm *vm,
-		     const struct rehearsal_step *steps, double timeout_seconds,
-		     rehearsal_done_fn on_done, void *user);
+/* Starts. on_done may come from inside this call when the VM takes no message. `steps` outlive it.
+ */
+void rehearsal_start(struct rehearsal *rehearsal, const struct vm_host *host, struct vm *vm,
+		     const struct rehearsal_step *steps, rehearsal_done_fn on_done, void *user);
 
 /* Gives up without a callback; the VM is left as it is. Harmless when over or never started. */
 void rehearsal_cancel(struct rehearsal *rehearsal);

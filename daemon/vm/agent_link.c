@@ -279,6 +279,7 @@ static int on_frame(void *user, uint8_t type, uint32_t stream, const uint8_t *pa
 	case FRAME_EXIT:
 	case FRAME_MEMORY:
 	case FRAME_PONG:
+	case FRAME_PREPARED:
 		r = on_control(link, type, payload, len);
 		break;
 	case FRAME_DATA:
@@ -328,10 +329,11 @@ static void on_drain(void *user)
 static const struct stream_ops stream_ops = {
 	.on_data = on_bytes, .on_end = on_end, .on_drain = on_drain};
 
-int agent_link_create(struct loop *loop, int fd_take, const char *name,
+int agent_link_create(struct loop *loop, int fd_take, const char *name, const uint8_t *sync,
 		      const struct agent_link_ops *ops, void *user, struct agent_link **ret)
 {
 	struct agent_link *link = calloc(1, sizeof(*link));
+	int r = 0;
 
 	if (!link) {
 		close_fd(fd_take);
@@ -344,8 +346,22 @@ int agent_link_create(struct loop *loop, int fd_take, const char *name,
 	snprintf(link->name, sizeof(link->name), "%s", name);
 	frame_decoder_init(&link->decoder);
 	stream_init(&link->stream, loop, fd_take, QUEUE_MAX, &stream_ops, link);
+	if (sync) {
+		r = stream_write(&link->stream, sync, FRAME_MARKER_SIZE);
+		if (r == 0)
+			r = send_hello(link);
+	}
+	if (r < 0) {
+		agent_link_destroy(link);
+		return r;
+	}
 	*ret = link;
 	return 0;
+}
+
+const uint8_t *agent_link_sync(const struct agent_link *link)
+{
+	return link->sync;
 }
 
 void agent_link_close(struct agent_link *link)

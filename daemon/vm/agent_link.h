@@ -2,11 +2,12 @@
 /*
  * The daemon's end of the guest link: one virtio-serial port of one VM.
  *
- * Theory of operation: the link connects to the socket QEMU listens on, waits for the agent's READY
- * (or its HELLO_REPLY), and says HELLO. Everything the guest sends before the nonce of that HELLO
- * is thrown away. From then on control messages go both ways, and each exec has four data streams
- * with credit: code and standard input are pumped from buffers the link owns, output is handed up
- * and credited only when the owner takes it, so a slow client stops the guest and not the daemon.
+ * Theory of operation: the link waits for the agent's READY and says HELLO; to the agent of a
+ * clone, which said READY in its template, it says the template's SYNC and HELLO at once.
+ * Everything the guest sends before the nonce of that HELLO is thrown away. From then on control
+ * messages go both ways, and each exec has four data streams with credit: code and standard input
+ * are pumped from buffers the link owns, output is handed up and credited only when the owner takes
+ * it, so a slow client stops the guest and not the daemon.
  *
  * The guest is hostile: any frame it may not send now ends the link with -EPROTO. on_failed comes
  * once and last; agent_link_destroy() may not be called from inside callbacks (defer it),
@@ -35,15 +36,22 @@ struct agent_link_ops {
 	void (*on_failed)(void *user, int error, const char *why);
 };
 
-/* Takes the connected socket. `name` is for logs and is copied. 0 or -ENOMEM. */
-int agent_link_create(struct loop *loop, int fd_take, const char *name,
+/*
+ * Takes the connected socket. `sync` is the marker the agent watches for (FRAME_MARKER_SIZE bytes):
+ * NULL when it has just booted. `name` is for logs and is copied. 0 or -errno.
+ */
+int agent_link_create(struct loop *loop, int fd_take, const char *name, const uint8_t *sync,
 		      const struct agent_link_ops *ops, void *user, struct agent_link **ret);
 
 void agent_link_close(struct agent_link *link);
 void agent_link_destroy(struct agent_link *link);
 
-/* Sends a control message. 0, or -errno when it cannot be sent (the link is closed, no memory, too
- * long). */
+/* The marker that the agent watches for since our HELLO: FRAME_MARKER_SIZE bytes, for its clones.
+ */
+const uint8_t *agent_link_sync(const struct agent_link *link);
+
+/* Sends a control message, before on_ready too (it is read behind the HELLO). 0, or -errno when it
+ * cannot be sent (the link is closed, no memory, too long). */
 int agent_link_send(struct agent_link *link, const struct msg *msg);
 
 /*

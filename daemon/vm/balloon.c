@@ -74,10 +74,23 @@ static void query(struct balloon *balloon)
 	(void)qmp_command(balloon->qmp, "query-balloon", NULL, QMP_DEADLINE_MS, on_query, balloon);
 }
 
+/* At the first poll and not at the start: most runs are over by then. */
+static void start_polling(struct balloon *balloon)
+{
+	balloon->is_polling = true;
+	(void)qmp_command(balloon->qmp, "qom-set",
+			  json_pack("{s:s, s:s, s:i}", "path", QEMU_BALLOON_QOM, "property",
+				    "guest-stats-polling-interval", "value",
+				    (int)MAX(balloon->interval_seconds, 1.)),
+			  QMP_DEADLINE_MS, NULL, NULL);
+}
+
 static void on_poll(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
 {
 	struct balloon *balloon = timer->data;
 
+	if (!balloon->is_polling)
+		start_polling(balloon);
 	(void)qmp_command(
 		balloon->qmp, "qom-get",
 		json_pack("{s:s, s:s}", "path", QEMU_BALLOON_QOM, "property", "guest-stats"),
@@ -138,11 +151,6 @@ void balloon_start(struct balloon *balloon, struct loop *loop, struct qmp *qmp, 
 	ev_timer_init(&balloon->poll, on_poll, 0., 0.);
 	ev_timer_init(&balloon->progress, on_progress_timer, 0., 0.);
 	balloon->poll.data = balloon->progress.data = balloon;
-	(void)qmp_command(qmp, "qom-set",
-			  json_pack("{s:s, s:s, s:i}", "path", QEMU_BALLOON_QOM, "property",
-				    "guest-stats-polling-interval", "value",
-				    (int)MAX(interval_seconds, 1.)),
-			  QMP_DEADLINE_MS, NULL, NULL);
 	loop_timer_start(loop, &balloon->poll, interval_seconds);
 }
 

@@ -36,6 +36,7 @@ struct balloon {
 	uint64_t target_bytes; /* last set */
 	struct balloon_stats stats;
 	double interval_seconds;
+	bool is_polling; /* the guest is asked for statistics */
 	ev_timer poll;
 
 	balloon_done_fn on_done; /* non-NULL while an operation runs */

@@ -54,6 +54,7 @@ struct proc_spec {
 	int info_fd_take; /* our end of the jail's info pipe; -1 for a plain program */
 	/* Written to oom_score_adj when positive: whom the kernel takes first (0 to 1000). */
 	int oom_score_adj;
+	bool has_no_huge_pages; /* PR_SET_THP_DISABLE */
 };
 
 enum proc_end {

@@ -21,7 +21,15 @@
 /* CONFIG_HZ of the guest kernel (images/kernel/config.fragment). */
 #define QEMU_GUEST_HZ 100
 
+/* Where a machine's memory and state come from. */
+enum qemu_start {
+	QEMU_BOOT,     /* the kernel boots in memory of QEMU's own */
+	QEMU_TEMPLATE, /* the kernel boots in ram_fd, which keeps what it writes */
+	QEMU_CLONE,    /* ram_fd is mapped privately; the devices' state comes over QMP */
+};
+
 struct qemu_config {
+	enum qemu_start start;
 	const char *program; /* absolute path of qemu-system-x86_64 */
 	const char *name;    /* the VM's id, without commas */
 	enum accel accel;
@@ -30,12 +38,20 @@ struct qemu_config {
 	int qmp_fd;       /* listening Unix socket */
 	int agent_fd;     /* listening Unix socket of the agent's virtio-serial port */
 	int console_fd;   /* connected Unix socket: the boot log comes out of its other end */
-	int kernel_fd;    /* uncompressed vmlinux with a PVH note, opened for reading */
+	int kernel_fd;    /* uncompressed vmlinux with a PVH note, for reading; not for clones */
 	int rootfs_fd;    /* EROFS image, opened for reading */
+	int ram_fd;       /* memfd of memory_mb, but for QEMU_BOOT */
 };
 
 /* The whole vector (argv_free() it). 0 or -ENOMEM. */
 int qemu_argv(const struct qemu_config *config, char ***ret);
+
+/*
+ * What a saved machine depends on besides its images: the words of a clone without what differs
+ * from one to the next (free() it). Two QEMUs with equal lines load each other's state. 0 or
+ * -ENOMEM.
+ */
+int qemu_machine_line(enum accel accel, unsigned memory_mb, char **ret);
 
 /* The guest kernel's command line alone (free() it). 0 or -ENOMEM. */
 int qemu_kernel_line(const struct qemu_config *config, char **ret);

@@ -106,6 +106,9 @@ static void prepare_and_exec(struct child *child, int *ret_error_fd)
 		errno = ESRCH;
 		return;
 	}
+	/* Kept over exec: a QEMU that touches one page of its heap must not get 512. */
+	if (child->spec->has_no_huge_pages && prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) < 0)
+		return;
 	set_oom_score(child);
 	if (arrange_fds(child, ret_error_fd) < 0)
 		return;

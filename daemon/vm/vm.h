@@ -3,16 +3,26 @@
  * One VM: its QEMU process in its jail, its QMP and guest links, its state.
  *
  * Theory of operation: vm_create() makes the VM's directory and sockets and spawns QEMU; both links
- * connect at once, because the daemon itself listens on the sockets QEMU inherits. When QMP is
- * negotiated and the agent has answered HELLO and taken its identity (entropy, clock, host name),
- * the VM is READY and its owner may attach a client that runs code. Whatever goes wrong, and
- * vm_stop(), leads to STOPPING: QEMU is killed, and when its processes are confirmed dead, the
- * directory is removed and the owner's on_gone comes, last; the VM frees itself behind it.
+ * connect at once, because the daemon itself listens on the sockets QEMU inherits. A VM that boots
+ * runs its kernel from the start; a clone loads the devices of a saved machine (vm_image.h), maps
+ * its memory privately, and continues where that was stopped. Either is READY when QMP is
+ * negotiated and the agent has answered HELLO and taken its identity (entropy, clock, host name): a
+ * clone that was not told apart from its siblings is never handed out.
+ *
+ * A READY VM is given to a client that runs code in it, or stopped with vm_pause() until then: it
+ * costs no CPU and continues with the client's first message. A template's VM is saved instead,
+ * with vm_save(), and is of no use afterwards.
+ *
+ * Whatever goes wrong, and vm_stop(), leads to STOPPING: QEMU is killed, and when its processes are
+ * confirmed dead, the directory is removed and the owner's on_gone comes, last; the VM frees itself
+ * behind it.
  *
  * States:                         what is allowed
- *   STARTING  QEMU boots            vm_stop
- *   READY     nobody's code ran     vm_attach, vm_stop, memory
- *   RUNNING   a client is attached  link, memory, vm_stop
+ *   STARTING  boots or loads        vm_stop
+ *   READY     nobody's code runs    vm_attach, vm_pause, vm_save, vm_stop
+ *   PAUSED    its vCPU is stopped   vm_attach, vm_stop
+ *   RUNNING   a client is attached  link, memory, vm_detach, vm_stop
+ *   SAVING    goes into an image    vm_stop
  *   STOPPING  QEMU is being killed  nothing
  *   GONE      all reaped            nothing; freed in this iteration
  */
@@ -23,6 +33,8 @@
 #include "daemon/vm/accel.h"
 #include "daemon/vm/agent_link.h"
 #include "daemon/vm/balloon.h"
+#include "daemon/vm/qemu_argv.h"
+#include "daemon/vm/vm_image.h"
 #include "protocol/rpc_error.h"
 
 #include <stdint.h>
@@ -33,7 +45,9 @@
 enum vm_state {
 	VM_STARTING,
 	VM_READY,
+	VM_PAUSED,
 	VM_RUNNING,
+	VM_SAVING,
 	VM_STOPPING,
 	VM_GONE,
 };
@@ -50,8 +64,9 @@ struct vm_host {
 	int vms_fd;    /* directory that holds one directory per VM */
 	int kernel_fd; /* images, opened for reading */
 	int rootfs_fd;
-	int filter_fd; /* jail_filter_create() */
+	int filter_fd, clone_filter_fd; /* jail_filter_create(), punching allowed and faked */
 	double boot_timeout_seconds;
+	uint64_t disk_default_bytes; /* of the guest's home directory, for rehearsals */
 	double stats_interval_seconds;
 	/* A VM changed state (also to its first one). May be NULL. */
 	void (*on_state)(void *user, const struct vm *vm, enum vm_state old);
@@ -60,16 +75,26 @@ struct vm_host {
 	unsigned failed_boots; /* in a row; for `health` */
 };
 
+/* The uid of a VM that is nobody's yet. */
+#define VM_UID_NONE ((uid_t)-1)
+
 struct vm_spec {
+	enum qemu_start start;
 	uint64_t memory_mb;
 	uid_t uid; /* who it is for */
 	const char *language;
+	/* Of a clone: what it is made from, until on_ready or the end. Of a template: ram_fd alone,
+	 * where its memory will be. */
+	const struct vm_image *image;
 };
 
 /* The owner: hears of the VM's life. */
 struct vm_ops {
 	void (*on_ready)(void *user);
-	/* It could not start, or died without a client. on_gone follows. */
+	/* vm_pause() or vm_save() is done. Needed by who calls these. */
+	void (*on_paused)(void *user);
+	void (*on_saved)(void *user, uint8_t *state_take, size_t len);
+	/* It could not start, pause or be saved, or died without a client. on_gone follows. */
 	void (*on_failed)(void *user, struct rpc_error *error_take);
 	/* Its processes are dead, its files removed. Last. */
 	void (*on_gone)(void *user);
@@ -97,8 +122,19 @@ struct vm_telemetry {
 struct rpc_error *vm_create(struct vm_host *host, const struct vm_spec *spec,
 			    const struct vm_ops *ops, void *user, struct vm **ret) WARN_UNUSED;
 
-/* Gives a READY VM to a client. */
-void vm_attach(struct vm *vm, const struct vm_client_ops *ops, void *user);
+/* Gives a READY or PAUSED VM, which continues, to a client who runs code for `uid`; VM_UID_NONE is
+ * the daemon itself. */
+void vm_attach(struct vm *vm, uid_t uid, const struct vm_client_ops *ops, void *user);
+
+/* Takes a RUNNING VM from its client: READY. */
+void vm_detach(struct vm *vm);
+
+/* Stops the vCPU of a READY VM: PAUSED at once, on_paused when QEMU has done it. */
+void vm_pause(struct vm *vm);
+
+/* Stops a READY template and saves its devices: on_saved. The memory is complete in its memfd when
+ * the VM is gone. */
+void vm_save(struct vm *vm);
 
 /* Ends the VM: no callback but on_gone comes any more. Harmless when it is ending. */
 void vm_stop(struct vm *vm);
@@ -112,7 +148,7 @@ const char *vm_state_name(enum vm_state state);
 const struct vm_spec *vm_get_spec(const struct vm *vm);
 pid_t vm_pid(const struct vm *vm);           /* of QEMU, as the host sees it; 0 when not known */
 uint64_t vm_created_ns(const struct vm *vm); /* wall clock */
-uint64_t vm_boot_us(const struct vm *vm);    /* from spawn to READY; 0 before */
+uint64_t vm_start_us(const struct vm *vm);   /* from spawn to READY; 0 before */
 
 /* The guest link, for the client: closed, and deaf to everything, once the VM is STOPPING. */
 struct agent_link *vm_link(struct vm *vm);
@@ -126,7 +162,7 @@ struct vm_footprint {
 };
 struct vm_footprint *vm_footprint(struct vm *vm);
 
-/* The balloon; NULL before READY and after STOPPING. */
+/* The balloon, which a user's client has: NULL unless RUNNING for one. */
 struct balloon *vm_balloon(struct vm *vm);
 
 /* Walks host->vms. */

@@ -78,36 +78,41 @@ static int make_sockets(const struct vm_host *host, const char *id, struct vm_so
 }
 
 /* Gives QEMU's descriptors their numbers in the child and builds QEMU's words. */
-static int build_qemu(const struct vm_host *host, const char *id, unsigned memory_mb,
+static int build_qemu(const struct vm_host *host, const char *id, const struct vm_spec *spec,
 		      const struct child_ends *ends, struct proc_fds *fds, char ***ret)
 {
 	struct qemu_config config = {
 		.program = host->qemu,
+		.start = spec->start,
 		.name = id,
 		.accel = host->accel,
-		.memory_mb = memory_mb,
+		.memory_mb = (unsigned)spec->memory_mb,
 		.tsc_khz = host->tsc_khz,
 		.qmp_fd = proc_fds_add(fds, ends->qmp_fd),
 		.agent_fd = proc_fds_add(fds, ends->agent_fd),
 		.console_fd = proc_fds_add(fds, ends->console_fd),
-		.kernel_fd = proc_fds_add(fds, host->kernel_fd),
 		.rootfs_fd = proc_fds_add(fds, host->rootfs_fd),
 	};
 
-	return config.rootfs_fd < 0 ? config.rootfs_fd : qemu_argv(&config, ret);
+	if (spec->start != QEMU_BOOT)
+		config.ram_fd = proc_fds_add(fds, spec->image->ram_fd);
+	if (spec->start != QEMU_CLONE)
+		config.kernel_fd = proc_fds_add(fds, host->kernel_fd);
+	return qemu_argv(&config, ret);
 }
 
-static int spawn_jailed(const struct vm_host *host, const char *id, char *const *qemu,
-			struct proc_fds *fds, const struct proc_ops *ops, void *user,
-			struct proc **ret)
+static int spawn_jailed(const struct vm_host *host, const char *id, int filter_fd,
+			char *const *qemu, struct proc_fds *fds, const struct proc_ops *ops,
+			void *user, struct proc **ret)
 {
 	struct jail_config config = {.bubblewrap = host->bubblewrap,
 				     .uid = geteuid(),
 				     .has_kvm = host->accel == ACCEL_KVM};
 	_cleanup_(argv_freep) char **argv = NULL;
-	struct proc_spec spec = {.fds = fds, .oom_score_adj = QEMU_OOM_SCORE_ADJ};
+	struct proc_spec spec = {
+		.fds = fds, .oom_score_adj = QEMU_OOM_SCORE_ADJ, .has_no_huge_pages = true};
 	struct jail jail;
-	int r = jail_open(&jail, host->filter_fd, fds);
+	int r = jail_open(&jail, filter_fd, fds);
 
 	if (r < 0)
 		return r;
@@ -122,7 +127,7 @@ static int spawn_jailed(const struct vm_host *host, const char *id, char *const 
 	return r;
 }
 
-int vm_spawn(const struct vm_host *host, const char *id, unsigned memory_mb,
+int vm_spawn(const struct vm_host *host, const char *id, const struct vm_spec *spec,
 	     const struct proc_ops *ops, void *user, struct proc **ret,
 	     struct vm_sockets *ret_sockets, const char **ret_what)
 {
@@ -140,11 +145,13 @@ int vm_spawn(const struct vm_host *host, const char *id, unsigned memory_mb,
 	if (r < 0)
 		return r;
 	*ret_what = "QEMU's arguments";
-	r = build_qemu(host, id, memory_mb, &theirs, &fds, &qemu);
+	r = build_qemu(host, id, spec, &theirs, &fds, &qemu);
 	if (r < 0)
 		return r;
 	*ret_what = host->bubblewrap;
-	r = spawn_jailed(host, id, qemu, &fds, ops, user, ret);
+	r = spawn_jailed(host, id,
+			 spec->start == QEMU_CLONE ? host->clone_filter_fd : host->filter_fd, qemu,
+			 &fds, ops, user, ret);
 	if (r < 0)
 		return r;
 	*ret_sockets = ours;

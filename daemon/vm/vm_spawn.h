@@ -23,7 +23,7 @@ void vm_sockets_close(struct vm_sockets *sockets);
  * it (a restarted daemon finds them there), connects to both, and spawns QEMU. 0, or -errno with
  * `ret_what` naming the step that failed; files may be left then for vm_remove_files().
  */
-int vm_spawn(const struct vm_host *host, const char *id, unsigned memory_mb,
+int vm_spawn(const struct vm_host *host, const char *id, const struct vm_spec *spec,
 	     const struct proc_ops *ops, void *user, struct proc **ret,
 	     struct vm_sockets *ret_sockets, const char **ret_what);
 

@@ -137,7 +137,7 @@ static void setup(void)
 	inputs[0].limit = inputs[1].limit = FLOW_WINDOW;
 	ck_assert_int_eq(loop_create(&loop), 0);
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
-	ck_assert_int_eq(agent_link_create(loop, fds[0], "test", &link_ops, NULL, &host), 0);
+	ck_assert_int_eq(agent_link_create(loop, fds[0], "test", NULL, &link_ops, NULL, &host), 0);
 	agent = fake_agent_create(loop, fds[1], &agent_ops, NULL);
 }
 

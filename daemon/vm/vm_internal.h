@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of one VM share: vm.c (life), vm_start.c (the way to READY). */
+#ifndef DAEMON_VM_VM_INTERNAL_H
+#define DAEMON_VM_VM_INTERNAL_H
+
+#include "daemon/vm/console.h"
+#include "daemon/vm/snapshot.h"
+#include "daemon/vm/vm.h"
+#include "daemon/vm/vm_spawn.h"
+
+/* QEMU's main loop may be busy restoring or translating; its worst so far was 50 ms. */
+#define VM_COMMAND_MS 5000
+
+struct vm {
+	struct vm_host *host;
+	struct vm *next;
+	char id[VM_ID_SIZE];
+	char language[32];
+	struct vm_spec spec;
+	enum vm_state state;
+	uint64_t created_ns, created_us, start_us;
+
+	const struct vm_ops *ops;
+	const struct vm_client_ops *client_ops;
+	void *user, *client;
+
+	struct proc *proc;
+	struct qmp *qmp;
+	struct agent_link *link;
+	struct console console;
+	struct balloon balloon;
+	struct snapshot snapshot;
+	struct vm_telemetry telemetry;
+	struct vm_footprint footprint;
+	bool has_machine, has_agent; /* the two halves of READY */
+	ev_timer start_deadline;
+	struct defer fail_later, free_later;
+	struct rpc_error *error; /* on its way to the owner or client */
+};
+
+void vm_set_state(struct vm *vm, enum vm_state state);
+
+/*
+ * The VM cannot go on. Callable from every callback: whoever waits for the VM hears it from the
+ * loop. The code of a VM with a client says that the outcome is unknown; without one, nothing was
+ * dispatched.
+ */
+void vm_fail(struct vm *vm, enum rpc_code code, const char *format, ...) PRINTF_LIKE(3, 4);
+
+/* 3004 with a client, 3003 without. */
+enum rpc_code vm_lost_code(const struct vm *vm);
+
+/* Connects QMP, console and agent of a QEMU that was just spawned, and goes on to READY. 0 or
+ * -errno. */
+int vm_start_links(struct vm *vm, struct vm_sockets *sockets);
+
+#endif
