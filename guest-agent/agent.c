@@ -28,7 +28,9 @@ struct agent {
 	struct cgroup cgroup;
 	struct port port;
 	struct link link;
+	struct standbys *standbys;
 	struct exec_context context;
+	uint64_t home_bytes;
 	struct exec *execs[EXECS_MAX];
 	struct defer pump;
 	struct guard guard;
@@ -274,6 +276,8 @@ static void on_link_message(void *user, struct msg *msg)
 		link_send(&agent->link, &pong);
 	else if (msg->type == FRAME_EXIT_ACK)
 		on_exit_ack(agent, &msg->exec_ref);
+	else if (msg->type == FRAME_PREPARE)
+		standbys_prepare(agent->standbys, &msg->prepare);
 }
 
 /* Streams of a run that is not known any more: the host had not heard of its end yet. */
@@ -344,10 +348,13 @@ static void reap(struct agent *agent)
 	int status;
 	pid_t pid;
 
-	while ((pid = wait4(-1, &status, WNOHANG, &rusage)) > 0)
+	while ((pid = wait4(-1, &status, WNOHANG, &rusage)) > 0) {
+		if (standbys_on_reaped(agent->standbys, pid))
+			continue;
 		for (size_t i = 0; i < EXECS_MAX; i++)
 			if (agent->execs[i] && exec_pid(agent->execs[i]) == pid)
 				exec_on_reaped(agent->execs[i], status, &rusage);
+	}
 	/* Orphans may have been the last of their run. */
 	for (size_t i = 0; i < EXECS_MAX; i++)
 		if (agent->execs[i])
@@ -416,24 +423,26 @@ static int start_port(struct agent *agent)
 	return 0;
 }
 
-int agent_create(struct agent **ret, const struct agent_config *config)
+/* What there is before anything can come from the host. */
+static int make_parts(struct agent *agent)
 {
-	struct agent *agent = calloc(1, sizeof(*agent));
-	int r;
+	const struct standbys_context standbys_context = {
+		.loop = agent->loop,
+		.link = &agent->link,
+		.config = agent->config,
+		.cgroup = &agent->cgroup,
+	};
+	int r = standbys_create(&agent->standbys, &standbys_context);
 
-	if (!agent)
-		return -ENOMEM;
-	r = loop_create(&agent->loop);
-	if (r < 0) {
-		free(agent);
+	if (r < 0)
 		return r;
-	}
-	agent->config = config;
 	agent->context = (struct exec_context){
 		.loop = agent->loop,
 		.link = &agent->link,
-		.config = config,
+		.config = agent->config,
 		.cgroup = &agent->cgroup,
+		.standbys = agent->standbys,
+		.home_bytes = &agent->home_bytes,
 		.on_ready = request_pump,
 		.user = agent,
 	};
@@ -441,6 +450,25 @@ int agent_create(struct agent **ret, const struct agent_config *config)
 	link_init(&agent->link, agent->loop, &link_ops, agent);
 	port_init(&agent->port, agent->loop, &port_ops, agent);
 	start_watchers(agent);
+	return 0;
+}
+
+int agent_create(struct agent **ret, const struct agent_config *config)
+{
+	struct agent *agent = calloc(1, sizeof(*agent));
+	int r;
+
+	if (!agent)
+		return -ENOMEM;
+	agent->config = config;
+	r = loop_create(&agent->loop);
+	if (r == 0)
+		r = make_parts(agent);
+	if (r < 0) {
+		loop_destroy(agent->loop);
+		free(agent);
+		return r;
+	}
 	r = start_port(agent);
 	if (r < 0) {
 		agent_destroy(agent);
@@ -451,25 +479,28 @@ int agent_create(struct agent **ret, const struct agent_config *config)
 }
 
 /* Nothing a run started may outlive the agent. */
-static void end_runs(struct agent *agent)
+static void end_processes(struct agent *agent)
 {
-	bool was_running = false;
+	bool are_left = standbys_kill_all(agent->standbys);
 
 	for (size_t i = 0; i < EXECS_MAX; i++) {
-		struct exec *exec = TAKE_PTR(agent->execs[i]);
-
-		was_running |= is_active(exec);
-		exec_destroy(exec);
+		if (!is_active(agent->execs[i]))
+			continue;
+		are_left = true;
+		exec_kill(agent->execs[i], 0);
 	}
-	while (was_running && waitpid(-1, NULL, 0) > 0)
-		tree_signal(SIGKILL);
+	while (are_left && waitpid(-1, NULL, 0) > 0)
+		tree_signal(SIGKILL, NULL, 0);
 }
 
 void agent_destroy(struct agent *agent)
 {
 	if (!agent)
 		return;
-	end_runs(agent);
+	end_processes(agent);
+	for (size_t i = 0; i < EXECS_MAX; i++)
+		exec_destroy(agent->execs[i]);
+	standbys_destroy(agent->standbys);
 	loop_defer_cancel(agent->loop, &agent->pump);
 	stop_watchers(agent);
 	port_fini(&agent->port);

@@ -18,13 +18,6 @@
  * so that a fork bomb in every run still leaves ids for the kernel. */
 #define USER_PIDS_MAX "800"
 
-#define RUN_NAME_SIZE 32
-
-static void run_name(uint32_t number, char name[RUN_NAME_SIZE])
-{
-	snprintf(name, RUN_NAME_SIZE, "run-%" PRIu32, number);
-}
-
 static int open_dir(int dir_fd, const char *path)
 {
 	int fd = openat(dir_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -106,31 +99,33 @@ static void write_limit(int fd, const char *file, uint64_t value)
 	write_file_at(fd, file, text);
 }
 
-int cgroup_run_create(const struct cgroup *cgroup, uint32_t number,
-		      const struct cgroup_limits *limits)
+int cgroup_run_create(const struct cgroup *cgroup, const char *name, struct cgroup_run *ret)
 {
-	char name[RUN_NAME_SIZE];
-	int fd;
+	int fd = make_dir(cgroup->user_fd, name);
 
-	run_name(number, name);
-	fd = make_dir(cgroup->user_fd, name);
 	if (fd < 0)
 		return fd;
 	/* A run is killed whole: half a program that goes on without its other half helps nobody.
 	 */
 	write_file_at(fd, "memory.oom.group", "1");
-	if (limits->memory_max_bytes > 0)
-		write_limit(fd, "memory.max", limits->memory_max_bytes);
-	write_limit(fd, "pids.max", limits->pids_max);
-	return fd;
+	*ret = (struct cgroup_run){.fd = fd};
+	strncpy(ret->name, name, sizeof(ret->name) - 1);
+	return 0;
 }
 
-void cgroup_run_remove(const struct cgroup *cgroup, uint32_t number)
+void cgroup_run_limit(int run_fd, const struct cgroup_limits *limits)
 {
-	char name[RUN_NAME_SIZE];
+	if (limits->memory_max_bytes > 0)
+		write_limit(run_fd, "memory.max", limits->memory_max_bytes);
+	write_limit(run_fd, "pids.max", limits->pids_max);
+}
 
-	run_name(number, name);
-	unlinkat(cgroup->user_fd, name, AT_REMOVEDIR);
+void cgroup_run_remove(const struct cgroup *cgroup, struct cgroup_run *run)
+{
+	if (run->fd < 0)
+		return;
+	run->fd = close_fd(run->fd);
+	unlinkat(cgroup->user_fd, run->name, AT_REMOVEDIR);
 }
 
 int cgroup_run_enter(int run_fd)

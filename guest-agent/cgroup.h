@@ -3,7 +3,7 @@
  * The guest's control groups: one for the agent, one for each run.
  *
  * Theory of operation: below the root given to cgroup_init() lie `agent` (only as PID 1: the agent
- * itself, memory.min) and `user` with `user/run-<n>` per run. A run is ended as a whole by
+ * itself, memory.min) and `user` with `user/<name>` per run. A run is ended as a whole by
  * cgroup.kill, whatever sessions and process groups its processes made. Controllers that are
  * missing (tests on hosts) only lose their limits and figures; without cgroup.kill there is no
  * cgroup at all and runs are ended by guest-agent/tree. Source: Documentation/admin-guide/
@@ -36,6 +36,14 @@ struct cgroup_usage {
 
 #define CGROUP_NONE ((struct cgroup){.root_fd = -1, .user_fd = -1})
 
+/* The group of one run. */
+struct cgroup_run {
+	int fd; /* of its directory; -1: there is none */
+	char name[32];
+};
+
+#define CGROUP_RUN_NONE ((struct cgroup_run){.fd = -1})
+
 /*
  * Opens the cgroup v2 directory `path` and makes `user` in it; with `as_init` also moves the
  * calling process to `agent`. 0, or -errno: -EOPNOTSUPP when the kernel has no cgroup.kill (5.14).
@@ -49,11 +57,12 @@ static inline bool cgroup_is_there(const struct cgroup *cgroup)
 	return cgroup->user_fd >= 0;
 }
 
-/* Makes the group of run `number` with its limits. Its directory's descriptor, or -errno. */
-int cgroup_run_create(const struct cgroup *cgroup, uint32_t number,
-		      const struct cgroup_limits *limits);
-/* Removes it; to be called when no process is left in it. */
-void cgroup_run_remove(const struct cgroup *cgroup, uint32_t number);
+/* Makes a group of that name, without limits yet. 0 or -errno. */
+int cgroup_run_create(const struct cgroup *cgroup, const char *name, struct cgroup_run *ret);
+/* Sets its limits, also while processes live in it. */
+void cgroup_run_limit(int run_fd, const struct cgroup_limits *limits);
+/* Closes and removes it; to be called when no process is left in it. None is fine. */
+void cgroup_run_remove(const struct cgroup *cgroup, struct cgroup_run *run);
 
 /* Moves the calling process in. 0 or -errno. For the child between fork and exec. */
 int cgroup_run_enter(int run_fd);

@@ -11,7 +11,6 @@
 #include "guest-agent/program.h"
 #include "guest-agent/receipt.h"
 #include "guest-agent/spawn.h"
-#include "guest-agent/tree.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -31,15 +30,13 @@ struct exec {
 	uint32_t number;
 	enum exec_state state;
 	struct program program;
-	uint64_t memory_max_bytes;
-	bool stop_at_limit;
+	bool stop_at_limit, is_rehearsal;
 
 	struct input code, stdin;
 	struct output stdout, stderr;
-	int report_fd, failure_fd, cgroup_fd; /* -1: none */
-	pid_t pid;
-	uint64_t started_us; /* 0: never */
-	ev_timer kill_timer; /* running: the grace is over; ending: kill again */
+	struct process process; /* its standard streams are handed on to those above */
+	uint64_t started_us;    /* 0: never */
+	ev_timer kill_timer;    /* running: the grace is over; ending: kill again */
 
 	struct receipt_facts facts;
 	struct msg_exit receipt;
@@ -77,19 +74,20 @@ static struct output *output_of(struct exec *exec, enum frame_substream sub)
 /* --- Ending ------------------------------------------------------------------------------------
  */
 
-static void kill_tree(struct exec *exec)
+static void kill_tree(const struct exec *exec)
 {
-	if (exec->cgroup_fd >= 0)
-		cgroup_run_kill(exec->cgroup_fd);
-	else
-		tree_signal(SIGKILL);
+	struct process_spared spared;
+
+	standbys_spared(exec->context->standbys, &spared);
+	process_kill_tree(&exec->process, &spared);
 }
 
 static bool is_tree_gone(const struct exec *exec)
 {
-	if (exec->cgroup_fd >= 0)
-		return !cgroup_run_is_populated(exec->cgroup_fd);
-	return tree_signal(0) == 0;
+	struct process_spared spared;
+
+	standbys_spared(exec->context->standbys, &spared);
+	return process_is_tree_gone(&exec->process, &spared);
 }
 
 static void end(struct exec *exec)
@@ -133,12 +131,12 @@ static void read_report(struct exec *exec)
 	ssize_t n;
 
 	/* A program that ended well has no uncaught exception, whatever the pipe says. */
-	if (exec->report_fd < 0 || exec->facts.status == 0)
+	if (exec->process.report_fd < 0 || exec->facts.status == 0)
 		return;
 	report = malloc(RECEIPT_REPORT_MAX);
 	if (!report)
 		return;
-	n = read(exec->report_fd, report, RECEIPT_REPORT_MAX);
+	n = read(exec->process.report_fd, report, RECEIPT_REPORT_MAX);
 	if (n > 0)
 		exec->receipt.error = receipt_parse_report(report, (size_t)n);
 }
@@ -150,42 +148,52 @@ static void make_receipt(struct exec *exec)
 	int error;
 
 	exec->facts.execute_us = now_us() - exec->started_us;
-	if (exec->cgroup_fd >= 0)
-		cgroup_run_usage(exec->cgroup_fd, &exec->facts.usage);
+	exec->facts.usage_before = exec->process.usage_before;
+	exec->facts.rusage_before = exec->process.rusage_before;
+	if (exec->process.cgroup.fd >= 0)
+		cgroup_run_usage(exec->process.cgroup.fd, &exec->facts.usage);
 	receipt_fill(&exec->receipt, &exec->facts);
 	read_report(exec);
-	if (!spawn_failure(exec->failure_fd, &step, &error))
+	if (!spawn_failure(exec->process.failure_fd, &step, &error))
 		return;
 	strncpy(exec->receipt.reason, MSG_REASON_FAILED, sizeof(exec->receipt.reason) - 1);
 	snprintf(exec->receipt.detail, sizeof(exec->receipt.detail), "Cannot %s: %s", step,
 		 strerror(error));
 }
 
-void exec_check_tree(struct exec *exec)
+/* The cgroup stays until exec_destroy(): to remove it takes the kernel longer than all else here,
+ * and the host waits for EXIT. */
+static void on_tree_gone(struct exec *exec)
 {
-	if (exec->state != EXEC_ENDING)
-		return;
-	if (!is_tree_gone(exec)) {
-		loop_timer_start(exec->context->loop, &exec->kill_timer, KILL_AGAIN_SECONDS);
-		return;
-	}
 	loop_timer_stop(exec->context->loop, &exec->kill_timer);
 	make_receipt(exec);
-	exec->cgroup_fd = close_fd(exec->cgroup_fd);
-	if (cgroup_is_there(exec->context->cgroup))
-		cgroup_run_remove(exec->context->cgroup, exec->number);
 	set_state(exec, EXEC_DRAINING);
 	drain(exec);
 }
 
+void exec_check_tree(struct exec *exec)
+{
+	if (exec->state != EXEC_ENDING)
+		return;
+	if (is_tree_gone(exec))
+		on_tree_gone(exec);
+	else
+		loop_timer_start(exec->context->loop, &exec->kill_timer, KILL_AGAIN_SECONDS);
+}
+
 void exec_on_reaped(struct exec *exec, int status, const struct rusage *rusage)
 {
-	exec->pid = 0;
+	exec->process.pid = 0;
 	exec->facts.status = status;
 	exec->facts.rusage = *rusage;
-	exec_sample(exec);
 	input_discard(&exec->stdin);
 	set_state(exec, EXEC_ENDING);
+	/* Most programs leave nothing behind. */
+	if (is_tree_gone(exec)) {
+		on_tree_gone(exec);
+		return;
+	}
+	exec_sample(exec);
 	kill_tree(exec);
 	exec_check_tree(exec);
 }
@@ -213,8 +221,8 @@ void exec_kill(struct exec *exec, uint64_t grace_ms)
 			return;
 		}
 		/* It is no group leader yet when it has only just been forked. */
-		if (kill(-exec->pid, SIGTERM) < 0)
-			kill(exec->pid, SIGTERM);
+		if (kill(-exec->process.pid, SIGTERM) < 0)
+			kill(exec->process.pid, SIGTERM);
 		loop_timer_start(exec->context->loop, &exec->kill_timer,
 				 (double)MIN(grace_ms, (uint64_t)GRACE_MAX_MS) / 1000.);
 		return;
@@ -242,25 +250,29 @@ uint64_t exec_sample(struct exec *exec)
 {
 	struct cgroup_usage usage;
 
-	if (exec->cgroup_fd < 0)
+	if (exec->process.cgroup.fd < 0)
 		return 0;
-	cgroup_run_usage(exec->cgroup_fd, &usage);
+	cgroup_run_usage(exec->process.cgroup.fd, &usage);
 	exec->facts.swap_peak_bytes = MAX(exec->facts.swap_peak_bytes, usage.swap_bytes);
-	return cgroup_run_current(exec->cgroup_fd);
+	return cgroup_run_current(exec->process.cgroup.fd);
 }
 
 /* --- Starting ----------------------------------------------------------------------------------
  */
 
-static int make_cgroup(struct exec *exec)
+static int start_anew(struct exec *exec)
 {
-	struct cgroup_limits limits = {.memory_max_bytes = exec->memory_max_bytes,
-				       .pids_max = exec->program.pids_max};
+	const struct exec_context *context = exec->context;
+	char name[32];
+	int r = 0;
 
-	if (!cgroup_is_there(exec->context->cgroup))
-		return 0;
-	exec->cgroup_fd = cgroup_run_create(exec->context->cgroup, exec->number, &limits);
-	return MIN(exec->cgroup_fd, 0);
+	snprintf(name, sizeof(name), "run-%" PRIu32, exec->number);
+	if (cgroup_is_there(context->cgroup))
+		r = cgroup_run_create(context->cgroup, name, &exec->process.cgroup);
+	if (r < 0)
+		return r;
+	program_limit(&exec->program, &exec->process);
+	return program_start(&exec->program, context->config, false, &exec->process);
 }
 
 void exec_repeat_started(const struct exec *exec)
@@ -274,24 +286,21 @@ void exec_repeat_started(const struct exec *exec)
 /* The program's text is complete. */
 static void start(struct exec *exec)
 {
-	struct program_pipes pipes;
-	int r = make_cgroup(exec);
+	struct process *process = &exec->process;
+	bool was_waiting =
+		standbys_take(exec->context->standbys, &exec->program, exec->is_rehearsal, process);
+	int r = was_waiting ? 0 : start_anew(exec);
 
-	if (r == 0)
-		r = program_start(&exec->program, exec->context->config, exec->cgroup_fd,
-				  &exec->pid, &pipes);
 	if (r < 0) {
 		fail(exec, "Cannot start the program: %s", strerror(-r));
 		return;
 	}
 	exec->started_us = now_us();
-	exec->report_fd = pipes.report;
-	exec->failure_fd = pipes.failure;
 	set_state(exec, EXEC_RUNNING);
 	exec_repeat_started(exec);
-	output_start(&exec->stdout, pipes.stdout);
-	output_start(&exec->stderr, pipes.stderr);
-	input_open(&exec->stdin, pipes.stdin);
+	output_start(&exec->stdout, TAKE_FD(process->stdout_fd));
+	output_start(&exec->stderr, TAKE_FD(process->stderr_fd));
+	input_open(&exec->stdin, TAKE_FD(process->stdin_fd));
 }
 
 /* --- Streams -----------------------------------------------------------------------------------
@@ -485,16 +494,20 @@ void exec_resume(struct exec *exec, const json_t *host_received)
  */
 
 /* What only the owner of the machine may do: clock and size of the home directory. */
-static int prepare_machine(const struct agent_config *config, const struct msg_exec *request)
+static int prepare_machine(const struct exec_context *context, const struct msg_exec *request)
 {
+	uint64_t bytes = request->disk_max_bytes;
 	int r = 0;
 
-	if (!config->is_init)
+	if (!context->config->is_init)
 		return 0;
 	if (request->realtime_ns > 0)
 		r = identity_set_clock(request->realtime_ns);
-	if (r == 0 && request->disk_max_bytes > 0)
-		r = boot_resize_home(config->home, request->disk_max_bytes);
+	if (r < 0 || bytes == 0 || bytes == *context->home_bytes)
+		return r;
+	r = boot_resize_home(context->config->home, bytes);
+	if (r == 0)
+		*context->home_bytes = bytes;
 	return r;
 }
 
@@ -507,7 +520,7 @@ static int allocate(struct exec **ret, const struct exec_context *context,
 		return -ENOMEM;
 	exec->context = context;
 	exec->number = (uint32_t)request->exec;
-	exec->report_fd = exec->failure_fd = exec->cgroup_fd = -1;
+	exec->process = PROCESS_NONE;
 	input_init(&exec->code, context->loop, &code_ops, exec);
 	input_init(&exec->stdin, context->loop, &stdin_ops, exec);
 	output_init(&exec->stdout, context->loop, request->stdout_limit, &output_ops, exec);
@@ -526,14 +539,14 @@ int exec_create(struct exec **ret, const struct exec_context *context, struct ms
 	if (r < 0)
 		return r;
 	program_take(&exec->program, request);
-	exec->memory_max_bytes = request->memory_max_bytes;
 	exec->stop_at_limit = request->stop_at_limit;
+	exec->is_rehearsal = request->is_rehearsal;
 	if (!exec->program.language) {
 		fail(exec, "Unknown language '%s' (known: %s)", request->language,
 		     language_known());
 		return 0;
 	}
-	r = prepare_machine(context->config, request);
+	r = prepare_machine(context, request);
 	if (r < 0) {
 		fail(exec, "Cannot prepare the machine: %s", strerror(-r));
 		return 0;
@@ -567,9 +580,7 @@ void exec_destroy(struct exec *exec)
 	input_fini(&exec->stdin);
 	output_fini(&exec->stdout);
 	output_fini(&exec->stderr);
-	close_fd(exec->report_fd);
-	close_fd(exec->failure_fd);
-	close_fd(exec->cgroup_fd);
+	process_fini(&exec->process, exec->context->cgroup);
 	program_clear(&exec->program);
 	json_decref(exec->receipt.error);
 	free(exec);
@@ -587,7 +598,7 @@ enum exec_state exec_state(const struct exec *exec)
 
 pid_t exec_pid(const struct exec *exec)
 {
-	return exec->pid;
+	return exec->process.pid;
 }
 
 bool exec_is_exit_sent(const struct exec *exec)

@@ -4,6 +4,9 @@
 
 #include "base/util.h"
 
+#include "guest-agent/go.h"
+
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -34,13 +37,99 @@ static const char *const javascript_environment[] = {
 };
 
 static const char *const shell_command[] = {"/bin/bash", NULL};
+/* Read by every non-interactive bash before it opens its script; the hook takes it away. */
+static const char *const shell_waiting_environment[] = {"BASH_ENV=@/shell.sh", NULL};
+
+/* The loader, malloc and the C library read theirs in every interpreter's first moments; so do the
+ * locales, which all three set up at their start. */
+#define EARLY_NAMES_OF_ALL                                                                      \
+	"LD_*", "GLIBC_TUNABLES", "MALLOC_*", "LANG", "LANGUAGE", "LC_*", "LOCPATH", "NLSPATH", \
+		"GCONV_PATH", "HOSTALIASES", "RES_OPTIONS", "LOCALDOMAIN"
+
+/* HOME: where Python looked for the user's own packages. OPENSSL_*: hashlib is imported early. */
+static const char *const python_early_names[] = {
+	EARLY_NAMES_OF_ALL, "PYTHON*", "HOME", "OPENSSL_*", "SSL_*", REPORT_FD_ENV, NULL,
+};
+/* Bun hands processes and workers the environment it was started with, whatever process.env says
+ * now (seen with 1.4). */
+static const char *const javascript_early_names[] = {"*", NULL};
+/* Names that mean something to bash itself, at its start or when they are assigned. */
+static const char *const shell_early_names[] = {
+	EARLY_NAMES_OF_ALL,
+	"BASH*",
+	"SHELLOPTS",
+	"POSIXLY_CORRECT",
+	"POSIX_PEDANTIC",
+	"ENV",
+	"IFS",
+	"PWD",
+	"OLDPWD",
+	"SHLVL",
+	"_",
+	"UID",
+	"EUID",
+	"PPID",
+	"GROUPS",
+	"RANDOM",
+	"SRANDOM",
+	"SECONDS",
+	"LINENO",
+	"EPOCH*",
+	"OPT*",
+	"PS*",
+	"FUNCNAME",
+	"FUNCNEST",
+	"DIRSTACK",
+	"PIPESTATUS",
+	"GLOBIGNORE",
+	"EXECIGNORE",
+	"HIST*",
+	"COMP*",
+	"READLINE_*",
+	"HOST*",
+	"CHILD_MAX",
+	"IGNOREEOF",
+	"TMOUT",
+	"MACHTYPE",
+	"OSTYPE",
+	"INSIDE_EMACS",
+	"TERM*",
+	"COLUMNS",
+	"LINES",
+	"EMACS",
+	"EXECSANDBOX_*",
+	NULL,
+};
 
 /* main.ts: Bun takes plain JavaScript, both module systems and types under that name. */
 static const struct language languages[] = {
-	{"python", "main.py", python_command, python_environment, true},
-	{"javascript", "main.ts", javascript_command, javascript_environment, true},
-	{"shell", "main.sh", shell_command, nothing, false},
+	{.name = "python",
+	 .file = "main.py",
+	 .command = python_command,
+	 .environment = python_environment,
+	 .has_report = true,
+	 .waiting_environment = nothing,
+	 .early_names = python_early_names,
+	 .go_max = GO_MESSAGE_MAX},
+	{.name = "javascript",
+	 .file = "main.ts",
+	 .command = javascript_command,
+	 .environment = javascript_environment,
+	 .has_report = true,
+	 .waiting_environment = nothing,
+	 .early_names = javascript_early_names,
+	 .go_max = GO_MESSAGE_MAX,
+	 .opens_program_file = true},
+	{.name = "shell",
+	 .file = "main.sh",
+	 .command = shell_command,
+	 .environment = nothing,
+	 .waiting_environment = shell_waiting_environment,
+	 .early_names = shell_early_names,
+	 .go_max = 1024, /* bash reads sockets byte by byte */
+	 .needs_identifiers = true},
 };
+static_assert(ELEMENTSOF(languages) == LANGUAGES, "the header says how many");
 
 static const char *const defaults[] = {
 	"PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
@@ -169,19 +258,61 @@ static void add_defaults(struct vector *environment, const char *const *assignme
 }
 
 char **language_environment(const struct language *language, const char *runners, const char *home,
-			    const json_t *env)
+			    const json_t *env, bool waits)
 {
-	struct vector environment = vector_new(count(defaults) + 1 + count(language->environment) +
-					       json_object_size(env));
+	struct vector environment =
+		vector_new(count(defaults) + 1 + count(language->environment) +
+			   json_object_size(env) + count(language->waiting_environment) + 1);
 	const char *key;
 	json_t *value;
 
 	add_defaults(&environment, defaults, runners, env);
 	add_defaults(&environment, language->environment, runners, env);
+	if (waits) {
+		add_defaults(&environment, language->waiting_environment, runners, env);
+		vector_add(&environment, GO_FD_ENV "=" STRING(GO_FD));
+	}
 	if (!json_object_get(env, "HOME"))
 		vector_add(&environment, "HOME=%s", home);
 	json_object_foreach ((json_t *)env, key, value) {
 		vector_add(&environment, "%s=%s", key, json_string_value(value));
 	}
 	return vector_finish(&environment);
+}
+
+static bool matches(const char *name, const char *pattern)
+{
+	size_t len = strlen(pattern);
+
+	if (len > 0 && pattern[len - 1] == '*')
+		return strncmp(name, pattern, len - 1) == 0;
+	return strcmp(name, pattern) == 0;
+}
+
+static bool is_identifier(const char *name)
+{
+	static const char letters[] = "_ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+				      "0123456789";
+
+	return *name && !(*name >= '0' && *name <= '9') && name[strspn(name, letters)] == '\0';
+}
+
+bool language_can_set_late(const struct language *language, const json_t *env)
+{
+	const char *name;
+	json_t *value;
+
+	json_object_foreach ((json_t *)env, name, value) {
+		if (language->needs_identifiers && !is_identifier(name))
+			return false;
+		for (const char *const *early = language->early_names; *early; early++)
+			if (matches(name, *early))
+				return false;
+	}
+	return true;
+}
+
+size_t language_index(const struct language *language)
+{
+	return (size_t)(language - languages);
 }

@@ -5,11 +5,15 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 /* Where a program finds the descriptor for its runner's report of an uncaught exception. High, so
  * that the numbers programs get for their own files are those they would get elsewhere. */
 #define REPORT_FD     100
 #define REPORT_FD_ENV "EXECSANDBOX_REPORT_FD"
+/* Where an interpreter that shall wait finds the socket on which it says so and is told to go. */
+#define GO_FD     101
+#define GO_FD_ENV "EXECSANDBOX_GO_FD"
 
 struct language {
 	const char *name; /* as EXEC says it */
@@ -18,6 +22,14 @@ struct language {
 	const char *const *command;
 	const char *const *environment;
 	bool has_report;
+	/* What makes it wait in its hook before it opens the program, besides GO_FD_ENV. */
+	const char *const *waiting_environment;
+	/* Variables that it reads before it waits, or cannot change for all of itself later; a '*'
+	 * at the end stands for the rest of the name. */
+	const char *const *early_names;
+	size_t go_max;          /* bytes of a go message that is cheaper to read than a new start */
+	bool needs_identifiers; /* variables of other names cannot be set late */
+	bool opens_program_file; /* before it waits: the file has to be there */
 };
 
 /* NULL when there is none of that name. */
@@ -35,10 +47,17 @@ char **language_argv(const struct language *language, const char *runners, const
 
 /*
  * Environment of a program: the defaults, the language's, then `env` (object of strings, may be
- * NULL), which overrides. Ownership as above.
+ * NULL), which overrides. With `waits` also what makes the interpreter wait. Ownership as above.
  */
 char **language_environment(const struct language *language, const char *runners, const char *home,
-			    const json_t *env);
+			    const json_t *env, bool waits);
+
+/* Can an interpreter that waits, started without `env` (may be NULL), still take all of it? */
+bool language_can_set_late(const struct language *language, const json_t *env);
+
+/* The language's place in the table, under LANGUAGES. */
+#define LANGUAGES 3
+size_t language_index(const struct language *language);
 
 void strings_free(char **strings);
 

@@ -9,17 +9,14 @@
 #include <errno.h>
 #include <string.h>
 
-/* The port's driver takes at most this much in one write (drivers/char/virtio_console.c,
- * port_fops_write): a frame of exactly that is one buffer and one notification of the host. */
-#define PORT_WRITE_MAX (32u * 1024)
-#define DATA_OVERHEAD  (FRAME_OVERHEAD + 8)
+#define DATA_OVERHEAD (FRAME_OVERHEAD + 8)
 /* Two frames: one on its way while the next waits. */
-#define DATA_QUEUE_MAX (2 * PORT_WRITE_MAX)
+#define DATA_QUEUE_MAX (2 * LINK_BATCH_MAX)
 /* Control messages beyond the data: EXIT with its traceback is the largest. */
 #define QUEUE_MAX (1024u * 1024)
 
-const size_t link_data_max = PORT_WRITE_MAX - DATA_OVERHEAD;
-static_assert(PORT_WRITE_MAX - DATA_OVERHEAD <= FRAME_DATA_MAX, "the peer's cap holds");
+const size_t link_data_max = LINK_BATCH_MAX - DATA_OVERHEAD;
+static_assert(LINK_BATCH_MAX - DATA_OVERHEAD <= FRAME_DATA_MAX, "the peer's cap holds");
 
 static const char *const state_names[] = {
 	[LINK_DOWN] = "down",
@@ -34,7 +31,7 @@ static void set_state(struct link *link, enum link_state state)
 	link->state = state;
 }
 
-static void write_bytes(struct link *link, const void *data, size_t len)
+static void write_through(struct link *link, const void *data, size_t len)
 {
 	if (link->state == LINK_DOWN || stream_write(&link->stream, data, len) == 0)
 		return;
@@ -42,16 +39,51 @@ static void write_bytes(struct link *link, const void *data, size_t len)
 	set_state(link, LINK_WAITING);
 }
 
+static void flush(struct link *link)
+{
+	size_t len = link->batch_len;
+
+	link->batch_len = 0;
+	if (len > 0)
+		write_through(link, link->batch, len);
+}
+
+static void on_flush(void *user)
+{
+	flush(user);
+}
+
+/* Room for `len` more bytes in the batch; NULL when they are too many for any. */
+static uint8_t *reserve(struct link *link, size_t len)
+{
+	uint8_t *at;
+
+	if (len > sizeof(link->batch) - link->batch_len)
+		flush(link);
+	if (len > sizeof(link->batch))
+		return NULL;
+	at = link->batch + link->batch_len;
+	link->batch_len += len;
+	loop_defer(link->loop, &link->flush, on_flush, link);
+	return at;
+}
+
 static void write_frame(struct link *link, uint8_t type, uint32_t stream, const void *payload,
 			size_t len)
 {
-	_cleanup_free_ char *frame = malloc(FRAME_OVERHEAD + len);
+	uint8_t *at = reserve(link, FRAME_OVERHEAD + len);
+	_cleanup_free_ char *frame = NULL;
 
+	if (at) {
+		frame_encode(at, type, stream, payload, len);
+		return;
+	}
+	frame = malloc(FRAME_OVERHEAD + len);
 	if (!frame) {
 		set_state(link, LINK_WAITING);
 		return;
 	}
-	write_bytes(link, frame, frame_encode((uint8_t *)frame, type, stream, payload, len));
+	write_through(link, frame, frame_encode((uint8_t *)frame, type, stream, payload, len));
 }
 
 static void write_message(struct link *link, const struct msg *msg)
@@ -111,6 +143,7 @@ static int on_frame(void *user, uint8_t type, uint32_t stream, const uint8_t *pa
 	case FRAME_MEMORY_GET:
 	case FRAME_PING:
 	case FRAME_EXIT_ACK:
+	case FRAME_PREPARE:
 		return link->state == LINK_OPEN ? on_control(link, type, payload, len) : 0;
 	case FRAME_DATA:
 	case FRAME_END:
@@ -140,6 +173,7 @@ static void on_stream_end(void *user, int error)
 
 	log_debug("link", "Connection ended: %s", strerror(-error));
 	set_state(link, LINK_DOWN);
+	link->batch_len = 0;
 	link->ops->on_down(link->user);
 }
 
@@ -164,6 +198,7 @@ void link_init(struct link *link, struct loop *loop, const struct link_ops *ops,
 
 void link_fini(struct link *link)
 {
+	loop_defer_cancel(link->loop, &link->flush);
 	stream_close(&link->stream);
 	frame_decoder_fini(&link->decoder);
 }
@@ -193,7 +228,7 @@ void link_accept(struct link *link, const struct msg_hello *hello, json_t *recei
 
 	frame_decoder_watch(&link->decoder, hello->sync, false);
 	set_state(link, LINK_OPEN);
-	write_bytes(link, hello->nonce, sizeof(hello->nonce));
+	memcpy(reserve(link, sizeof(hello->nonce)), hello->nonce, sizeof(hello->nonce));
 	write_message(link, &reply);
 	msg_clear(&reply);
 }
@@ -207,7 +242,7 @@ void link_send(struct link *link, const struct msg *msg)
 void link_send_data(struct link *link, uint32_t stream, uint64_t offset, const uint8_t *data,
 		    size_t len)
 {
-	uint8_t payload[PORT_WRITE_MAX];
+	uint8_t payload[LINK_BATCH_MAX];
 
 	frame_put_u64(payload, offset);
 	memcpy(payload + 8, data, len);
@@ -236,5 +271,6 @@ void link_send_credit(struct link *link, uint32_t stream, uint64_t taken, uint64
 
 bool link_has_room(const struct link *link)
 {
-	return link->state == LINK_OPEN && stream_queued(&link->stream) < DATA_QUEUE_MAX;
+	return link->state == LINK_OPEN &&
+	       stream_queued(&link->stream) + link->batch_len < DATA_QUEUE_MAX;
 }

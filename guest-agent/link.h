@@ -5,9 +5,10 @@
  * Theory of operation: a connection comes (link_attach), READY is sent, and nothing else until the
  * host's HELLO; whatever state was left from before is then brought up to date by the owner, who
  * answers with link_accept() and resends. A connection that ends loses nothing but what was queued.
- * Control messages are queued at once; data frames only while the queue is short, so that an answer
- * never waits behind more than a few of them. When the host does not read and the queue is full the
- * link goes back to waiting for HELLO: the resend mends it.
+ * Frames of one iteration of the loop are gathered and leave in one write at its end: each write to
+ * the port stops the virtual CPU. Data frames are taken only while little is queued, so that an
+ * answer never waits behind more than a few of them. When the host does not read and the queue is
+ * full the link goes back to waiting for HELLO: the resend mends it.
  */
 #ifndef GUEST_AGENT_LINK_H
 #define GUEST_AGENT_LINK_H
@@ -35,6 +36,10 @@ struct link_ops {
 	void (*on_down)(void *user);
 };
 
+/* The port's driver takes at most this much in one write (drivers/char/virtio_console.c,
+ * port_fops_write): a frame of exactly that is one buffer and one notification of the host. */
+#define LINK_BATCH_MAX (32u * 1024)
+
 struct link {
 	struct loop *loop;
 	const struct link_ops *ops;
@@ -42,6 +47,9 @@ struct link {
 	enum link_state state;
 	struct stream stream;
 	struct frame_decoder decoder;
+	struct defer flush;
+	size_t batch_len;
+	uint8_t batch[LINK_BATCH_MAX]; /* not written yet */
 };
 
 void link_init(struct link *link, struct loop *loop, const struct link_ops *ops, void *user);

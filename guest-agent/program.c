@@ -8,7 +8,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/fsuid.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* Enough for servers and parallel builds; a fork bomb is stopped here before it can fill the
  * guest's table of processes. */
@@ -20,6 +23,7 @@ void program_take(struct program *program, struct msg_exec *request)
 	program->args = TAKE_PTR(request->args);
 	program->env = TAKE_PTR(request->env);
 	memcpy(program->cwd, request->cwd, sizeof(program->cwd));
+	program->memory_max_bytes = request->memory_max_bytes;
 	program->pids_max = request->pids_max > 0 ? request->pids_max : PIDS_DEFAULT;
 	program->cpu_seconds = request->cpu_seconds;
 }
@@ -31,23 +35,77 @@ void program_clear(struct program *program)
 	*program = (struct program){0};
 }
 
-int program_make_file(const struct program *program, const struct agent_config *config)
+static int open_home(const struct agent_config *config)
 {
-	_cleanup_close_ int home =
-		open(config->home, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	_cleanup_close_ int fd = -1;
-	const char *name = program->language->file;
+	int fd = open(config->home, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
-	if (home < 0)
-		return -errno;
-	if (unlinkat(home, name, 0) < 0 && errno != ENOENT)
-		return -errno;
-	fd = openat(home, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	return fd < 0 ? -errno : fd;
+}
+
+/* A new file of the user's, or -errno. */
+static int create_file(int home, const char *name, const struct agent_config *config)
+{
+	_cleanup_close_ int fd =
+		openat(home, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+
 	if (fd < 0)
 		return -errno;
 	if (config->change_user && fchown(fd, config->uid, config->uid) < 0)
 		return -errno;
 	return TAKE_FD(fd);
+}
+
+int program_make_file(const struct program *program, const struct agent_config *config)
+{
+	_cleanup_close_ int home = open_home(config);
+	const char *name = program->language->file;
+
+	if (home < 0)
+		return home;
+	if (unlinkat(home, name, 0) < 0 && errno != ENOENT)
+		return -errno;
+	return create_file(home, name, config);
+}
+
+int program_make_placeholder(const struct language *language, const struct agent_config *config)
+{
+	_cleanup_close_ int home = open_home(config), fd = -1;
+
+	if (home < 0)
+		return home;
+	fd = create_file(home, language->file, config);
+	return fd < 0 && fd != -EEXIST ? fd : 0;
+}
+
+void program_limit(const struct program *program, const struct process *process)
+{
+	struct cgroup_limits limits = {.memory_max_bytes = program->memory_max_bytes,
+				       .pids_max = program->pids_max};
+
+	if (process->cgroup.fd >= 0)
+		cgroup_run_limit(process->cgroup.fd, &limits);
+}
+
+bool program_can_enter(const struct program *program, const struct agent_config *config)
+{
+	_cleanup_close_ int home = -1, directory = -1, inside = -1;
+
+	if (!*program->cwd)
+		return true;
+	/* The kernel then asks for the user's rights instead of root's. */
+	if (config->change_user) {
+		setfsgid(config->uid);
+		setfsuid(config->uid);
+	}
+	home = open(config->home, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	directory = openat(home, program->cwd, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	/* The dot asks for the right to search, as chdir(2) does. */
+	inside = openat(directory, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (config->change_user) {
+		setfsuid(geteuid());
+		setfsgid(getegid());
+	}
+	return inside >= 0;
 }
 
 /* A pipe of which one end is ours (non-blocking) and the other the program's (blocking). */
@@ -56,8 +114,10 @@ struct pair {
 };
 
 struct pairs {
-	struct pair stdin, stdout, stderr, report;
+	struct pair stdin, stdout, stderr, report, go;
 };
+
+#define PAIRS_NONE ((struct pairs){{-1, -1}, {-1, -1}, {-1, -1}, {-1, -1}, {-1, -1}})
 
 static int make_pair(struct pair *ret, bool we_read)
 {
@@ -81,9 +141,31 @@ static void close_pairs(struct pairs *pairs)
 	close_pair(&pairs->stdout);
 	close_pair(&pairs->stderr);
 	close_pair(&pairs->report);
+	close_pair(&pairs->go);
 }
 
-static int make_pairs(struct pairs *ret, bool has_report)
+static int make_report(struct pair *ret)
+{
+	int r = make_pair(ret, true);
+
+	/* A report that does not fit must not hang its writer. */
+	if (r == 0 && fcntl(ret->theirs, F_SETFL, O_NONBLOCK) < 0)
+		r = -errno;
+	return r;
+}
+
+/* Both ways: it says that it waits, and is told to go. */
+static int make_go(struct pair *ret)
+{
+	int ends[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+		return -errno;
+	*ret = (struct pair){.ours = ends[0], .theirs = ends[1]};
+	return fcntl(ret->ours, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+static int make_pairs(struct pairs *ret, bool has_report, bool waits)
 {
 	int r = make_pair(&ret->stdin, false);
 
@@ -91,22 +173,20 @@ static int make_pairs(struct pairs *ret, bool has_report)
 		r = make_pair(&ret->stdout, true);
 	if (r == 0)
 		r = make_pair(&ret->stderr, true);
-	if (r < 0 || !has_report)
-		return r;
-	r = make_pair(&ret->report, true);
-	/* A report that does not fit must not hang its writer. */
-	if (r == 0 && fcntl(ret->report.theirs, F_SETFL, O_NONBLOCK) < 0)
-		r = -errno;
+	if (r == 0 && has_report)
+		r = make_report(&ret->report);
+	if (r == 0 && waits)
+		r = make_go(&ret->go);
 	return r;
 }
 
-static int spawn(const struct program *program, const struct agent_config *config, int cgroup_fd,
-		 const struct pairs *pairs, pid_t *ret_pid, int *ret_failure_fd)
+static int spawn(const struct program *program, const struct agent_config *config, bool waits,
+		 const struct pairs *pairs, struct process *process)
 {
 	_cleanup_(strings_freep) char **argv =
 		language_argv(program->language, config->runners, config->home, program->args);
 	_cleanup_(strings_freep) char **environment = language_environment(
-		program->language, config->runners, config->home, program->env);
+		program->language, config->runners, config->home, program->env, waits);
 	struct spawn_request request = {
 		.argv = argv,
 		.environment = environment,
@@ -118,35 +198,33 @@ static int spawn(const struct program *program, const struct agent_config *confi
 		.stdout_fd = pairs->stdout.theirs,
 		.stderr_fd = pairs->stderr.theirs,
 		.report_fd = pairs->report.theirs,
-		.cgroup_fd = cgroup_fd,
+		.go_fd = pairs->go.theirs,
+		.cgroup_fd = process->cgroup.fd,
 		.cpu_seconds = program->cpu_seconds,
 		/* It counts the user's processes wherever they are, so it is no limit of a run: it
 		 * stands in where the machine is ours and cgroups are not there. */
-		.processes_max = config->is_init && cgroup_fd < 0 ? program->pids_max : 0,
+		.processes_max = config->is_init && process->cgroup.fd < 0 ? program->pids_max : 0,
 	};
 
 	if (!argv || !environment)
 		return -ENOMEM;
-	return spawn_start(&request, ret_pid, ret_failure_fd);
+	return spawn_start(&request, &process->pid, &process->failure_fd);
 }
 
-int program_start(const struct program *program, const struct agent_config *config, int cgroup_fd,
-		  pid_t *ret_pid, struct program_pipes *ret_pipes)
+int program_start(const struct program *program, const struct agent_config *config, bool waits,
+		  struct process *process)
 {
-	_cleanup_(close_pairs) struct pairs pairs = {{-1, -1}, {-1, -1}, {-1, -1}, {-1, -1}};
-	int failure_fd = -1;
-	int r = make_pairs(&pairs, program->language->has_report);
+	_cleanup_(close_pairs) struct pairs pairs = PAIRS_NONE;
+	int r = make_pairs(&pairs, program->language->has_report, waits);
 
 	if (r == 0)
-		r = spawn(program, config, cgroup_fd, &pairs, ret_pid, &failure_fd);
+		r = spawn(program, config, waits, &pairs, process);
 	if (r < 0)
 		return r;
-	*ret_pipes = (struct program_pipes){
-		.stdin = TAKE_FD(pairs.stdin.ours),
-		.stdout = TAKE_FD(pairs.stdout.ours),
-		.stderr = TAKE_FD(pairs.stderr.ours),
-		.report = TAKE_FD(pairs.report.ours),
-		.failure = failure_fd,
-	};
+	process->stdin_fd = TAKE_FD(pairs.stdin.ours);
+	process->stdout_fd = TAKE_FD(pairs.stdout.ours);
+	process->stderr_fd = TAKE_FD(pairs.stderr.ours);
+	process->report_fd = TAKE_FD(pairs.report.ours);
+	process->go_fd = TAKE_FD(pairs.go.ours);
 	return 0;
 }

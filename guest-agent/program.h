@@ -5,20 +5,14 @@
 
 #include "guest-agent/config.h"
 #include "guest-agent/language.h"
+#include "guest-agent/process.h"
 #include "protocol/message.h"
 
 struct program {
 	const struct language *language; /* NULL: not known */
 	json_t *args, *env;
 	char cwd[MSG_TEXT_MAX];
-	uint64_t pids_max, cpu_seconds;
-};
-
-/* Our ends of a started program; all non-blocking, all the caller's. */
-struct program_pipes {
-	int stdin, stdout, stderr;
-	int report;  /* of the language's runner; -1: it has none */
-	int failure; /* for spawn_failure() */
+	uint64_t memory_max_bytes, pids_max, cpu_seconds; /* 0: no limit */
 };
 
 /* Takes args and env out of the request. */
@@ -32,8 +26,21 @@ void program_clear(struct program *program);
  */
 int program_make_file(const struct program *program, const struct agent_config *config);
 
-/* Starts it, in the cgroup of `cgroup_fd` (-1: none). 0 or -errno. */
-int program_start(const struct program *program, const struct agent_config *config, int cgroup_fd,
-		  pid_t *ret_pid, struct program_pipes *ret_pipes);
+/* Sets the limits of its cgroup, if it has one. */
+void program_limit(const struct program *program, const struct process *process);
+
+/* Makes an empty file there when there is nothing, for interpreters that want to see it. 0 or
+ * -errno. */
+int program_make_placeholder(const struct language *language, const struct agent_config *config);
+
+/* May the user enter the working directory? For those who can no longer fail at it. */
+bool program_can_enter(const struct program *program, const struct agent_config *config);
+
+/*
+ * Starts it, in the cgroup of `process` if that has one, and fills in the rest of it. With `waits`
+ * the interpreter waits for a go message before it opens the program. 0 or -errno.
+ */
+int program_start(const struct program *program, const struct agent_config *config, bool waits,
+		  struct process *process);
 
 #endif

@@ -16,6 +16,12 @@ static uint64_t microseconds(const struct timeval *time)
 	return (uint64_t)time->tv_sec * 1000000u + (uint64_t)time->tv_usec;
 }
 
+/* The kernel's figures are rounded: a later one may be the smaller by a little. */
+static uint64_t since(uint64_t now, uint64_t before)
+{
+	return now > before ? now - before : 0;
+}
+
 static void set_reason(struct msg_exit *receipt, const char *reason)
 {
 	strncpy(receipt->reason, reason, sizeof(receipt->reason) - 1);
@@ -44,19 +50,23 @@ static void fill_reason(struct msg_exit *receipt, const struct receipt_facts *fa
 
 void receipt_fill(struct msg_exit *receipt, const struct receipt_facts *facts)
 {
-	const struct rusage *rusage = &facts->rusage;
-	const struct cgroup_usage *usage = &facts->usage;
+	const struct rusage *rusage = &facts->rusage, *rusage_before = &facts->rusage_before;
+	const struct cgroup_usage *usage = &facts->usage, *before = &facts->usage_before;
 
 	fill_reason(receipt, facts);
 	/* The cgroup counts the whole tree, also processes nobody waited for. */
-	receipt->cpu_user_us =
-		usage->has_cpu ? usage->cpu_user_us : microseconds(&rusage->ru_utime);
-	receipt->cpu_system_us =
-		usage->has_cpu ? usage->cpu_system_us : microseconds(&rusage->ru_stime);
+	receipt->cpu_user_us = usage->has_cpu ? since(usage->cpu_user_us, before->cpu_user_us)
+					      : since(microseconds(&rusage->ru_utime),
+						      microseconds(&rusage_before->ru_utime));
+	receipt->cpu_system_us = usage->has_cpu ? since(usage->cpu_system_us, before->cpu_system_us)
+						: since(microseconds(&rusage->ru_stime),
+							microseconds(&rusage_before->ru_stime));
 	receipt->memory_peak_bytes = usage->memory_peak_bytes > 0
 					     ? usage->memory_peak_bytes
 					     : (uint64_t)rusage->ru_maxrss * 1024;
-	receipt->page_faults_major = MAX(usage->page_faults_major, (uint64_t)rusage->ru_majflt);
+	receipt->page_faults_major =
+		MAX(since(usage->page_faults_major, before->page_faults_major),
+		    since((uint64_t)rusage->ru_majflt, (uint64_t)rusage_before->ru_majflt));
 	receipt->oom_kills = usage->oom_kills;
 	receipt->swap_peak_bytes = MAX(facts->swap_peak_bytes, usage->swap_bytes);
 	receipt->execute_us = facts->execute_us;

@@ -26,7 +26,11 @@ struct receipt_facts {
 	int status;                /* of the main process, as from waitpid(2) */
 	struct rusage rusage;      /* of the main process and those it waited for */
 	struct cgroup_usage usage; /* of the whole tree; zero without cgroups */
-	uint64_t swap_peak_bytes;  /* highest sample */
+	/* What both had counted when the run got them: an interpreter that waited has worked
+	 * before. Zero for one that was started for this run. */
+	struct rusage rusage_before;
+	struct cgroup_usage usage_before;
+	uint64_t swap_peak_bytes; /* highest sample */
 	uint64_t execute_us;
 };
 

@@ -65,6 +65,8 @@ static int set_descriptors(const struct spawn_request *request)
 		return -errno;
 	if (request->report_fd >= 0 && dup2(request->report_fd, REPORT_FD) < 0)
 		return -errno;
+	if (request->go_fd >= 0 && dup2(request->go_fd, GO_FD) < 0)
+		return -errno;
 	return 0;
 }
 

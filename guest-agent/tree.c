@@ -39,18 +39,38 @@ static pid_t parent_of(pid_t pid, bool *ret_lives)
 	return (pid_t)strtol(behind_name + 3, NULL, 10);
 }
 
-static bool is_living_descendant(pid_t pid, pid_t ancestor)
+struct spared {
+	const pid_t *pids;
+	size_t len;
+};
+
+static bool is_spared(pid_t pid, const struct spared *spared)
+{
+	for (size_t i = 0; i < spared->len; i++)
+		if (spared->pids[i] == pid)
+			return true;
+	return false;
+}
+
+static bool is_living_descendant(pid_t pid, pid_t ancestor, const struct spared *spared)
 {
 	bool lives = false, ignored;
 	pid_t parent = parent_of(pid, &lives);
 
-	for (int depth = 0; depth < DEPTH_MAX && lives && parent > 1 && parent != ancestor; depth++)
+	if (is_spared(pid, spared))
+		return false;
+	for (int depth = 0; depth < DEPTH_MAX && lives && parent > 1 && parent != ancestor;
+	     depth++) {
+		if (is_spared(parent, spared))
+			return false;
 		parent = parent_of(parent, &ignored);
+	}
 	return lives && parent == ancestor;
 }
 
-size_t tree_signal(int sig)
+size_t tree_signal(int sig, const pid_t *spared, size_t spared_len)
 {
+	const struct spared except = {.pids = spared, .len = spared_len};
 	DIR *proc = opendir("/proc");
 	pid_t self = getpid();
 	struct dirent *entry;
@@ -61,7 +81,7 @@ size_t tree_signal(int sig)
 	while ((entry = readdir(proc))) {
 		pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
 
-		if (pid <= 1 || pid == self || !is_living_descendant(pid, self))
+		if (pid <= 1 || pid == self || !is_living_descendant(pid, self, &except))
 			continue;
 		count++;
 		if (sig > 0)

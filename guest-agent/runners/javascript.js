@@ -5,7 +5,29 @@
 // as long as the error's `stack` is not touched before Bun has printed it: hence the second step at
 // exit. A rejected promise that nobody handles has no such event: it is printed here as Bun prints
 // it, unless the program has a handler of its own. What is reported is the program's claim.
-const { fstatSync, writeSync } = require("node:fs");
+const { closeSync, fstatSync, readSync, writeSync } = require("node:fs");
+
+// Waits for the go message (guest-agent/go.h) and applies it. Its variables are none: Bun would not
+// pass them on to processes and workers, so the agent starts another one for those.
+function wait() {
+	const go = Number(process.env.EXECSANDBOX_GO_FD);
+	delete process.env.EXECSANDBOX_GO_FD;
+	const { setRandomSeed } = require("bun:jsc");
+	const buffer = Buffer.alloc(16384);
+	let length = 0;
+	writeSync(go, ".");
+	for (let n; (n = readSync(go, buffer, length, buffer.length - length)) > 0; ) length += n;
+	closeSync(go);
+	if (length === 0) process.exit(0); // there is nothing to run
+	const [cwd, , ...args] = buffer.toString("utf8", 0, length - 1).split("\0");
+	if (args.length > 0) process.argv.push(...args);
+	if (cwd !== "") process.chdir(cwd);
+	// All clones of a template have its state. The first numbers after a seed resemble it.
+	setRandomSeed(crypto.getRandomValues(new Uint32Array(1))[0]);
+	for (let i = 0; i < 16; i++) Math.random();
+}
+
+if ("EXECSANDBOX_GO_FD" in process.env) wait();
 const fd = Number(process.env.EXECSANDBOX_REPORT_FD);
 delete process.env.EXECSANDBOX_REPORT_FD;
 const pipe = fstatSync(fd).ino;

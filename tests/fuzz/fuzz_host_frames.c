@@ -42,32 +42,35 @@ static int pipe_with(const char *text)
 
 /* guest-agent/program.h's, by the linker's --wrap. */
 int __wrap_program_start(const struct program *program, const struct agent_config *config,
-			 int cgroup_fd, pid_t *ret_pid, struct program_pipes *ret_pipes);
+			 bool waits, struct process *process);
 int __wrap_program_start(const struct program *program, const struct agent_config *config,
-			 int cgroup_fd UNUSED, pid_t *ret_pid, struct program_pipes *ret_pipes)
+			 bool waits, struct process *process)
 {
 	char **argv =
 		language_argv(program->language, config->runners, config->home, program->args);
 	char **environment = language_environment(program->language, config->runners, config->home,
-						  program->env);
-	int input[2];
+						  program->env, waits);
+	int input[2], go[2];
 
 	FUZZ_CHECK(argv && environment);
 	strings_free(argv);
 	strings_free(environment);
 	FUZZ_CHECK(pipe2(input, O_CLOEXEC | O_NONBLOCK) == 0);
-	*ret_pid = fork();
-	FUZZ_CHECK(*ret_pid >= 0);
-	if (*ret_pid == 0)
+	FUZZ_CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, go) == 0);
+	/* It says that it waits, and has ended when it is told to go. */
+	FUZZ_CHECK(write(go[1], ".", 1) == 1);
+	process->pid = fork();
+	FUZZ_CHECK(process->pid >= 0);
+	if (process->pid == 0)
 		_exit(3);
 	close_fd(input[0]);
-	*ret_pipes = (struct program_pipes){
-		.stdin = input[1],
-		.stdout = pipe_with("out\n"),
-		.stderr = pipe_with("err\n"),
-		.report = pipe_with("{\"name\":\"E\",\"value\":\"v\",\"traceback\":\"t\"}"),
-		.failure = pipe_with(""),
-	};
+	close_fd(go[1]);
+	process->go_fd = waits ? go[0] : close_fd(go[0]);
+	process->stdin_fd = input[1];
+	process->stdout_fd = pipe_with("out\n");
+	process->stderr_fd = pipe_with("err\n");
+	process->report_fd = pipe_with("{\"name\":\"E\",\"value\":\"v\",\"traceback\":\"t\"}");
+	process->failure_fd = pipe_with("");
 	return 0;
 }
 

@@ -54,6 +54,8 @@ struct host {
 	unsigned ready, replies, pongs, done, memories, started[HOST_EXECS];
 	json_t *received, *known; /* of the last HELLO_REPLY */
 	struct msg_memory memory;
+	unsigned prepares, answers;   /* PREPARE sent, PREPARED come */
+	struct msg_prepared prepared; /* the last one */
 	struct host_stream streams[HOST_EXECS][2];
 	struct flow_sender code_flow[HOST_EXECS], input_flow[HOST_EXECS];
 	bool has_exit[HOST_EXECS];
@@ -208,6 +210,9 @@ static inline void host_on_message(struct host *host, struct msg *msg)
 	} else if (msg->type == FRAME_MEMORY) {
 		host->memories++;
 		host->memory = msg->memory;
+	} else if (msg->type == FRAME_PREPARED) {
+		host->answers++;
+		host->prepared = msg->prepared;
 	} else if (msg->type == FRAME_EXIT) {
 		host_on_exit(host, &msg->exit);
 	} else {
@@ -482,6 +487,27 @@ static inline void host_kill(struct host *host, uint32_t exec, uint64_t grace_ms
 {
 	host_send(host,
 		  &(struct msg){.type = FRAME_KILL, .kill = {.exec = exec, .grace_ms = grace_ms}});
+}
+
+/* PREPARE, without waiting for its answer. Returns its id. */
+static inline uint64_t host_send_prepare(struct host *host, const char *language, uint64_t count)
+{
+	struct msg msg = {.type = FRAME_PREPARE,
+			  .prepare = {.id = ++host->prepares, .count = count}};
+
+	snprintf(msg.prepare.language, sizeof(msg.prepare.language), "%s", language);
+	host_send(host, &msg);
+	return msg.prepare.id;
+}
+
+/* PREPARE, and its answer. */
+static inline const struct msg_prepared *host_prepare(struct host *host, const char *language,
+						      uint64_t count)
+{
+	uint64_t id = host_send_prepare(host, language, count);
+
+	HOST_WAIT(host, host->prepared.id == id);
+	return &host->prepared;
 }
 
 /* PING, and its answer. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Parts of the guest agent by themselves: text readers, guard, receipts, languages, swap header. */
 #include "base/util.h"
+#include "guest-agent/go.h"
 #include "guest-agent/guard.h"
 #include "guest-agent/input.h"
 #include "guest-agent/language.h"
@@ -242,7 +243,7 @@ END_TEST
 START_TEST(test_language_environment)
 {
 	json_t *env = json_pack("{ssssss}", "LANG", "de_DE", "NEW", "=a=b", "HOME", "/else");
-	char **environment = language_environment(language_find("python"), "/r", "/h", env);
+	char **environment = language_environment(language_find("python"), "/r", "/h", env, false);
 
 	ck_assert(has(environment, "LANG=de_DE"));
 	ck_assert(!has(environment, "LANG=C.UTF-8"));
@@ -251,8 +252,102 @@ START_TEST(test_language_environment)
 	ck_assert(!has(environment, "HOME=/h"));
 	ck_assert(has(environment, "PYTHONPATH=/r/python"));
 	ck_assert(has(environment, "EXECSANDBOX_REPORT_FD=100"));
+	ck_assert(!has(environment, "EXECSANDBOX_GO_FD=101"));
 	strings_free(environment);
 	json_decref(env);
+	environment = language_environment(language_find("shell"), "/r", "/h", NULL, true);
+	ck_assert(has(environment, "BASH_ENV=/r/shell.sh"));
+	ck_assert(has(environment, "EXECSANDBOX_GO_FD=101"));
+	strings_free(environment);
+}
+END_TEST
+
+static const struct {
+	const char *language, *name;
+	bool can;
+} late_names[] = {
+	{"python", "COLOUR", true},
+	{"python", "TZ", true},
+	{"python", "PATH", true},
+	{"python", "a-b", true},
+	{"python", "PYTHONHASHSEED", false},
+	{"python", "LC_ALL", false},
+	{"python", "LD_PRELOAD", false},
+	{"python", "LANG", false},
+	{"python", "LANGUAGES", true},
+	{"python", "HOME", false},
+	{"shell", "COLOUR", true},
+	{"shell", "PATH", true},
+	{"shell", "_x9", true},
+	{"shell", "9x", false},
+	{"shell", "a-b", false},
+	{"shell", "a[$(id)]", false},
+	{"shell", "BASH_ENV", false},
+	{"shell", "RANDOM", false},
+	{"shell", "SHLVL", false},
+	{"shell", "MALLOC_ARENA_MAX", false},
+	{"shell", "", false},
+	{"javascript", "COLOUR", false},
+};
+
+START_TEST(test_late_names)
+{
+	json_t *env = json_pack("{ss}", late_names[_i].name, "value");
+
+	ck_assert_int_eq(language_can_set_late(language_find(late_names[_i].language), env),
+			 late_names[_i].can);
+	ck_assert(language_can_set_late(language_find(late_names[_i].language), NULL));
+	json_decref(env);
+}
+END_TEST
+
+START_TEST(test_go_message)
+{
+	json_t *args = json_pack("[ss]", "a b", ""), *env = json_pack("{ss}", "N", "v=\n");
+	static const char expected[] = "/tmp\0"
+				       "2\0"
+				       "a b\0"
+				       "\0"
+				       "N=v=\n";
+	char buf[64];
+
+	ck_assert_uint_eq(go_encode(buf, sizeof(buf), "/tmp", args, env), sizeof(expected));
+	ck_assert_mem_eq(buf, expected, sizeof(expected));
+	ck_assert_uint_eq(go_encode(buf, sizeof(expected), "/tmp", args, env), sizeof(expected));
+	/* One byte short, wherever that is. */
+	for (size_t size = 0; size < sizeof(expected); size++)
+		ck_assert_uint_eq(go_encode(buf, size, "/tmp", args, env), 0);
+	ck_assert_uint_eq(go_encode(buf, sizeof(buf), "", NULL, NULL), 3);
+	ck_assert_mem_eq(buf,
+			 "\0"
+			 "0",
+			 3);
+	json_decref(args);
+	json_decref(env);
+}
+END_TEST
+
+/* An interpreter that waited has used something before its run. */
+START_TEST(test_receipt_counts_from_the_start_of_the_run)
+{
+	struct receipt_facts facts = {
+		.rusage = {.ru_utime.tv_sec = 3, .ru_stime.tv_usec = 10, .ru_majflt = 9},
+		.rusage_before = {.ru_utime.tv_sec = 1, .ru_stime.tv_usec = 20, .ru_majflt = 4},
+	};
+	struct msg_exit receipt = {0};
+
+	receipt_fill(&receipt, &facts);
+	ck_assert_uint_eq(receipt.cpu_user_us, 2000000);
+	ck_assert_uint_eq(receipt.cpu_system_us, 0);
+	ck_assert_uint_eq(receipt.page_faults_major, 5);
+	facts.usage = (struct cgroup_usage){
+		.has_cpu = true, .cpu_user_us = 9, .cpu_system_us = 8, .page_faults_major = 17};
+	facts.usage_before = (struct cgroup_usage){
+		.has_cpu = true, .cpu_user_us = 4, .cpu_system_us = 2, .page_faults_major = 10};
+	receipt_fill(&receipt, &facts);
+	ck_assert_uint_eq(receipt.cpu_user_us, 5);
+	ck_assert_uint_eq(receipt.cpu_system_us, 6);
+	ck_assert_uint_eq(receipt.page_faults_major, 7);
 }
 END_TEST
 
@@ -448,6 +543,9 @@ Suite *unit_suite(void)
 	tcase_add_test(tcase, test_report);
 	tcase_add_test(tcase, test_language_command);
 	tcase_add_test(tcase, test_language_environment);
+	tcase_add_loop_test(tcase, test_late_names, 0, ELEMENTSOF(late_names));
+	tcase_add_test(tcase, test_go_message);
+	tcase_add_test(tcase, test_receipt_counts_from_the_start_of_the_run);
 	tcase_add_test(tcase, test_swap_header);
 	tcase_add_test(tcase, test_output_drains_what_is_left);
 	tcase_add_test(tcase, test_output_stops_without_room);

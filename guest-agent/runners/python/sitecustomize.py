@@ -28,6 +28,65 @@ def _describe(error):
     return b"\0".join((_text(kind.__name__, 128), _text(value, 4096), trace))
 
 
+# What programs use, and what that needs. Imported while waiting only: in an ordinary start it would
+# cost more than all the rest.
+_USUAL = (
+    "argparse array base64 bisect calendar collections.abc contextlib copy csv dataclasses datetime"
+    " decimal enum fractions functools glob hashlib heapq hmac inspect io itertools json locale"
+    " logging math operator os.path pathlib pickle platform pprint queue random re secrets shlex"
+    " shutil signal statistics string struct subprocess tempfile textwrap threading time timeit"
+    " traceback types typing unicodedata urllib.parse uuid warnings weakref zlib"
+)
+
+
+def _import_usual():
+    import gc
+    import importlib
+
+    for name in _USUAL.split():
+        importlib.import_module(name)
+    # What is there now is never looked at again: collections would write to every page of it, and
+    # a clone shares pages with its template until they are written.
+    gc.collect()
+    gc.freeze()
+
+
+def _hides_usual(home):
+    """Has the program a module of a name that was imported already? Its own must win."""
+    for name in os.listdir(home):
+        if name.partition(".")[0] in sys.modules:
+            return True
+    return False
+
+
+def _wait():
+    """Waits for the go message (guest-agent/go.h) and applies it."""
+    fd = int(os.environ.pop("EXECSANDBOX_GO_FD"))
+    _import_usual()
+    os.write(fd, b".")
+    message = b""
+    while chunk := os.read(fd, 65536):
+        message += chunk
+    os.close(fd)
+    if not message:
+        os._exit(0)  # there is nothing to run
+    cwd, count, *rest = message.split(b"\0")[:-1]
+    count = int(count)
+    sys.argv[1:] = map(os.fsdecode, rest[:count])
+    for variable in rest[count:]:
+        name, _, value = variable.partition(b"=")
+        os.environb[name] = value
+    if b"TZ" in os.environb:
+        sys.modules["time"].tzset()
+    if cwd:
+        os.chdir(cwd)
+    if _hides_usual(os.path.dirname(sys.argv[0])):
+        os.execv(sys.orig_argv[0], [*sys.orig_argv[:2], *sys.argv[1:]])
+    # All clones of a template have this state, and wait for any time.
+    sys.modules["random"].seed()
+    sys.modules["logging"]._startTime = sys.modules["time"].time()
+
+
 def _install():
     here = os.path.dirname(__file__)
     fd = int(os.environ.pop("EXECSANDBOX_REPORT_FD"))
@@ -64,5 +123,7 @@ def _install():
         sys.stdout.reconfigure(line_buffering=True)
 
 
+if "EXECSANDBOX_GO_FD" in os.environ:
+    _wait()
 if "EXECSANDBOX_REPORT_FD" in os.environ:
     _install()

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The go message: what an interpreter that waits is told about its program. */
+#include "guest-agent/go.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+struct buffer {
+	char *at, *end;
+	bool is_full;
+};
+
+static void add(struct buffer *buffer, const char *text, size_t len)
+{
+	if (buffer->is_full || len > (size_t)(buffer->end - buffer->at)) {
+		buffer->is_full = true;
+		return;
+	}
+	memcpy(buffer->at, text, len);
+	buffer->at += len;
+}
+
+static void add_text(struct buffer *buffer, const char *text)
+{
+	add(buffer, text, strlen(text) + 1);
+}
+
+size_t go_encode(char *buf, size_t size, const char *cwd, const json_t *args, const json_t *env)
+{
+	struct buffer buffer = {.at = buf, .end = buf + size};
+	char count[24];
+	const char *name;
+	json_t *value;
+	size_t i;
+
+	snprintf(count, sizeof(count), "%zu", json_array_size(args));
+	add_text(&buffer, cwd);
+	add_text(&buffer, count);
+	json_array_foreach ((json_t *)args, i, value) {
+		add_text(&buffer, json_string_value(value));
+	}
+	json_object_foreach ((json_t *)env, name, value) {
+		add(&buffer, name, strlen(name));
+		add(&buffer, "=", 1);
+		add_text(&buffer, json_string_value(value));
+	}
+	return buffer.is_full ? 0 : (size_t)(buffer.at - buf);
+}

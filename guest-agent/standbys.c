@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* All interpreters that wait, and the PREPARE messages that ask for them. */
+#include "guest-agent/standbys.h"
+
+#include "base/log.h"
+#include "base/util.h"
+#include "guest-agent/go.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Several starts of an interpreter that imports its modules, on a busy host under TCG. */
+#define PREPARE_SECONDS 30.
+
+static_assert(STANDBYS_MAX >= LANGUAGES * STANDBYS_PER_LANGUAGE, "all may be asked for");
+static_assert(ELEMENTSOF(((struct process_spared *)0)->pids) >= LANGUAGES * STANDBYS_PER_LANGUAGE,
+	      "all may be spared");
+
+/* A PREPARE without an answer. */
+struct pending {
+	struct standbys *standbys;
+	const struct language *language; /* NULL: there is none */
+	uint64_t id;
+	size_t wanted;
+	ev_timer deadline;
+};
+
+struct standbys {
+	struct standbys_context context;
+	struct standby_context each;
+	struct standby slots[STANDBYS_MAX];
+	struct pending pending[LANGUAGES];
+	unsigned serial;
+};
+
+static bool is_up(const struct standby *standby)
+{
+	return standby->state == STANDBY_STARTING || standby->state == STANDBY_WAITING;
+}
+
+static size_t count(const struct standbys *standbys, const struct language *language,
+		    bool only_waiting)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < STANDBYS_MAX; i++) {
+		const struct standby *standby = &standbys->slots[i];
+
+		if (standby->language == language && is_up(standby) &&
+		    (!only_waiting || standby->state == STANDBY_WAITING))
+			n++;
+	}
+	return n;
+}
+
+PRINTF_LIKE(4, 5)
+static void answer(struct standbys *standbys, uint64_t id, uint64_t waiting, const char *format,
+		   ...)
+{
+	struct msg msg = {.type = FRAME_PREPARED, .prepared = {.id = id, .waiting = waiting}};
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(msg.prepared.detail, sizeof(msg.prepared.detail), format, args);
+	va_end(args);
+	link_send(standbys->context.link, &msg);
+}
+
+static void answer_pending(struct pending *pending, const char *detail)
+{
+	struct standbys *standbys = pending->standbys;
+	const struct language *language = TAKE_PTR(pending->language);
+
+	if (!language)
+		return;
+	loop_timer_stop(standbys->context.loop, &pending->deadline);
+	answer(standbys, pending->id, count(standbys, language, true), "%s", detail);
+}
+
+static void on_deadline(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
+{
+	answer_pending(timer->data, "Not all of them wait yet: they take too long to start");
+}
+
+static void on_change(void *user, const struct language *language, bool has_failed)
+{
+	struct standbys *standbys = user;
+	struct pending *pending = &standbys->pending[language_index(language)];
+
+	if (!pending->language)
+		return;
+	if (has_failed)
+		answer_pending(pending, "An interpreter ended before it waited");
+	else if (count(standbys, language, true) >= pending->wanted)
+		answer_pending(pending, "");
+}
+
+int standbys_create(struct standbys **ret, const struct standbys_context *context)
+{
+	struct standbys *standbys = calloc(1, sizeof(*standbys));
+
+	if (!standbys)
+		return -ENOMEM;
+	standbys->context = *context;
+	standbys->each = (struct standby_context){
+		.loop = context->loop,
+		.config = context->config,
+		.cgroup = context->cgroup,
+		.on_change = on_change,
+		.user = standbys,
+	};
+	for (size_t i = 0; i < LANGUAGES; i++) {
+		standbys->pending[i].standbys = standbys;
+		ev_timer_init(&standbys->pending[i].deadline, on_deadline, 0., 0.);
+		standbys->pending[i].deadline.data = &standbys->pending[i];
+	}
+	*ret = standbys;
+	return 0;
+}
+
+bool standbys_kill_all(struct standbys *standbys)
+{
+	bool are_left = false;
+
+	for (size_t i = 0; i < STANDBYS_MAX; i++) {
+		standby_kill(&standbys->slots[i]);
+		are_left |= standbys->slots[i].state == STANDBY_ENDING;
+	}
+	return are_left;
+}
+
+void standbys_destroy(struct standbys *standbys)
+{
+	if (!standbys)
+		return;
+	for (size_t i = 0; i < LANGUAGES; i++)
+		loop_timer_stop(standbys->context.loop, &standbys->pending[i].deadline);
+	for (size_t i = 0; i < STANDBYS_MAX; i++)
+		if (standbys->slots[i].state != STANDBY_NONE)
+			process_fini(&standbys->slots[i].process, standbys->context.cgroup);
+	free(standbys);
+}
+
+static int start_one(struct standbys *standbys, const struct language *language)
+{
+	for (size_t i = 0; i < STANDBYS_MAX; i++)
+		if (standbys->slots[i].state == STANDBY_NONE)
+			return standby_start(&standbys->slots[i], &standbys->each, language,
+					     ++standbys->serial);
+	return -EAGAIN;
+}
+
+static void end_language(struct standbys *standbys, const struct language *language)
+{
+	for (size_t i = 0; i < STANDBYS_MAX; i++)
+		if (standbys->slots[i].language == language)
+			standby_kill(&standbys->slots[i]);
+}
+
+void standbys_prepare(struct standbys *standbys, const struct msg_prepare *request)
+{
+	const struct language *language = language_find(request->language);
+	struct pending *pending;
+	int r = 0;
+
+	if (!language) {
+		answer(standbys, request->id, 0, "Unknown language '%s' (known: %s)",
+		       request->language, language_known());
+		return;
+	}
+	pending = &standbys->pending[language_index(language)];
+	answer_pending(pending, "Another PREPARE came");
+	if (request->count > STANDBYS_PER_LANGUAGE) {
+		answer(standbys, request->id, count(standbys, language, true),
+		       "At most %d may wait", STANDBYS_PER_LANGUAGE);
+		return;
+	}
+	if (request->count == 0)
+		end_language(standbys, language);
+	for (size_t n = count(standbys, language, false); n < request->count && r == 0; n++)
+		r = start_one(standbys, language);
+	pending->language = language;
+	pending->id = request->id;
+	pending->wanted = (size_t)request->count;
+	if (r < 0)
+		answer_pending(pending, strerror(-r));
+	else if (count(standbys, language, true) >= pending->wanted)
+		answer_pending(pending, "");
+	else
+		loop_timer_start(standbys->context.loop, &pending->deadline, PREPARE_SECONDS);
+}
+
+static struct standby *find(struct standbys *standbys, const struct program *program)
+{
+	for (size_t i = 0; i < STANDBYS_MAX; i++) {
+		struct standby *standby = &standbys->slots[i];
+
+		if (standby->state == STANDBY_WAITING && standby->language == program->language)
+			return standby;
+	}
+	return NULL;
+}
+
+static void kill_others(struct standbys *standbys, const struct standby *chosen)
+{
+	for (size_t i = 0; i < STANDBYS_MAX; i++)
+		if (&standbys->slots[i] != chosen)
+			standby_kill(&standbys->slots[i]);
+	for (size_t i = 0; i < LANGUAGES; i++)
+		answer_pending(&standbys->pending[i], "A run has begun");
+}
+
+bool standbys_take(struct standbys *standbys, const struct program *program, bool spares_others,
+		   struct process *ret)
+{
+	struct standby *standby = find(standbys, program);
+	char message[GO_MESSAGE_MAX];
+	size_t len = 0;
+
+	/* One that does not fit this program dies with the others, or stays. */
+	if (standby && language_can_set_late(program->language, program->env) &&
+	    program_can_enter(program, standbys->context.config))
+		len = go_encode(message, program->language->go_max, program->cwd, program->args,
+				program->env);
+	if (!spares_others)
+		kill_others(standbys, len > 0 ? standby : NULL);
+	if (len == 0)
+		return false;
+	program_limit(program, &standby->process);
+	if (process_limit_cpu(&standby->process, program->cpu_seconds) < 0) {
+		standby_kill(standby);
+		return false;
+	}
+	if (!standby_go(standby, message, len, ret)) {
+		log_notice("standby", "The %s that waited is gone", program->language->name);
+		return false;
+	}
+	return true;
+}
+
+bool standbys_on_reaped(struct standbys *standbys, pid_t pid)
+{
+	for (size_t i = 0; i < STANDBYS_MAX; i++) {
+		if (standbys->slots[i].state == STANDBY_NONE ||
+		    standbys->slots[i].process.pid != pid)
+			continue;
+		standby_on_reaped(&standbys->slots[i]);
+		return true;
+	}
+	return false;
+}
+
+void standbys_spared(const struct standbys *standbys, struct process_spared *ret)
+{
+	ret->len = 0;
+	for (size_t i = 0; i < STANDBYS_MAX; i++)
+		if (is_up(&standbys->slots[i]))
+			ret->pids[ret->len++] = standbys->slots[i].process.pid;
+}
