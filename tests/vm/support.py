@@ -77,7 +77,8 @@ class Daemon:
         self.runtime = os.path.join(self.directory, "run")
         self.program = os.path.join(self.directory, "bin", "fake_qemu")
         self.images = images or IMAGES
-        self.settings = {"log_level": "debug", "log_target": "stderr", "accel": "tcg", "max_vms": 4}
+        self.settings = {"log_level": "debug", "log_target": "stderr", "accel": "tcg", "max_vms": 4,
+                         "templates": "off"}
         if scenario is not None:
             self.use_fake(scenario)
         self.settings.update(settings)
