@@ -125,22 +125,6 @@ static void drain(struct exec *exec)
 		end(exec);
 }
 
-static void read_report(struct exec *exec)
-{
-	_cleanup_free_ char *report = NULL;
-	ssize_t n;
-
-	/* A program that ended well has no uncaught exception, whatever the pipe says. */
-	if (exec->process.report_fd < 0 || exec->facts.status == 0)
-		return;
-	report = malloc(RECEIPT_REPORT_MAX);
-	if (!report)
-		return;
-	n = read(exec->process.report_fd, report, RECEIPT_REPORT_MAX);
-	if (n > 0)
-		exec->receipt.error = receipt_parse_report(report, (size_t)n);
-}
-
 /* Everything that was counted is final now. */
 static void make_receipt(struct exec *exec)
 {
@@ -153,7 +137,9 @@ static void make_receipt(struct exec *exec)
 	if (exec->process.cgroup.fd >= 0)
 		cgroup_run_usage(exec->process.cgroup.fd, &exec->facts.usage);
 	receipt_fill(&exec->receipt, &exec->facts);
-	read_report(exec);
+	/* A program that ended well has no uncaught exception, whatever the pipe says. */
+	if (exec->facts.status != 0)
+		exec->receipt.error = process_read_report(&exec->process);
 	if (!spawn_failure(exec->process.failure_fd, &step, &error))
 		return;
 	strncpy(exec->receipt.reason, MSG_REASON_FAILED, sizeof(exec->receipt.reason) - 1);

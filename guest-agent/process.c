@@ -4,6 +4,7 @@
 
 #include "base/util.h"
 #include "guest-agent/proctext.h"
+#include "guest-agent/receipt.h"
 #include "guest-agent/tree.h"
 
 #include <errno.h>
@@ -46,6 +47,20 @@ bool process_is_tree_gone(const struct process *process, const struct process_sp
 	if (process->cgroup.fd >= 0)
 		return !cgroup_run_is_populated(process->cgroup.fd);
 	return tree_signal(0, spared->pids, spared->len) == 0;
+}
+
+json_t *process_read_report(const struct process *process)
+{
+	_cleanup_free_ char *report = NULL;
+	ssize_t n;
+
+	if (process->report_fd < 0)
+		return NULL;
+	report = malloc(RECEIPT_REPORT_MAX);
+	if (!report)
+		return NULL;
+	n = read(process->report_fd, report, RECEIPT_REPORT_MAX);
+	return n > 0 ? receipt_parse_report(report, (size_t)n) : NULL;
 }
 
 static struct timeval from_ticks(uint64_t ticks)

@@ -12,6 +12,7 @@
 
 #include "guest-agent/cgroup.h"
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <sys/resource.h>
 #include <sys/types.h>
@@ -53,6 +54,10 @@ struct process process_move(struct process *process);
 /* SIGKILL to its whole tree. */
 void process_kill_tree(const struct process *process, const struct process_spared *spared);
 bool process_is_tree_gone(const struct process *process, const struct process_spared *spared);
+
+/* What its language's runner has reported of an uncaught exception, or NULL; see
+ * receipt_parse_report(). */
+json_t *process_read_report(const struct process *process);
 
 /* Notes what it has used so far as used before its run. */
 void process_note_usage(struct process *process);

@@ -64,6 +64,31 @@ START_TEST(test_hello_carries_bytes_and_offsets)
 }
 END_TEST
 
+START_TEST(test_prepare_round_trip)
+{
+	struct msg in = {.type = FRAME_PREPARE,
+			 .prepare = {.id = 5, .language = "shell", .count = 2}};
+	struct msg prepared = {.type = FRAME_PREPARED,
+			       .prepared = {.id = 5, .waiting = 1, .detail = "why"}};
+	_cleanup_free_ char *text = NULL, *other = NULL;
+	struct msg out;
+
+	ck_assert_int_gt(msg_encode(&in, &text), 0);
+	ck_assert_int_eq(decode(FRAME_PREPARE, text, &out), 0);
+	ck_assert_uint_eq(out.prepare.id, 5);
+	ck_assert_str_eq(out.prepare.language, "shell");
+	ck_assert_uint_eq(out.prepare.count, 2);
+	msg_clear(&out);
+	ck_assert_int_gt(msg_encode(&prepared, &other), 0);
+	ck_assert_int_eq(decode(FRAME_PREPARED, other, &out), 0);
+	ck_assert_uint_eq(out.prepared.id, 5);
+	ck_assert_uint_eq(out.prepared.waiting, 1);
+	ck_assert_str_eq(out.prepared.detail, "why");
+	msg_clear(&out);
+	ck_assert_int_eq(decode(FRAME_PREPARE, "{\"id\":1}", &out), -EPROTO);
+}
+END_TEST
+
 static const struct {
 	uint8_t type;
 	const char *payload;
@@ -135,6 +160,7 @@ Suite *unit_suite(void)
 	TCase *tests = tcase_create("message");
 
 	tcase_add_test(tests, test_exec_round_trip);
+	tcase_add_test(tests, test_prepare_round_trip);
 	tcase_add_test(tests, test_hello_carries_bytes_and_offsets);
 	tcase_add_loop_test(tests, test_bad_payloads_are_refused, 0, ELEMENTSOF(bad));
 	tcase_add_test(tests, test_unknown_fields_are_ignored);

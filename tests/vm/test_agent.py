@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent of a real VM by itself: interpreters that wait."""
+
+import unittest
+
+from guest import Guest
+
+PROGRAMS = {
+    "python": "import sys\nprint(open('/proc/self/cgroup').read().strip(), sys.argv[1:], input())",
+    "javascript": "console.log(require('fs').readFileSync('/proc/self/cgroup', 'utf8').trim(),"
+                  " process.argv.slice(2), await Bun.stdin.text())",
+    "shell": 'cat /proc/self/cgroup; echo "$*"; cat',
+}
+FACTS = {
+    "python": "import os\nprint(sorted(os.listdir('/proc/self/fd')), os.listdir('/tmp'),"
+              " sorted(os.listdir('/home/user')), sorted(os.environ.items()), os.getcwd())",
+    # Bun keeps the directory it reads open while it lists it, in either case.
+    "javascript": "const fs = require('fs'); console.log(fs.readdirSync('/proc/self/fd').length,"
+                  " fs.readdirSync('/tmp'), fs.readdirSync('/home/user').sort(), process.env,"
+                  " process.cwd(), process.argv, Bun.argv, import.meta.path, Bun.main)",
+    "shell": '(cd /proc/$$/fd; ls . /tmp ~); env | sort; pwd; echo "$0 $# $- $?"; declare -p OLDPWD',
+}
+ERRORS = {
+    "python": ("raise ValueError('no')", 1, {"name": "ValueError", "value": "no"}),
+    "javascript": ("const x: number = 1; throw new TypeError('no ' + x)", 1,
+                   {"name": "TypeError", "value": "no 1"}),
+    "shell": ("exit 7", 7, None),
+}
+
+
+class Standby(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.guest = Guest()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.guest.close()
+
+    def setUp(self):
+        for language in PROGRAMS:
+            self.guest.prepare(language, 0)
+
+    def prepare(self, language, count):
+        prepared = self.guest.prepare(language, count)
+        self.assertEqual((prepared["waiting"], prepared.get("detail", "")), (count, ""))
+
+    def test_takes_one_that_waits(self):
+        """Its cgroup tells it from one that was started for the run."""
+        for language, code in PROGRAMS.items():
+            with self.subTest(language=language):
+                self.prepare(language, 2)
+                for expected in ("standby-", "standby-", "run-"):
+                    result = self.guest.run(language, code, stdin=b"typed\n", args=["one", "t w"])
+                    self.assertEqual(result["reason"], "exited", result)
+                    self.assertEqual(result["stderr"], "")
+                    self.assertIn("/user/" + expected, result["stdout"])
+                    for word in ("one", "t w", "typed"):
+                        self.assertIn(word, result["stdout"])
+
+    def test_user_code_ends_the_others(self):
+        for language in PROGRAMS:
+            self.prepare(language, 1)
+        result = self.guest.run("shell", "sleep 0.3; ls -d /proc/[0-9]* | wc -l", rehearsal=False)
+        alone = self.guest.run("shell", "sleep 0.3; ls -d /proc/[0-9]* | wc -l", rehearsal=False)
+        self.assertEqual(result["stdout"], alone["stdout"])
+
+    def test_no_difference(self):
+        for language, code in FACTS.items():
+            for cwd in ("", "/usr"):
+                with self.subTest(language=language, cwd=cwd):
+                    anew = self.guest.run(language, code, cwd=cwd)
+                    self.prepare(language, 1)
+                    waited = self.guest.run(language, code, cwd=cwd)
+                    self.assertEqual(waited["stdout"], anew["stdout"])
+                    self.assertEqual(waited["stderr"], anew["stderr"])
+
+    def test_errors(self):
+        for language, (code, status, error) in ERRORS.items():
+            with self.subTest(language=language):
+                self.prepare(language, 1)
+                result = self.guest.run(language, code)
+                self.assertEqual((result["reason"], result["exit_code"]), ("exited", status))
+                if error:
+                    self.assertLessEqual(error.items(), result["error"].items())
+
+    def test_limits(self):
+        """Set when it is taken; CPU time counts from there."""
+        self.prepare("python", 2)
+        result = self.guest.run("python", "while True: pass", cpu_seconds=1)
+        self.assertEqual((result["reason"], result["signal"]), ("signaled", 24))
+        result = self.guest.run("python", "x = bytearray(150 << 20)", memory_max_bytes=64 << 20)
+        # What is over it goes to zram.
+        self.assertEqual(result["memory_peak_bytes"], 64 << 20, result)
+
+    def test_receipt(self):
+        """Less than the start-up alone takes, which was seconds ago."""
+        self.prepare("python", 2)
+        anew = self.guest.run("python", "pass", env={"LANG": "C.UTF-8"})
+        self.guest.run("python", "pass")
+        waited = self.guest.run("python", "pass")
+        self.assertLess(waited["cpu_user_us"] + waited["cpu_system_us"],
+                        anew["cpu_user_us"] + anew["cpu_system_us"])
+        self.assertLess(waited["first_ms"] or waited["exit_ms"], anew["exit_ms"])
