@@ -51,6 +51,9 @@ struct method {
 	const char *result;         /* one line: the shape of the result */
 };
 
+/* The languages of programs, ended by NULL. */
+extern const char *const method_languages[];
+
 /* All methods, sorted by name, ended by a NULL name. */
 extern const struct method method_table[];
 

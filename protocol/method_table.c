@@ -7,7 +7,7 @@
 		.name = NULL \
 	}
 
-static const char *const languages[] = {"python", "javascript", "shell", NULL};
+const char *const method_languages[] = {"python", "javascript", "shell", NULL};
 static const char *const encodings[] = {"utf-8", "base64", NULL};
 static const char *const on_output_choices[] = {"truncate", "stop", NULL};
 
@@ -67,7 +67,7 @@ static const struct param run_params[] = {
 	{.name = "language",
 	 .type = PARAM_STRING,
 	 .is_required = true,
-	 .choices = languages,
+	 .choices = method_languages,
 	 .violation = RPC_LANGUAGE_UNKNOWN,
 	 .help = "Language of the code"},
 	{.name = "code", .type = PARAM_STRING, .is_required = true, .help = "The program"},
@@ -142,6 +142,59 @@ static const struct param unsubscribe_params[] = {
 	NO_MORE_PARAMS,
 };
 
+static const struct param template_param[] = {
+	{.name = "name",
+	 .type = PARAM_STRING,
+	 .is_required = true,
+	 .min = 1,
+	 .max = 63,
+	 .help = "Name of a template: LANGUAGE-MEMORY, such as python-256"},
+	NO_MORE_PARAMS,
+};
+
+static const struct param build_params[] = {
+	{.name = "language",
+	 .type = PARAM_STRING,
+	 .is_required = true,
+	 .choices = method_languages,
+	 .violation = RPC_LANGUAGE_UNKNOWN,
+	 .help = "Language it is made for"},
+	{.name = "memory_mb",
+	 .type = PARAM_INTEGER,
+	 .min = 1,
+	 .max = 1 << 20,
+	 .violation = RPC_LIMIT_INVALID,
+	 .help = "Memory of its VMs in MiB, rounded up to a size class; the default size when "
+		 "absent"},
+	NO_MORE_PARAMS,
+};
+
+static const struct param pool_get_params[] = {
+	{.name = "language",
+	 .type = PARAM_STRING,
+	 .choices = method_languages,
+	 .violation = RPC_LANGUAGE_UNKNOWN,
+	 .help = "One language's pool; all by default"},
+	NO_MORE_PARAMS,
+};
+
+static const struct param pool_set_params[] = {
+	{.name = "language",
+	 .type = PARAM_STRING,
+	 .is_required = true,
+	 .choices = method_languages,
+	 .violation = RPC_LANGUAGE_UNKNOWN,
+	 .help = "Whose pool"},
+	{.name = "size",
+	 .type = PARAM_INTEGER,
+	 .is_required = true,
+	 .min = 0,
+	 .max = 1 << 20,
+	 .violation = RPC_LIMIT_INVALID,
+	 .help = "VMs that shall wait warm, until the daemon ends"},
+	NO_MORE_PARAMS,
+};
+
 const struct method method_table[] = {
 	{"events.subscribe", "Receive events as notifications on this connection", ACCESS_OWNER,
 	 subscribe_params, "{subscription, seq}"},
@@ -149,12 +202,16 @@ const struct method method_table[] = {
 	 unsubscribe_params, "{}"},
 	{"health", "Whether the daemon can run code, and what stands in the way", ACCESS_ANY,
 	 no_params, "{ready, checks: [{name, ok, detail}]}"},
-	{"info", "Versions, accelerator, languages and limits", ACCESS_ANY, no_params,
-	 "{version, accelerator, languages, limits, …}"},
+	{"info", "Versions, accelerator, languages, templates and limits", ACCESS_ANY, no_params,
+	 "{version, accelerator, languages, limits, vms, templates, …}"},
 	{"memory.balloon", "Set a VM's balloon target and wait for the guest to follow",
 	 ACCESS_ADMIN, balloon_params, "{vm, target_bytes, actual_bytes, reached}"},
 	{"memory.stats", "Memory of the host and of the caller's VMs", ACCESS_OWNER,
 	 optional_vm_param, "{host, vms: [{vm, rss_bytes, …, age_ms}]}"},
+	{"pool.get", "Warm VMs that wait for runs", ACCESS_ADMIN, pool_get_params,
+	 "{language, memory_mb, warm, starting, target}, or {pools: […]} of all"},
+	{"pool.set", "How many warm VMs of a language shall wait", ACCESS_ADMIN, pool_set_params,
+	 "{language, memory_mb, warm, starting, target}"},
 	{"rpc.discover", "The OpenRPC document of this API", ACCESS_ANY, no_params,
 	 "OpenRPC 1.3.2"},
 	{"rpc.ping", "Answer at once", ACCESS_ANY, no_params, "\"pong\""},
@@ -162,6 +219,14 @@ const struct method method_table[] = {
 	 "{version, jsonrpc}"},
 	{"run", "Run a program in a fresh VM and return its outcome", ACCESS_ANY, run_params,
 	 "RunResult"},
+	{"template.build", "Make a template anew and wait until it is ready", ACCESS_ADMIN,
+	 build_params, "As template.info"},
+	{"template.info", "One template", ACCESS_ANY, template_param,
+	 "{name, language, memory_mb, state, stored, clones, build, error, …}"},
+	{"template.list", "The templates that VMs are cloned from", ACCESS_ANY, no_params,
+	 "{templates: […]}"},
+	{"template.remove", "Forget a template and delete it from disk", ACCESS_ADMIN,
+	 template_param, "{}"},
 	{"vm.info", "One VM", ACCESS_OWNER, vm_param,
 	 "{vm, state, pid, language, memory_mb, created_at, …}"},
 	{"vm.list", "The caller's VMs; all for an admin", ACCESS_OWNER, no_params, "{vms: […]}"},

@@ -43,6 +43,9 @@ static const struct {
 	{RPC_PROCESS_NOT_FOUND, false, "PROCESS_NOT_FOUND", "There is no such process"},
 	{RPC_EXEC_ID_CONFLICT, false, "EXEC_ID_CONFLICT", "The exec_id belongs to another request"},
 	{RPC_VM_NOT_FOUND, false, "VM_NOT_FOUND", "There is no such VM"},
+	{RPC_TEMPLATE_NOT_FOUND, false, "TEMPLATE_NOT_FOUND", "There is no such template"},
+	{RPC_BUILD_FAILED, false, "BUILD_FAILED", "The template could not be made"},
+	{RPC_TEMPLATE_BUSY, true, "TEMPLATE_BUSY", "The template is being made or stored"},
 };
 
 static struct rpc_error out_of_memory = {

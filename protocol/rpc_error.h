@@ -36,6 +36,9 @@ enum rpc_code {
 	RPC_PROCESS_NOT_FOUND = 4010,
 	RPC_EXEC_ID_CONFLICT = 4020,
 	RPC_VM_NOT_FOUND = 4030,
+	RPC_TEMPLATE_NOT_FOUND = 8001,
+	RPC_BUILD_FAILED = 8002,
+	RPC_TEMPLATE_BUSY = 8004,
 };
 
 /* An error on its way to a client. Made by rpc_error_new(), consumed by whoever takes it. */

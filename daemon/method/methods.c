@@ -9,7 +9,13 @@ const struct rpc_handler method_handlers[] = {
 	{"info", method_info},
 	{"memory.balloon", method_memory_balloon},
 	{"memory.stats", method_memory_stats},
+	{"pool.get", method_pool_get},
+	{"pool.set", method_pool_set},
 	{"run", method_run},
+	{"template.build", method_template_build},
+	{"template.info", method_template_info},
+	{"template.list", method_template_list},
+	{"template.remove", method_template_remove},
 	{"vm.info", method_vm_info},
 	{"vm.list", method_vm_list},
 };
@@ -20,6 +26,22 @@ bool method_may_see(const struct rpc_call *call, const struct vm *vm)
 	const struct rpc_peer *peer = rpc_call_peer(call);
 
 	return peer->is_admin || vm_get_spec(vm)->uid == peer->uid;
+}
+
+struct rpc_error *method_require_accepting(const struct daemon *daemon)
+{
+	if (!daemon->is_draining)
+		return NULL;
+	return rpc_error_hint(
+		rpc_error_new(RPC_DRAINING, "The daemon is stopping and takes no new work"),
+		"try again after its restart");
+}
+
+struct template *method_default_template(const struct daemon *daemon, const char *language)
+{
+	uint64_t memory_mb = (uint64_t)daemon->config->default_memory_mb;
+
+	return daemon->templates ? templates_get(daemon->templates, language, memory_mb) : NULL;
 }
 
 struct vm *method_find_vm(struct rpc_call *call, const json_t *params, struct rpc_error **ret_error)

@@ -17,6 +17,12 @@ struct rpc_reply method_vm_list(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_vm_info(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_memory_stats(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_memory_balloon(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_pool_get(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_pool_set(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_template_build(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_template_info(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_template_list(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_template_remove(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_events_subscribe(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_events_unsubscribe(struct rpc_call *call, const json_t *params);
 
@@ -29,5 +35,11 @@ struct vm *method_find_vm(struct rpc_call *call, const json_t *params,
 
 /* Whether the caller may see this VM. */
 bool method_may_see(const struct rpc_call *call, const struct vm *vm);
+
+/* NULL, or 1001 when the daemon is stopping and takes no new work. */
+struct rpc_error *method_require_accepting(const struct daemon *daemon) WARN_UNUSED;
+
+/* The template of a language's default size; NULL while there are none (templates = off). */
+struct template *method_default_template(const struct daemon *daemon, const char *language);
 
 #endif

@@ -8,11 +8,13 @@ static json_t *describe(const struct vm *vm)
 	char created[RFC3339_SIZE];
 
 	format_rfc3339(vm_created_ns(vm), created);
-	return json_pack("{s:s, s:s, s:o, s:s, s:n, s:I, s:I, s:s, s:o}", "vm", vm_id(vm), "state",
+	return json_pack("{s:s, s:s, s:o, s:s, s:n, s:I, s:o, s:s, s:o}", "vm", vm_id(vm), "state",
 			 vm_state_name(vm_get_state(vm)), "pid",
 			 vm_pid(vm) > 0 ? json_integer(vm_pid(vm)) : json_null(), "language",
 			 spec->language, "session", "memory_mb", (json_int_t)spec->memory_mb, "uid",
-			 (json_int_t)spec->uid, "created_at", created, "start_ms",
+			 spec->uid == VM_UID_NONE ? json_null()
+						  : json_integer((json_int_t)spec->uid),
+			 "created_at", created, "start_ms",
 			 vm_start_us(vm) ? json_real((double)vm_start_us(vm) / 1000) : json_null());
 }
 

@@ -101,7 +101,7 @@ static struct template *find_victim(struct templates *templates, const struct te
 
 	for (struct template *at = templates->first; at; at = at->next)
 		if (at != keep && !at->is_pinned && at->state == TEMPLATE_READY &&
-		    (!victim || at->used_us < victim->used_us))
+		    !at->is_rebuilding && (!victim || at->used_us < victim->used_us))
 			victim = at;
 	return victim;
 }
@@ -118,6 +118,28 @@ static void make_room(struct templates *templates, const struct template *keep)
 	}
 }
 
+/* --- Who waits for one. --- */
+
+void template_await(struct template *template, struct template_waiter *waiter)
+{
+	LIST_INSERT_HEAD(&template->waiters, waiter, link);
+}
+
+void template_await_cancel(struct template_waiter *waiter)
+{
+	LIST_REMOVE(waiter, link);
+}
+
+static void tell_waiters(struct template *template, const struct rpc_error *error)
+{
+	struct template_waiter *waiter;
+
+	while ((waiter = LIST_FIRST(&template->waiters))) {
+		LIST_REMOVE(waiter, link);
+		waiter->on_built(waiter->user, template, error);
+	}
+}
+
 /* --- One after the other: load, else build, then store. --- */
 
 static void fail(struct template *template, struct rpc_error *error_take)
@@ -129,16 +151,18 @@ static void fail(struct template *template, struct rpc_error *error_take)
 	log_warning("template", "%s: not ready, its VMs boot: %s", template->name,
 		    error_take->message);
 	set_state(template, template->image ? TEMPLATE_READY : TEMPLATE_FAILED);
+	tell_waiters(template, template->error);
 }
 
-static void become_ready(struct template *template, struct vm_image *image_take)
+/* False when it failed instead. */
+static bool become_ready(struct template *template, struct vm_image *image_take)
 {
 	struct template_image *image = calloc(1, sizeof(*image));
 
 	if (!image) {
 		vm_image_fini(image_take);
 		fail(template, rpc_error_new(RPC_VM_TRANSIENT, "Out of memory"));
-		return;
+		return false;
 	}
 	*image = (struct template_image){
 		.vm = *image_take, .templates = template->templates, .refs = 1};
@@ -149,8 +173,8 @@ static void become_ready(struct template *template, struct vm_image *image_take)
 	template->ready_ns = realtime_ns();
 	template->used_us = now_us();
 	template->clone_failures = 0;
-	template->is_rebuilding = false;
 	set_state(template, TEMPLATE_READY);
+	return true;
 }
 
 static void on_saved(void *user, int error, const struct store_hashes *hashes, const char *why)
@@ -179,7 +203,18 @@ static json_t *identity_of(const struct template *template, int *ret_error)
 				 template->memory_mb, ret_error);
 }
 
-static void save(struct template *template)
+/* An image that was made anew because it is wanted anew: the store would keep what it has. */
+static void discard_stored(struct template *template)
+{
+	int r = store_remove(template->templates->config.store, template->name);
+
+	template->is_stored = false;
+	if (r < 0 && r != -ENOENT)
+		log_warning("template", "%s: cannot be removed from the store: %s", template->name,
+			    strerror(-r));
+}
+
+static void save(struct template *template, bool is_anew)
 {
 	struct templates *templates = template->templates;
 	json_t *identity;
@@ -188,6 +223,8 @@ static void save(struct template *template)
 	memset(&template->hashes, 0, sizeof(template->hashes));
 	if (!templates->config.store)
 		return;
+	if (is_anew)
+		discard_stored(template);
 	identity = identity_of(template, &r);
 	templates->saving = template_image_ref(template);
 	templates->saved = template;
@@ -231,8 +268,10 @@ static void on_built(void *user, struct rpc_error *error_take, struct vm_image *
 {
 	struct templates *templates = user;
 	struct template *template = TAKE_PTR(templates->working);
+	bool is_anew = template->is_rebuilding;
 
 	templates->builder = NULL;
+	template->is_rebuilding = false;
 	templates->memory_mb -= template->memory_mb;
 	if (error_take) {
 		note_unsupported(templates, error_take, times);
@@ -240,9 +279,10 @@ static void on_built(void *user, struct rpc_error *error_take, struct vm_image *
 	} else {
 		template->times = *times;
 		log_build(template);
-		become_ready(template, image_take);
-		if (template->state == TEMPLATE_READY)
-			save(template);
+		if (become_ready(template, image_take)) {
+			save(template, is_anew);
+			tell_waiters(template, NULL);
+		}
 	}
 	schedule(templates);
 }
@@ -287,7 +327,7 @@ static void on_loaded(void *user, int error, struct vm_image *image_take,
 	template->is_stored = true;
 	log_info("template", "%s: loaded in %ju ms", template->name,
 		 (uintmax_t) template->load_us / 1000);
-	become_ready(template, image_take);
+	(void)become_ready(template, image_take);
 	schedule(templates);
 }
 
@@ -369,11 +409,12 @@ bool template_is_coming(const struct template *template)
 
 void template_rebuild(struct template *template)
 {
-	if (template_is_coming(template))
+	if (template->state == TEMPLATE_BUILDING)
 		return;
+	/* One that is being loaded is made anew behind that. */
 	template->is_rebuilding = true;
 	template->clone_failures = 0;
-	if (template->state != TEMPLATE_READY)
+	if (template->state == TEMPLATE_ABSENT || template->state == TEMPLATE_FAILED)
 		set_state(template, TEMPLATE_QUEUED);
 	schedule(template->templates);
 }
@@ -392,6 +433,7 @@ void template_report(struct template *template, bool is_good)
 int template_remove(struct template *template)
 {
 	struct templates *templates = template->templates;
+	struct rpc_error *error;
 	int r = 0;
 
 	if (template_is_coming(template) || template->is_rebuilding || templates->saved == template)
@@ -403,8 +445,12 @@ int template_remove(struct template *template)
 		return r;
 	template->is_stored = template->is_rebuilding = false;
 	memset(&template->hashes, 0, sizeof(template->hashes));
+	rpc_error_free(TAKE_PTR(template->error));
 	set_state(template, TEMPLATE_ABSENT);
 	drop_image(template);
+	error = rpc_error_new(RPC_VM_TRANSIENT, "it was removed meanwhile");
+	tell_waiters(template, error);
+	rpc_error_free(error);
 	return 0;
 }
 
@@ -444,6 +490,52 @@ struct template *templates_get(struct templates *templates, const char *language
 		at = &(*at)->next;
 	*at = template;
 	return template;
+}
+
+/* "python-256" of the store, which may know more than this daemon was asked for. */
+static struct template *find_stored(struct templates *templates, const char *name)
+{
+	const char *dash = strrchr(name, '-');
+	char language[sizeof(((struct template *)NULL)->language)];
+	char again[STORE_NAME_MAX + 32];
+	uint64_t memory_mb;
+
+	if (!dash || (size_t)(dash - name) >= sizeof(language))
+		return NULL;
+	snprintf(language, sizeof(language), "%.*s", (int)(dash - name), name);
+	memory_mb = strtoull(dash + 1, NULL, 10);
+	snprintf(again, sizeof(again), "%s-%ju", language, (uintmax_t)memory_mb);
+	return strcmp(again, name) == 0 ? templates_get(templates, language, memory_mb) : NULL;
+}
+
+void templates_look(struct templates *templates)
+{
+	struct store_entry *entries = NULL;
+	ssize_t count = templates->config.store ? store_list(templates->config.store, &entries) : 0;
+
+	if (count < 0)
+		return;
+	for (struct template *at = templates->first; at; at = at->next)
+		at->is_stored = false;
+	for (ssize_t i = 0; i < count; i++) {
+		struct template *template = find_stored(templates, entries[i].name);
+
+		if (!template)
+			continue;
+		template->is_stored = true;
+		template->used_ns = MAX(template->used_ns, entries[i].used_ns);
+	}
+	free(entries);
+}
+
+unsigned template_clones(const struct template *template)
+{
+	const struct template_image *image = template->image;
+
+	if (!image)
+		return 0;
+	/* The template's own reference, and the one of a save that runs. */
+	return image->refs - 1 - (template->templates->saving == image);
 }
 
 uint64_t templates_memory_mb(const struct templates *templates)

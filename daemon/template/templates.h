@@ -23,6 +23,8 @@
 #include "daemon/template/builder.h"
 #include "daemon/template/store.h"
 
+#include <sys/queue.h>
+
 enum template_state {
 	TEMPLATE_ABSENT,
 	TEMPLATE_QUEUED,
@@ -33,6 +35,15 @@ enum template_state {
 };
 
 struct templates;
+struct template;
+
+/* Who waits until a template was made anew; embedded in its owner. */
+struct template_waiter {
+	LIST_ENTRY(template_waiter) link;
+	/* `error` (borrowed) is NULL when it is READY. */
+	void (*on_built)(void *user, struct template *template, const struct rpc_error *error);
+	void *user;
+};
 
 /* An image that is in use. */
 struct template_image {
@@ -60,6 +71,7 @@ struct template
 	uint64_t ready_ns, used_ns;  /* wall clock; 0 = never */
 	uint64_t used_us, failed_us; /* monotonic */
 	unsigned clone_failures;     /* in a row */
+	LIST_HEAD(, template_waiter) waiters;
 };
 
 struct templates_config {
@@ -86,6 +98,10 @@ struct template *templates_get(struct templates *templates, const char *language
 /* By name; NULL when there is none. */
 struct template *templates_find(struct templates *templates, const char *name);
 
+/* Looks at the store: `is_stored` of all is right then, and what is only there is known as ABSENT.
+ * It reads a directory with a few files for each template. */
+void templates_look(struct templates *templates);
+
 /* Walks all of them: NULL to begin with. */
 struct template *templates_next(const struct templates *templates, const struct template *after);
 
@@ -105,10 +121,22 @@ void template_image_unref(struct template_image *image);
  * a row it is made anew. */
 void template_report(struct template *template, bool is_good);
 
-/* Makes it anew, whatever its state. */
+/* Makes it anew, whatever its state; one that is being made is anew already. What the store has of
+ * it is replaced. */
 void template_rebuild(struct template *template);
 
-/* Forgets it and removes it from the store. 0, -EBUSY while it is on its way, or -errno. */
+/* Behind template_rebuild(): on_built comes once, when that has ended, never from inside this call;
+ * template_remove() ends it too. */
+void template_await(struct template *template, struct template_waiter *waiter);
+
+/* Waits no longer. Only before on_built came. */
+void template_await_cancel(struct template_waiter *waiter);
+
+/* How many VMs were cloned from its image and live. */
+unsigned template_clones(const struct template *template);
+
+/* Forgets it and removes it from the store. 0, -EBUSY while it is being loaded, made or stored, or
+ * -errno. */
 int template_remove(struct template *template);
 
 /* What images hold, those of running builds too. MiB. */
