@@ -12,13 +12,21 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/statvfs.h>
 
 /* "qemu -M help" is the longest: 6 KiB in QEMU 7.2. */
 #define OUTPUT_SIZE 32768
 
-/* The daemon needs about ten descriptors a VM; this is a thousand VMs. */
-#define NOFILE_WANTED 16384u
+/* What the daemon counts on: of one VM that starts, and of its own (daemon/daemon.c). */
+#define FDS_PER_VM 12u
+#define FDS_OWN    256u
+/* Without max_vms in the configuration: a thousand VMs. */
+#define VMS_WANTED 1000u
+
+/* A template of 256 MiB takes about 60 MB; below this even a few languages' do not fit. */
+#define STATE_FREE_MIN_MB 512u
 
 /* Who runs VMs on a host without the user of sysusers.d: the kernel's overflow uid, "nobody". */
 #define UID_NOBODY 65534
@@ -196,24 +204,66 @@ static void check_overcommit(const struct config *config UNUSED, struct finding 
 {
 	if (read_number("/proc/sys/vm/overcommit_memory", 0) == 2)
 		finding_set(ret, VERDICT_WARN, "sysctl -w vm.overcommit_memory=0",
-			    "vm.overcommit_memory=2 counts every VM at its full size");
+			    "vm.overcommit_memory=2 counts every VM and template at its full size"
+			    ", and fails the large mappings of interpreters");
 	else
 		finding_set(ret, VERDICT_OK, NULL, "memory may be overcommitted");
 }
 
-static void check_nofile(const struct config *config UNUSED, struct finding *ret)
+static void check_nofile(const struct config *config, struct finding *ret)
 {
 	struct rlimit limit = {0};
+	rlim_t wanted = config->max_vms ? (rlim_t)config->max_vms : VMS_WANTED, vms;
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_max >= NOFILE_WANTED)
-		finding_set(ret, VERDICT_OK, NULL, "%llu descriptors",
-			    (unsigned long long)limit.rlim_max);
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		limit.rlim_max = 0;
+	vms = limit.rlim_max > FDS_OWN ? (limit.rlim_max - FDS_OWN) / FDS_PER_VM : 0;
+	if (vms >= wanted)
+		finding_set(ret, VERDICT_OK, NULL, "%ju descriptors", (uintmax_t)limit.rlim_max);
 	else
 		finding_set(ret, VERDICT_WARN, "ulimit -Hn 65536",
-			    "%llu descriptors in this shell allow about %llu VMs to a daemon "
-			    "started here",
-			    (unsigned long long)limit.rlim_max,
-			    (unsigned long long)limit.rlim_max / 10);
+			    "%ju descriptors in this shell allow %ju VMs to a daemon started "
+			    "here, not %ju",
+			    (uintmax_t)limit.rlim_max, (uintmax_t)vms, (uintmax_t)wanted);
+}
+
+/* May the daemon's user write there? Root may everywhere, and is not who the daemon is. */
+static bool is_writable(const char *path, const struct config *config)
+{
+	const struct passwd *user = getpwnam(config->user);
+	struct stat st;
+
+	/* One that an ordinary user starts runs as that user. */
+	if ((geteuid() != 0 || !user) && access(path, W_OK) == 0)
+		return true;
+	return user && stat(path, &st) == 0 && st.st_uid == user->pw_uid && (st.st_mode & S_IWUSR);
+}
+
+static void check_state(const struct config *config, struct finding *ret)
+{
+	const char *path = config->state_dir;
+	struct statvfs fs;
+	uint64_t free_mb, total_mb;
+
+	if (statvfs(path, &fs) < 0 && errno == ENOENT) {
+		finding_set(ret, VERDICT_OK, NULL, "'%s' is made when the daemon starts", path);
+		return;
+	}
+	if (statvfs(path, &fs) < 0 || (fs.f_flag & ST_RDONLY) || !is_writable(path, config)) {
+		finding_set(ret, VERDICT_WARN, "systemctl restart execsandboxd",
+			    "user '%s' cannot write to '%s': templates are made at each start",
+			    config->user, path);
+		return;
+	}
+	free_mb = (uint64_t)fs.f_bavail * fs.f_frsize >> 20;
+	total_mb = (uint64_t)fs.f_blocks * fs.f_frsize >> 20;
+	if (free_mb < STATE_FREE_MIN_MB)
+		finding_set(ret, VERDICT_WARN, "execsandboxctl template remove NAME",
+			    "'%s' has %ju MiB free of %ju: templates may not fit", path,
+			    (uintmax_t)free_mb, (uintmax_t)total_mb);
+	else
+		finding_set(ret, VERDICT_OK, NULL, "'%s' has %ju MiB free", path,
+			    (uintmax_t)free_mb);
 }
 
 static void check_images(const struct config *config, struct finding *ret)
@@ -257,6 +307,7 @@ const struct check host_checks[] = {
 	{"cgroups", check_cgroup},
 	{"overcommit", check_overcommit},
 	{"descriptors", check_nofile},
+	{"state", check_state},
 	{"images", check_images},
 	{"accounts", check_accounts},
 	{.name = NULL},

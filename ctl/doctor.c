@@ -25,6 +25,7 @@ struct doctor {
 	json_t *checks; /* with --json: the findings so far */
 	bool has_failed;
 	bool is_daemon_ready;
+	char *state_dir; /* the daemon's, when it told */
 };
 
 static void show(struct doctor *doctor, const char *name, const struct finding *finding)
@@ -66,7 +67,8 @@ static void describe_health(const json_t *health, struct finding *ret)
 		len += n > 0 ? (size_t)n : 0;
 	}
 	if (json_is_true(json_object_get(health, "ready")))
-		finding_set(ret, VERDICT_OK, NULL, "it can run code");
+		finding_set(ret, len ? VERDICT_WARN : VERDICT_OK, NULL, "it can run code%s%s",
+			    len ? ", but: " : "", text);
 	else
 		finding_set(ret, VERDICT_FAIL, "journalctl -u execsandboxd",
 			    "it cannot run code: %s", len ? text : "it does not say why");
@@ -95,6 +97,65 @@ static json_t *ask(struct doctor *doctor, const char *method)
 	return NULL;
 }
 
+/* Appends "NAME (WHY)" of every template that failed, and counts those that are ready. */
+static size_t list_templates(const json_t *templates, char *text, size_t size, size_t *ret_ready)
+{
+	const json_t *at;
+	size_t i, len = 0;
+
+	*ret_ready = 0;
+	json_array_foreach (templates, i, at) {
+		const char *state = json_string_value(json_object_get(at, "state")) ?: "";
+		const char *error = json_string_value(json_object_get(at, "error"));
+		int n;
+
+		*ret_ready += strcmp(state, "ready") == 0;
+		if (!error || len >= size)
+			continue;
+		n = snprintf(text + len, size - len, "%s%s (%s)", len ? "; " : "",
+			     json_string_value(json_object_get(at, "name")) ?: "?", error);
+		len += n > 0 ? (size_t)n : 0;
+	}
+	return len;
+}
+
+static void check_templates(struct doctor *doctor, const json_t *info, struct finding *ret)
+{
+	const json_t *templates = json_object_get(info, "templates");
+	const char *mode = json_string_value(json_object_get(templates, "mode")) ?: "auto";
+	const char *unsupported = json_string_value(json_object_get(templates, "unsupported"));
+	json_auto_t *list = NULL;
+	char failed[384] = "";
+	size_t ready;
+
+	if (strcmp(mode, "off") == 0) {
+		finding_set(ret, VERDICT_OK, NULL, "off by configuration: every VM boots");
+		return;
+	}
+	if (unsupported) {
+		finding_set(ret, VERDICT_WARN, "apt-get install qemu-system-x86",
+			    "this QEMU makes none, every VM boots: %s", unsupported);
+		return;
+	}
+	list = ask(doctor, "template.list");
+	if (list_templates(json_object_get(list, "templates"), failed, sizeof(failed), &ready))
+		finding_set(ret, VERDICT_WARN, "execsandboxctl template build LANGUAGE",
+			    "not made, VMs boot instead: %s", failed);
+	else if (json_is_false(json_object_get(templates, "kept")))
+		finding_set(ret, VERDICT_WARN, NULL,
+			    "%zu ready; they are not kept on disk, and made at each start", ready);
+	else
+		finding_set(ret, VERDICT_OK, NULL, "%zu ready", ready);
+}
+
+static void keep_state_dir(struct doctor *doctor, const json_t *info)
+{
+	const json_t *templates = json_object_get(info, "templates");
+	const char *path = json_string_value(json_object_get(templates, "state_dir"));
+
+	doctor->state_dir = path ? strdup(path) : NULL;
+}
+
 static void check_daemon(struct doctor *doctor)
 {
 	json_auto_t *info = ask(doctor, "info"), *health = ask(doctor, "health");
@@ -115,6 +176,12 @@ static void check_daemon(struct doctor *doctor)
 	finding_set(&finding, VERDICT_OK, NULL, "%s%s%s", name ?: "not told",
 		    reason ? "; the probe of KVM says: " : "", reason ?: "");
 	show(doctor, "accelerator", &finding);
+	/* An older daemon knows of none. */
+	if (!json_object_get(info, "templates"))
+		return;
+	check_templates(doctor, info, &finding);
+	show(doctor, "templates", &finding);
+	keep_state_dir(doctor, info);
 }
 
 static void check_host(struct doctor *doctor, const struct config *config)
@@ -148,6 +215,11 @@ static int doctor(struct ctl *ctl, const struct arguments *arguments UNUSED)
 	show(&doctor, "socket", &finding);
 	if (ctl->client)
 		check_daemon(&doctor);
+	/* The daemon's command line may say otherwise. */
+	if (doctor.state_dir) {
+		free(config.state_dir);
+		config.state_dir = TAKE_PTR(doctor.state_dir);
+	}
 	check_host(&doctor, &config);
 	config_fini(&config);
 	if (ctl->is_json) {

@@ -10,6 +10,8 @@ static const struct column columns[] = {
 	{"LANGUAGE", "language", CELL_TEXT},
 	{"PID", "pid", CELL_NUMBER},
 	{"MEMORY MB", "memory_mb", CELL_NUMBER},
+	{"UID", "uid", CELL_NUMBER},
+	{"START", "start_ms", CELL_MILLIS},
 	{"CREATED", "created_at", CELL_TEXT},
 	{.title = NULL},
 };
@@ -36,6 +38,9 @@ const struct verb verb_list = {
 	.name = "list",
 	.synopsis = "",
 	.summary = "List your VMs; all of them for an admin",
+	.details =
+		"A VM that is 'paused' waits warm in the pool for a run: its CPU is stopped, and "
+		"it has no UID, because it is nobody's yet.",
 	.usage_status = EXIT_USAGE,
 	.handler = list,
 };

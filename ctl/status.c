@@ -5,7 +5,6 @@
 #include "ctl/table.h"
 
 #include <stdio.h>
-#include <string.h>
 
 /* "checks" of health: {name, ok, detail}. */
 static void print_checks(const json_t *checks)
@@ -22,28 +21,6 @@ static void print_checks(const json_t *checks)
 		       is_ok ? "ok" : "fail", style_stop(STDOUT_FILENO),
 		       json_string_value(json_object_get(check, "name")) ?: "?",
 		       detail && *detail ? ": " : "", detail ?: "");
-	}
-}
-
-/* One member of `info` per line, nested ones behind their parent's name. */
-static void print_members(const char *prefix, const json_t *object)
-{
-	const json_t *value;
-	const char *key;
-	char buf[CELL_SIZE], name[CELL_SIZE];
-
-	json_object_foreach ((json_t *)object, key, value) {
-		snprintf(name, sizeof(name), "%s%s%s", prefix, *prefix ? "." : "", key);
-		if (json_is_object(value)) {
-			print_members(name, value);
-		} else if (json_is_array(value)) {
-			_cleanup_free_ char *text =
-				json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(15));
-
-			printf("%-32s %s\n", name, text ?: "-");
-		} else {
-			printf("%-32s %s\n", name, cell_format(CELL_TEXT, value, buf));
-		}
 	}
 }
 
@@ -66,7 +43,7 @@ static int status(struct ctl *ctl, const struct arguments *arguments UNUSED)
 	printf("%s%s%s\n", style_start(STDOUT_FILENO, is_ready ? STYLE_GOOD : STYLE_BAD),
 	       is_ready ? "ready" : "not ready", style_stop(STDOUT_FILENO));
 	print_checks(json_object_get(health, "checks"));
-	print_members("", info);
+	members_print(info);
 	return is_ready ? EXIT_OK : EXIT_ERROR;
 }
 

@@ -79,3 +79,29 @@ int table_print(const struct column *columns, const json_t *rows)
 	scols_unref_table(table);
 	return r;
 }
+
+static void print_members(const char *prefix, const json_t *object)
+{
+	const json_t *value;
+	const char *key;
+	char buf[CELL_SIZE], name[CELL_SIZE];
+
+	json_object_foreach ((json_t *)object, key, value) {
+		snprintf(name, sizeof(name), "%s%s%s", prefix, *prefix ? "." : "", key);
+		if (json_is_object(value)) {
+			print_members(name, value);
+		} else if (json_is_array(value)) {
+			_cleanup_free_ char *text =
+				json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(15));
+
+			printf("%-32s %s\n", name, text ?: "-");
+		} else {
+			printf("%-32s %s\n", name, cell_format(CELL_TEXT, value, buf));
+		}
+	}
+}
+
+void members_print(const json_t *object)
+{
+	print_members("", object);
+}

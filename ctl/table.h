@@ -24,6 +24,10 @@ struct column {
  */
 int table_print(const struct column *columns, const json_t *rows);
 
+/* Prints the members of `object` on stdout, one per line; those of inner objects behind the name of
+ * theirs. */
+void members_print(const json_t *object);
+
 /* One value as text into `buf`: numbers by `type`, strings as they are, null and absent as "-". */
 #define CELL_SIZE 128
 const char *cell_format(enum cell_type type, const json_t *value, char buf[CELL_SIZE]);

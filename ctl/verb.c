@@ -5,13 +5,18 @@
 #include <string.h>
 
 const struct verb *const verb_table[] = {
-	&verb_run,    &verb_list, &verb_status, &verb_memory_stats, &verb_memory_balloon,
-	&verb_events, &verb_call, &verb_doctor, &verb_help,         &verb_version,
-	NULL,
+	&verb_run,           &verb_list,           &verb_status,
+	&verb_memory_stats,  &verb_memory_balloon, &verb_pool,
+	&verb_pool_get,      &verb_pool_set,       &verb_template_list,
+	&verb_template_info, &verb_template_build, &verb_template_remove,
+	&verb_events,        &verb_call,           &verb_doctor,
+	&verb_help,          &verb_version,        NULL,
 };
 
 const struct verb *verb_find(char **words, int count, int *ret_used, bool *ret_is_group)
 {
+	const struct verb *alone = NULL;
+
 	*ret_is_group = false;
 	for (const struct verb *const *at = verb_table; *at && count > 0; at++) {
 		const char *space = strchr((*at)->name, ' ');
@@ -24,7 +29,9 @@ const struct verb *verb_find(char **words, int count, int *ret_used, bool *ret_i
 		if (space && (count < 2 || strcmp(words[1], space + 1) != 0))
 			continue;
 		*ret_used = space ? 2 : 1;
-		return *at;
+		if (space)
+			return *at;
+		alone = *at;
 	}
-	return NULL;
+	return alone;
 }

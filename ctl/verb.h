@@ -36,13 +36,15 @@ struct verb {
 };
 
 extern const struct verb verb_call, verb_doctor, verb_events, verb_help, verb_list,
-	verb_memory_balloon, verb_memory_stats, verb_run, verb_status, verb_version;
+	verb_memory_balloon, verb_memory_stats, verb_pool, verb_pool_get, verb_pool_set, verb_run,
+	verb_status, verb_template_build, verb_template_info, verb_template_list,
+	verb_template_remove, verb_version;
 
 /* All verbs in the order help shows them, ended by NULL. */
 extern const struct verb *const verb_table[];
 
 /*
- * The verb that the first one or two of `words` name; *ret_used says how many. NULL when there is
+ * The verb that the first two of `words` name, or else the first one; *ret_used says how many. NULL when there is
  * none; *ret_is_group then tells whether the first word starts verbs of two words.
  */
 const struct verb *verb_find(char **words, int count, int *ret_used, bool *ret_is_group);

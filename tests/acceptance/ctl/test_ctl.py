@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -514,8 +515,15 @@ class Terminal(CtlTest):
 class Verbs(CtlTest):
     VM = {
         "vm": "vm_1", "state": "running", "language": "python", "pid": 4711, "memory_mb": 256,
-        "created_at": "2026-01-02T03:04:05.678Z",
+        "uid": 1000, "created_at": "2026-01-02T03:04:05.678Z", "start_ms": 1204.5,
     }
+    TEMPLATE = {
+        "name": "shell-128", "language": "shell", "memory_mb": 128, "state": "ready",
+        "stored": True, "clones": 3, "load_ms": None, "used_at": "2026-01-02T03:04:05.678Z",
+        "build": {"boot_ms": 800.5, "rehearsal_ms": 400, "save_ms": 5, "total_ms": 1205.5},
+        "error": None,
+    }
+    POOL = {"language": "shell", "memory_mb": 256, "warm": 2, "starting": 1, "target": 3}
 
     def check_json(self, words, handlers, expected):
         with FakeDaemon(handlers) as daemon:
@@ -526,14 +534,15 @@ class Verbs(CtlTest):
 
     def test_list(self):
         """list: a table with one line per VM; the result itself with --json."""
-        result = {"vms": [self.VM, dict(self.VM, vm="vm_2", language=None)]}
+        spare = dict(self.VM, vm="vm_2", state="paused", language="shell", uid=None, start_ms=98)
+        result = {"vms": [self.VM, spare]}
         with FakeDaemon({"vm.list": answer(result)}) as daemon:
             done = self.ctl("list", daemon=daemon)
         lines = done.stdout.decode().splitlines()
         self.assertEqual(len(lines), 3)
         self.assertRegex(lines[0], r"^VM +STATE +LANGUAGE +PID")
-        self.assertRegex(lines[1], r"^vm_1 +running +python +4711 +256 +2026-01-02T03:04:05")
-        self.assertRegex(lines[2], r"^vm_2 +running +- ")
+        self.assertRegex(lines[1], r"^vm_1 +running +python +4711 +256 +1000 +1.2 s 2026-01-02T03")
+        self.assertRegex(lines[2], r"^vm_2 +paused +shell +4711 +256 +- +98 ms ")
         self.check_json(["list"], {"vm.list": answer(result)}, result)
 
     def test_list_empty(self):
@@ -591,6 +600,104 @@ class Verbs(CtlTest):
             self.assertEqual(done.stdout, b"vm_1: 101 MiB of 100 MiB asked for\n")
             done = self.ctl("memory", "balloon", "vm_1", "much", daemon=daemon)
             self.assertEqual(done.returncode, 2)
+            self.assertEqual(len(daemon.requests), 1)
+
+    def test_template_list(self):
+        """template list: one line each, with the time of its build and why it failed."""
+        bad = dict(self.TEMPLATE, name="python-256", state="failed", build=None, stored=False,
+                   load_ms=51, error="no room")
+        result = {"templates": [self.TEMPLATE, bad]}
+        with FakeDaemon({"template.list": answer(result)}) as daemon:
+            done = self.ctl("template", "list", daemon=daemon)
+        lines = done.stdout.decode().splitlines()
+        self.assertEqual((len(lines), done.returncode), (3, 0), done)
+        self.assertRegex(lines[1], r"^shell-128 +ready +yes +3 +- +1.2 s 2026-01-02T03\S+ -")
+        self.assertRegex(lines[2], r"^python-256 +failed +no +3 +51 ms +- 2026\S+ no room")
+        self.check_json(["template", "list"], {"template.list": answer(result)}, result)
+        with FakeDaemon({"template.list": answer({"templates": []})}) as daemon:
+            done = self.ctl("template", "list", daemon=daemon)
+        self.assertEqual((done.stdout, done.stderr, done.returncode), (b"", b"", 0))
+
+    def test_template_info(self):
+        """template info: a line per member, inner ones by their whole name; 3 when unknown."""
+        with FakeDaemon({"template.info": answer(self.TEMPLATE)}) as daemon:
+            done = self.ctl("template", "info", "shell-128", daemon=daemon)
+            self.assertEqual(daemon.requests[0]["params"], {"name": "shell-128"})
+        self.assertRegex(done.stdout.decode(), r"(?m)^build.boot_ms +800.5")
+        self.check_json(
+            ["template", "info", "x"], {"template.info": answer(self.TEMPLATE)}, self.TEMPLATE
+        )
+        with FakeDaemon({"template.info": fail(8001, "None", hint="look")}) as daemon:
+            done = self.ctl("template", "info", "x", daemon=daemon)
+        self.assertEqual((done.returncode, done.stdout), (3, b""))
+        self.assertIn(b"hint: look", done.stderr)
+
+    def test_template_build(self):
+        """template build: sends what was given, prints how long it took; 1 and the reason else."""
+        with FakeDaemon({"template.build": answer(self.TEMPLATE)}) as daemon:
+            done = self.ctl("template", "build", "shell", "100", daemon=daemon)
+            self.ctl("template", "build", "shell", daemon=daemon)
+            self.assertEqual(self.ctl("template", "build", "shell", "x").returncode, 2)
+            self.assertEqual(
+                [request["params"] for request in daemon.requests],
+                [{"language": "shell", "memory_mb": 100}, {"language": "shell"}],
+            )
+        self.assertEqual(
+            done.stdout, b"shell-128: ready after 1.2 s (boot 800 ms, rehearsal 400 ms)\n"
+        )
+        self.check_json(
+            ["template", "build", "shell"], {"template.build": answer(self.TEMPLATE)},
+            self.TEMPLATE,
+        )
+        with FakeDaemon({"template.build": fail(8002, "It did not boot")}) as daemon:
+            done = self.ctl("template", "build", "shell", daemon=daemon)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"It did not boot", done.stderr)
+
+    def test_template_build_ctrl_c(self):
+        """template build ends with 130 on Ctrl-C, while the daemon goes on."""
+        asked = threading.Event()
+        with FakeDaemon({"template.build": lambda *_: asked.set()}) as daemon:
+            process = subprocess.Popen(
+                [CTL, "-s", daemon.path, "template", "build", "shell"], env=ENVIRONMENT,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            )
+            self.assertTrue(asked.wait(DEADLINE))
+            process.send_signal(signal.SIGINT)
+            self.assertEqual(process.wait(DEADLINE), 130)
+
+    def test_template_remove(self):
+        """template remove: sends the name; says nothing where nobody looks; {} as JSON."""
+        with FakeDaemon({"template.remove": answer({})}) as daemon:
+            done = self.ctl("template", "remove", "shell-128", daemon=daemon)
+            self.assertEqual(daemon.requests[0]["params"], {"name": "shell-128"})
+        self.assertEqual((done.stdout, done.stderr, done.returncode), (b"", b"", 0))
+        self.check_json(["template", "remove", "x"], {"template.remove": answer({})}, {})
+
+    def test_pool_get(self):
+        """pool, pool get: all languages or one, as a table; the result itself with --json."""
+        both = {"pools": [self.POOL, dict(self.POOL, language="python")]}
+        for words, params, result, count in (
+            (["pool"], {}, both, 3),
+            (["pool", "get"], {}, both, 3),
+            (["pool", "get", "shell"], {"language": "shell"}, self.POOL, 2),
+        ):
+            with self.subTest(words=words), FakeDaemon({"pool.get": answer(result)}) as daemon:
+                lines = self.ctl(*words, daemon=daemon).stdout.decode().splitlines()
+                self.assertEqual(daemon.requests[0].get("params", {}), params)
+                self.assertEqual(len(lines), count)
+                self.assertRegex(lines[1], r"^shell +256 +2 +1 +3$")
+                self.check_json(words, {"pool.get": answer(result)}, result)
+
+    def test_pool_set(self):
+        """pool set: sends an integer, prints the pool; what is no number or no verb is 2."""
+        with FakeDaemon({"pool.set": answer(self.POOL)}) as daemon:
+            done = self.ctl("pool", "set", "shell", "3", daemon=daemon)
+            self.assertEqual(daemon.requests[0]["params"], {"language": "shell", "size": 3})
+            self.assertRegex(done.stdout.decode(), r"\nshell +256 +2 +1 +3\n$")
+            for words in (["set", "shell", "1.5"], ["set", "shell"], ["shell"]):
+                done = self.ctl("pool", *words, daemon=daemon)
+                self.assertEqual((done.returncode, done.stdout), (2, b""), done)
             self.assertEqual(len(daemon.requests), 1)
 
     def test_call(self):
@@ -686,7 +793,8 @@ class Verbs(CtlTest):
 
     def test_exit_statuses(self):
         """Other verbs: 1 error reply, 2 usage, 3 not found, 4 cannot connect."""
-        for code, status in ((-32603, 1), (1002, 1), (4030, 3), (4001, 3)):
+        for code, status in ((-32603, 1), (1002, 1), (4030, 3), (4001, 3), (8001, 3),
+                             (8004, 1)):
             with self.subTest(code=code), FakeDaemon({"vm.list": fail(code, "No")}) as daemon:
                 self.assertEqual(self.ctl("list", daemon=daemon).returncode, status)
         done = self.ctl("list", "--socket", "/nonexistent/socket")
@@ -734,8 +842,9 @@ class Verbs(CtlTest):
 
 
 class Help(CtlTest):
-    VERBS = ("run", "list", "status", "memory stats", "memory balloon", "events", "call",
-             "doctor", "help", "version")
+    VERBS = ("run", "list", "status", "memory stats", "memory balloon", "pool", "pool get",
+             "pool set", "template list", "template info", "template build", "template remove",
+             "events", "call", "doctor", "help", "version")
 
     def test_every_verb(self):
         """--help and help VERB give the same text for every verb; all are listed."""
@@ -782,7 +891,7 @@ class Doctor(CtlTest):
         self.assertIn("systemctl", checks["socket"]["mend"])
         self.assertNotIn("daemon", checks)
         for name in ("kvm", "qemu", "bubblewrap", "sealing", "pressure", "cgroups",
-                     "overcommit", "descriptors", "images", "accounts", "configuration"):
+                     "overcommit", "descriptors", "state", "images", "accounts", "configuration"):
             self.assertIn(checks[name]["verdict"], ("ok", "warn", "fail"))
         text = self.ctl("doctor", "-s", "/nonexistent/socket").stdout.decode()
         self.assertRegex(text, r"(?m)^fail  socket ")
@@ -812,6 +921,51 @@ class Doctor(CtlTest):
                 )
                 if not ready:
                     self.assertIn("images (gone)", checks["daemon"]["detail"])
+
+    def doctor_templates(self, templates, known=(), checks=()):
+        """All findings about a daemon whose info has `templates`; `known` are template.list's."""
+        handlers = {
+            "info": answer({"accelerator": {"name": "tcg"}, "templates": templates}),
+            "health": answer({"ready": True, "checks": list(checks)}),
+            "template.list": answer({"templates": list(known)}),
+        }
+        with FakeDaemon(handlers) as daemon:
+            return self.checks(daemon=daemon)
+
+    def test_templates(self):
+        """doctor: templates that are there, failed, off, not kept, or not to be had here."""
+        good = {"name": "shell-256", "state": "ready", "error": None}
+        bad = {"name": "python-256", "state": "failed", "error": "it hung"}
+        auto = {"mode": "auto", "unsupported": None, "kept": True}
+        for templates, known, verdict, text in (
+            (auto, [good], "ok", "1 ready"),
+            (auto, [good, bad], "warn", "python-256 (it hung)"),
+            (dict(auto, kept=False), [good], "warn", "not kept on disk"),
+            (dict(auto, unsupported="no x-ignore-shared"), [], "warn", "no x-ignore-shared"),
+            ({"mode": "off"}, [], "ok", "off by configuration"),
+        ):
+            with self.subTest(text=text):
+                finding = self.doctor_templates(templates, known)["templates"]
+                self.assertEqual(finding["verdict"], verdict)
+                self.assertIn(text, finding["detail"])
+
+    def test_ready_but(self):
+        """doctor warns of what health finds wrong when runs work all the same."""
+        check = {"name": "template_python", "ok": False, "detail": "VMs boot instead"}
+        finding = self.doctor_templates({"mode": "auto"}, checks=[check])["daemon"]
+        self.assertEqual(finding["verdict"], "warn")
+        self.assertIn("template_python (VMs boot instead)", finding["detail"])
+
+    def test_state_dir(self):
+        """doctor looks at the directory the daemon names: writable, free room, not there yet."""
+        with tempfile.TemporaryDirectory() as directory:
+            kept = {"mode": "auto", "state_dir": os.path.join(directory, "none")}
+            finding = self.doctor_templates(kept)["state"]
+            self.assertEqual(finding["verdict"], "ok")
+            self.assertIn("is made when the daemon starts", finding["detail"])
+        finding = self.doctor_templates(dict(kept, state_dir="/proc"))["state"]
+        self.assertEqual(finding["verdict"], "warn")
+        self.assertIn("cannot write to '/proc'", finding["detail"])
 
     def test_silent_daemon(self):
         """doctor does not wait for ever for a daemon that does not answer."""
