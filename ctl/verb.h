@@ -44,8 +44,8 @@ extern const struct verb verb_call, verb_doctor, verb_events, verb_help, verb_li
 extern const struct verb *const verb_table[];
 
 /*
- * The verb that the first two of `words` name, or else the first one; *ret_used says how many. NULL when there is
- * none; *ret_is_group then tells whether the first word starts verbs of two words.
+ * The verb that the first two of `words` name, or else the first one; *ret_used says how many. NULL
+ * when there is none; *ret_is_group then tells whether the first word starts verbs of two words.
  */
 const struct verb *verb_find(char **words, int count, int *ret_used, bool *ret_is_group);
 

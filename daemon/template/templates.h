@@ -125,8 +125,7 @@ void template_report(struct template *template, bool is_good);
  * it is replaced. */
 void template_rebuild(struct template *template);
 
-/* Behind template_rebuild(): on_built comes once, when that has ended, never from inside this call;
- * template_remove() ends it too. */
+/* Behind template_rebuild(): on_built comes once, later: when it has ended or was removed. */
 void template_await(struct template *template, struct template_waiter *waiter);
 
 /* Waits no longer. Only before on_built came. */
