@@ -73,6 +73,7 @@ struct config {
 	/* [pool] */
 	enum config_templates templates;
 	int64_t pool_python, pool_javascript, pool_shell;
+	int64_t pool_hot;           /* of one language */
 	int64_t template_memory_mb; /* 0: a quarter of what VMs may use */
 	int64_t template_disk_mb;
 

@@ -14,12 +14,12 @@
 #include <sys/resource.h>
 
 /*
- * One QEMU besides the guest's memory: 32 to 42 MiB of heap and TCG's 32 MiB of translated code,
- * measured (docs/PERFORMANCE.md).
+ * One QEMU besides the guest's memory and TCG's translated code: heap, libraries' data, tables of
+ * the emulated TLB, the kernel's own, measured (docs/PERFORMANCE.md).
  */
-#define VM_OVERHEAD_MB 64
-/* A clone that was rehearsed and stopped, in all: docs/PERFORMANCE.md. */
-#define SPARE_MB 24
+#define VM_OVERHEAD_MB 32
+/* A clone that waits, restored and stopped: docs/PERFORMANCE.md. */
+#define SPARE_MB 16
 /* What the host keeps for itself: 8 %, at least 512 MiB. */
 #define RESERVE_MIN_MB   512
 #define RESERVE_PER_CENT 8
@@ -230,6 +230,8 @@ static int start_pool(struct daemon *daemon, int templates_fd)
 		.limits = derive_limits(config),
 		.overhead_mb = VM_OVERHEAD_MB,
 		.spare_mb = SPARE_MB,
+		/* Nothing is translated under KVM: rehearsing costs no memory. */
+		.hot_max = daemon->vm_host.accel == ACCEL_KVM ? SIZE_MAX : (size_t)config->pool_hot,
 		.memory_overcommit = (double)config->memory_overcommit_percent / 100,
 		.vm_memory_max_mb = (uint64_t)config->max_memory_mb,
 		.default_memory_mb = (uint64_t)config->default_memory_mb,

@@ -12,10 +12,10 @@ static json_t *describe(const struct daemon *daemon, const char *language)
 	struct pool_status status = {0};
 
 	(void)pool_get(daemon->pool, language, &status);
-	return json_pack("{s:s, s:I, s:I, s:I, s:I}", "language", language, "memory_mb",
+	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}", "language", language, "memory_mb",
 			 (json_int_t)daemon->config->default_memory_mb, "warm",
-			 (json_int_t)status.warm, "starting", (json_int_t)status.starting, "target",
-			 (json_int_t)status.target);
+			 (json_int_t)status.warm, "rehearsed", (json_int_t)status.hot, "starting",
+			 (json_int_t)status.starting, "target", (json_int_t)status.target);
 }
 
 struct rpc_reply method_pool_get(struct rpc_call *call, const json_t *params)

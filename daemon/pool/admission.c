@@ -442,9 +442,27 @@ void admission_spare_ready(struct admission *admission, struct admission_spare *
 	if (spare->state != ADMISSION_SPARE_STARTING)
 		return;
 	TAILQ_REMOVE(&spare->in_kind->starting, spare, by_kind);
-	TAILQ_INSERT_TAIL(&spare->in_kind->ready, spare, by_kind);
+	if (spare->is_preferred)
+		TAILQ_INSERT_HEAD(&spare->in_kind->ready, spare, by_kind);
+	else
+		TAILQ_INSERT_TAIL(&spare->in_kind->ready, spare, by_kind);
 	spare->state = ADMISSION_SPARE_READY;
 	advance_all(admission, now_us);
+}
+
+bool admission_spare_improve(struct admission *admission, struct admission_spare *spare,
+			     uint64_t memory_mb)
+{
+	if (spare->state != ADMISSION_SPARE_READY || next_uid(admission) ||
+	    !has_room(admission, memory_mb, 1, spare->memory_mb))
+		return false;
+	TAILQ_REMOVE(&spare->in_kind->ready, spare, by_kind);
+	TAILQ_INSERT_TAIL(&spare->in_kind->starting, spare, by_kind);
+	spare->state = ADMISSION_SPARE_STARTING;
+	admission->memory_used_mb += memory_mb - spare->memory_mb;
+	admission->spares_mb += memory_mb - spare->memory_mb;
+	spare->memory_mb = memory_mb;
+	return true;
 }
 
 void admission_spare_end(struct admission *admission, struct admission_spare *spare,

@@ -77,6 +77,7 @@ struct admission_spare {
 	enum admission_spare_state state;             /* admission's */
 	const void *kind;                             /* compared by address */
 	uint64_t memory_mb;                           /* what it holds while it waits */
+	bool is_preferred;                            /* READY, it goes before others of its kind */
 	void *user;
 };
 
@@ -156,6 +157,13 @@ bool admission_spare_begin(struct admission *admission, struct admission_spare *
  * states are left alone. */
 void admission_spare_ready(struct admission *admission, struct admission_spare *spare,
 			   uint64_t now_us);
+
+/*
+ * May a READY spare be made better, at the cost of memory_mb from now on? Under the same condition
+ * as a new one. If so it is STARTING again.
+ */
+bool admission_spare_improve(struct admission *admission, struct admission_spare *spare,
+			     uint64_t memory_mb);
 
 /* Its VM is dead, in whatever state: its share is free. Left alone when no longer a spare. */
 void admission_spare_end(struct admission *admission, struct admission_spare *spare,

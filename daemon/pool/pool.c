@@ -288,11 +288,60 @@ static bool is_anybody_waiting(const struct pool *pool)
 	return false;
 }
 
+static bool may_start_spare(const struct pool *pool)
+{
+	return !is_anybody_waiting(pool) && count_slots(pool, NULL, false, SLOT_STARTING,
+							SLOT_PAUSING) < pool->config.refill_max;
+}
+
+uint64_t pool_hot_mb(const struct pool *pool, const char *language)
+{
+	return pool->config.spare_mb + vm_translation_mb(pool->config.host, language);
+}
+
+size_t pool_count_hot(const struct pool *pool, const struct template *template)
+{
+	const struct slot *slot;
+	size_t count = 0;
+
+	LIST_FOREACH(slot, &pool->slots, link)
+	if (slot->template == template && !slot->claim && slot->state <= SLOT_WARM && slot->is_hot)
+		count++;
+	return count;
+}
+
+static struct slot *find_cold(const struct pool *pool, const struct template *template)
+{
+	struct slot *slot;
+
+	LIST_FOREACH(slot, &pool->slots, link)
+	if (slot->template == template && !slot->claim && slot->state == SLOT_WARM && !slot->is_hot)
+		return slot;
+	return NULL;
+}
+
+/* Rehearsed spares that were taken are replaced from among the others: that is quicker than from
+ * the start. */
+static void improve(struct pool *pool)
+{
+	for (size_t i = 0; i < pool->kind_count; i++) {
+		const struct template *template = pool->kinds[i].template;
+		struct slot *slot;
+
+		while (may_start_spare(pool) &&
+		       pool_count_hot(pool, template) <
+			       MIN(pool->kinds[i].target, pool->config.hot_max) &&
+		       (slot = find_cold(pool, template)))
+			if (!slot_improve(slot))
+				return;
+	}
+}
+
 static void refill(struct pool *pool)
 {
 	struct pool_kind *kind;
 
-	if (ev_is_active(&pool->refill_timer) || is_anybody_waiting(pool))
+	if (ev_is_active(&pool->refill_timer) || !may_start_spare(pool))
 		return;
 	if (pool->spare_failures > 0) {
 		double delay = REFILL_DELAY_SECONDS * (1u << MIN(pool->spare_failures, 6u));
@@ -301,9 +350,8 @@ static void refill(struct pool *pool)
 				 MIN(delay, REFILL_DELAY_MAX_SECONDS));
 		return;
 	}
-	while (count_slots(pool, NULL, false, SLOT_STARTING, SLOT_PAUSING) <
-		       pool->config.refill_max &&
-	       (kind = find_neediest(pool)))
+	improve(pool);
+	while (may_start_spare(pool) && (kind = find_neediest(pool)))
 		if (!slot_start_spare(pool, kind))
 			return;
 }
@@ -312,7 +360,7 @@ static void refill(struct pool *pool)
 static void on_refill_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
 {
 	struct pool *pool = timer->data;
-	struct pool_kind *kind = is_anybody_waiting(pool) ? NULL : find_neediest(pool);
+	struct pool_kind *kind = may_start_spare(pool) ? find_neediest(pool) : NULL;
 
 	if (kind)
 		(void)slot_start_spare(pool, kind);
@@ -389,10 +437,10 @@ void pool_template_changed(struct pool *pool, struct template *template UNUSED)
 
 /* --- Requests. --- */
 
-static uint64_t share_mb(const struct pool *pool, uint64_t memory_mb)
+static uint64_t share_mb(const struct pool *pool, const struct vm_spec *spec)
 {
-	return (uint64_t)((double)memory_mb / pool->config.memory_overcommit) +
-	       pool->config.overhead_mb;
+	return (uint64_t)((double)spec->memory_mb / pool->config.memory_overcommit) +
+	       pool->config.overhead_mb + vm_translation_mb(pool->config.host, spec->language);
 }
 
 static struct pool_claim *claim_new(struct pool *pool, struct pool_request *request)
@@ -410,7 +458,7 @@ static struct pool_claim *claim_new(struct pool *pool, struct pool_request *requ
 		claim->template = templates_get(pool->config.templates, request->spec.language,
 						request->spec.memory_mb);
 	claim->ticket.kind = claim->template;
-	claim->ticket.memory_mb = share_mb(pool, request->spec.memory_mb);
+	claim->ticket.memory_mb = share_mb(pool, &request->spec);
 	claim->ticket.uid = request->spec.uid;
 	claim->ticket.on_granted = on_granted;
 	claim->ticket.user = claim;
@@ -549,6 +597,7 @@ bool pool_get(const struct pool *pool, const char *language, struct pool_status 
 	if (!kind)
 		return false;
 	ret->warm = count_slots(pool, kind->template, false, SLOT_WARM, SLOT_WARM);
+	ret->hot = MIN(pool_count_hot(pool, kind->template), ret->warm);
 	ret->starting = count_slots(pool, kind->template, false, SLOT_STARTING, SLOT_PAUSING);
 	ret->target = kind->target;
 	return true;

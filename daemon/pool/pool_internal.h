@@ -14,7 +14,7 @@ enum slot_state {
 	SLOT_STARTING,   /* boots or loads */
 	SLOT_REHEARSING, /* a spare on its way */
 	SLOT_PAUSING,    /* its vCPU is being stopped */
-	SLOT_WARM,       /* waits, stopped */
+	SLOT_WARM,       /* waits: rehearsed and stopped, or just loaded */
 	SLOT_HELD,       /* handed out */
 	SLOT_ENDING,     /* its VM is dying */
 };
@@ -30,6 +30,7 @@ struct slot {
 	struct pool_claim *claim; /* whose it is, or will be */
 	struct admission_spare spare;
 	struct rehearsal rehearsal;
+	bool is_hot;  /* it was or shall be rehearsed */
 	bool is_warm; /* it was rehearsed and stopped when it was claimed */
 	struct defer free_later;
 };
@@ -79,6 +80,12 @@ struct pool {
 	struct defer advance_later;
 };
 
+/* What a rehearsed spare of this language costs. MiB. */
+uint64_t pool_hot_mb(const struct pool *pool, const char *language);
+
+/* How many spares of a kind are rehearsed, or about to be. */
+size_t pool_count_hot(const struct pool *pool, const struct template *template);
+
 /* Claims and refill look again at what can be done, from the loop. */
 void pool_advance(struct pool *pool);
 
@@ -97,6 +104,9 @@ struct rpc_error *slot_start(struct pool *pool, struct pool_claim *claim,
 
 /* A spare, if admission lets it. True when one is on its way. */
 bool slot_start_spare(struct pool *pool, struct pool_kind *kind);
+
+/* Rehearses a WARM spare that was not, if admission lets it. */
+bool slot_improve(struct slot *slot);
 
 /* A spare, starting or warm, becomes the claim's: delivered at once or as soon as it is ready. */
 void slot_adopt(struct slot *slot, struct pool_claim *claim);

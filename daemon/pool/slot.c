@@ -48,7 +48,7 @@ void slot_stop(struct slot *slot)
 static void deliver(struct slot *slot)
 {
 	/* It died a moment ago, which is on its way to on_failed(). */
-	if (vm_get_state(slot->vm) >= VM_STOPPING)
+	if (!vm_is_alive(slot->vm))
 		return;
 	set_state(slot, SLOT_HELD);
 	claim_deliver(slot->claim);
@@ -79,6 +79,35 @@ static void on_rehearsed(void *user, struct rpc_error *error_take)
 	vm_pause(slot->vm);
 }
 
+static void rehearse(struct slot *slot)
+{
+	set_state(slot, SLOT_REHEARSING);
+	rehearsal_start(&slot->rehearsal, slot->pool->config.host, slot->vm,
+			rehearsal_for_clone(slot->template->language), on_rehearsed, slot);
+}
+
+static void wake(struct slot *slot)
+{
+	/* It died a moment ago, which is on its way to on_failed(). */
+	if (!vm_is_alive(slot->vm))
+		return;
+	set_state(slot, SLOT_STARTING);
+	vm_wake(slot->vm);
+}
+
+bool slot_improve(struct slot *slot)
+{
+	struct pool *pool = slot->pool;
+
+	if (!vm_is_alive(slot->vm) ||
+	    !admission_spare_improve(&pool->admission, &slot->spare,
+				     pool_hot_mb(pool, slot->template->language)))
+		return false;
+	slot->is_hot = slot->spare.is_preferred = true;
+	wake(slot);
+	return true;
+}
+
 static void on_ready(void *user)
 {
 	struct slot *slot = user;
@@ -89,9 +118,25 @@ static void on_ready(void *user)
 		deliver(slot);
 		return;
 	}
-	set_state(slot, SLOT_REHEARSING);
-	rehearsal_start(&slot->rehearsal, slot->pool->config.host, slot->vm,
-			rehearsal_for_clone(slot->template->language), on_rehearsed, slot);
+	rehearse(slot);
+}
+
+static void become_warm(struct slot *slot)
+{
+	slot->pool->spare_failures = 0;
+	set_state(slot, SLOT_WARM);
+	admission_spare_ready(&slot->pool->admission, &slot->spare, now_us());
+	pool_advance(slot->pool);
+}
+
+static void on_loaded(void *user)
+{
+	struct slot *slot = user;
+
+	if (slot->claim || slot->is_hot)
+		vm_wake(slot->vm);
+	else
+		become_warm(slot);
 }
 
 static void on_paused(void *user)
@@ -100,10 +145,7 @@ static void on_paused(void *user)
 
 	if (slot->state != SLOT_PAUSING)
 		return;
-	slot->pool->spare_failures = 0;
-	set_state(slot, SLOT_WARM);
-	admission_spare_ready(&slot->pool->admission, &slot->spare, now_us());
-	pool_advance(slot->pool);
+	become_warm(slot);
 }
 
 /* --- Its end. --- */
@@ -140,8 +182,11 @@ static void on_gone(void *user)
 	pool_advance(pool);
 }
 
-static const struct vm_ops vm_ops = {
-	.on_ready = on_ready, .on_paused = on_paused, .on_failed = on_failed, .on_gone = on_gone};
+static const struct vm_ops vm_ops = {.on_loaded = on_loaded,
+				     .on_ready = on_ready,
+				     .on_paused = on_paused,
+				     .on_failed = on_failed,
+				     .on_gone = on_gone};
 
 /* --- Its start. --- */
 
@@ -191,14 +236,20 @@ bool slot_start_spare(struct pool *pool, struct pool_kind *kind)
 {
 	struct vm_spec spec = {.memory_mb = kind->template->memory_mb,
 			       .uid = VM_UID_NONE,
-			       .language = kind->language};
+			       .language = kind->language,
+			       .is_waiting = true};
+	bool is_hot = pool_count_hot(pool, kind->template) < pool->config.hot_max;
 	struct slot *slot = slot_new(pool, kind->template, template_image_ref(kind->template));
 	struct rpc_error *error;
 
 	if (!slot)
 		return false;
 	slot->spare = (struct admission_spare){
-		.kind = kind->template, .memory_mb = pool->config.spare_mb, .user = slot};
+		.kind = kind->template,
+		.memory_mb = is_hot ? pool_hot_mb(pool, kind->language) : pool->config.spare_mb,
+		.is_preferred = is_hot,
+		.user = slot};
+	slot->is_hot = is_hot;
 	if (!slot->image || !admission_spare_begin(&pool->admission, &slot->spare)) {
 		slot_free(slot);
 		return false;
@@ -211,6 +262,8 @@ bool slot_start_spare(struct pool *pool, struct pool_kind *kind)
 	pool->spare_failures++;
 	admission_spare_end(&pool->admission, &slot->spare, now_us());
 	slot_free(slot);
+	/* There is no VM whose end would have the refill looked at again. */
+	pool_advance(pool);
 	return false;
 }
 
@@ -218,9 +271,11 @@ void slot_adopt(struct slot *slot, struct pool_claim *claim)
 {
 	slot->claim = claim;
 	claim->slot = slot;
-	slot->is_warm = slot->state == SLOT_WARM;
+	slot->is_warm = slot->state == SLOT_WARM && slot->is_hot;
 	/* The claim's share covers it now; one that admission gave away is no spare any more. */
 	admission_spare_end(&slot->pool->admission, &slot->spare, now_us());
-	if (slot->state == SLOT_WARM || slot->state == SLOT_PAUSING)
+	if (slot->state == SLOT_WARM && !slot->is_hot)
+		wake(slot);
+	else if (slot->state == SLOT_WARM || slot->state == SLOT_PAUSING)
 		deliver(slot);
 }

@@ -12,12 +12,13 @@
 
 #include "daemon/vm/vm.h"
 
-#define REHEARSAL_STEPS_MAX 4
+#define REHEARSAL_STEPS_MAX 6
 
 enum rehearsal_kind {
 	REHEARSAL_END,     /* of the list */
 	REHEARSAL_RUN,     /* the no-op, by a waiting interpreter if one is there */
 	REHEARSAL_PREPARE, /* `count` interpreters shall wait */
+	REHEARSAL_SETTLE, /* for `count` ms the guest tidies up: it would do so in the user's run */
 };
 
 struct rehearsal_step {
@@ -37,7 +38,7 @@ struct rehearsal {
 	void *user;
 	char output[16];
 	size_t output_len;
-	ev_timer deadline;
+	ev_timer deadline, settled;
 };
 
 /* What to do with a VM that has just booted to become a template of `language`. */

@@ -34,13 +34,14 @@ struct qemu_config {
 	const char *name;    /* the VM's id, without commas */
 	enum accel accel;
 	unsigned memory_mb;
-	uint32_t tsc_khz; /* tsc_measure(); 0 = let the guest find out */
-	int qmp_fd;       /* listening Unix socket */
-	int agent_fd;     /* listening Unix socket of the agent's virtio-serial port */
-	int console_fd;   /* connected Unix socket: the boot log comes out of its other end */
-	int kernel_fd;    /* uncompressed vmlinux with a PVH note, for reading; not for clones */
-	int rootfs_fd;    /* EROFS image, opened for reading */
-	int ram_fd;       /* memfd of memory_mb, but for QEMU_BOOT */
+	unsigned translation_mb; /* TCG's buffer of translated code; it grows up to this */
+	uint32_t tsc_khz;        /* tsc_measure(); 0 = let the guest find out */
+	int qmp_fd;              /* listening Unix socket */
+	int agent_fd;            /* listening Unix socket of the agent's virtio-serial port */
+	int console_fd; /* connected Unix socket: the boot log comes out of its other end */
+	int kernel_fd;  /* uncompressed vmlinux with a PVH note, for reading; not for clones */
+	int rootfs_fd;  /* EROFS image, opened for reading */
+	int ram_fd;     /* memfd of memory_mb, but for QEMU_BOOT */
 };
 
 /* The whole vector (argv_free() it). 0 or -ENOMEM. */

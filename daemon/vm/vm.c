@@ -16,9 +16,9 @@
 #define LAST_WORDS_SIZE 161
 
 static const char *const state_names[] = {
-	[VM_STARTING] = "starting", [VM_READY] = "ready",   [VM_PAUSED] = "paused",
-	[VM_RUNNING] = "running",   [VM_SAVING] = "saving", [VM_STOPPING] = "stopping",
-	[VM_GONE] = "gone",
+	[VM_STARTING] = "starting", [VM_LOADED] = "loaded",   [VM_READY] = "ready",
+	[VM_PAUSED] = "paused",     [VM_RUNNING] = "running", [VM_SAVING] = "saving",
+	[VM_STOPPING] = "stopping", [VM_GONE] = "gone",
 };
 static_assert(ELEMENTSOF(state_names) == VM_GONE + 1, "every state has a name");
 
@@ -44,6 +44,7 @@ static void stop(struct vm *vm)
 		return;
 	vm_set_state(vm, VM_STOPPING);
 	loop_timer_stop(vm->host->loop, &vm->start_deadline);
+	loop_timer_stop(vm->host->loop, &vm->end_deadline);
 	snapshot_fini(&vm->snapshot);
 	qmp_destroy(vm->qmp);
 	vm->qmp = NULL;
@@ -117,6 +118,13 @@ static void on_start_deadline(struct ev_loop *ev UNUSED, ev_timer *timer, int ev
 		vm->has_machine ? "the agent has not answered" : "QEMU has not answered");
 }
 
+static void on_end_deadline(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
+{
+	struct vm *vm = timer->data;
+
+	vm_fail(vm, vm_lost_code(vm), "QEMU closed QMP and goes on");
+}
+
 /* --- Process. --- */
 
 /* The end of what QEMU said, as one line of printable ASCII. */
@@ -150,6 +158,7 @@ static void free_vm(void *user)
 	proc_destroy(vm->proc);
 	agent_link_destroy(vm->link);
 	console_close(&vm->console);
+	close_fd(vm->agent_fd);
 	rpc_error_free(vm->error);
 	free(vm);
 }
@@ -230,9 +239,12 @@ static struct vm *vm_new(struct vm_host *host, const struct vm_spec *spec, const
 	vm->created_ns = realtime_ns();
 	vm->created_us = now_us();
 	draw_id(vm);
+	vm->agent_fd = -1;
 	snapshot_init(&vm->snapshot, host->loop);
 	ev_timer_init(&vm->start_deadline, on_start_deadline, 0., 0.);
 	vm->start_deadline.data = vm;
+	ev_timer_init(&vm->end_deadline, on_end_deadline, 0., 0.);
+	vm->end_deadline.data = vm;
 	return vm;
 }
 
@@ -273,8 +285,7 @@ void vm_attach(struct vm *vm, uid_t uid, const struct vm_client_ops *ops, void *
 {
 	assert(vm->state == VM_READY || vm->state == VM_PAUSED);
 	/* What the client sends meanwhile waits on the agent's port. */
-	if (vm->state == VM_PAUSED &&
-	    qmp_command(vm->qmp, "cont", NULL, VM_COMMAND_MS, NULL, NULL) < 0)
+	if (vm->state == VM_PAUSED && vm_continue(vm) < 0)
 		vm_fail(vm, RPC_VM_TRANSIENT, "cannot continue");
 	vm->client_ops = ops;
 	vm->client = user;
@@ -300,10 +311,10 @@ static void on_paused(void *user, const json_t *ret UNUSED, const struct qmp_err
 {
 	struct vm *vm = user;
 
-	if (error)
-		vm_fail(vm, RPC_VM_TRANSIENT, "cannot stop its vCPU: %s", error->desc);
-	else
+	if (!error)
 		vm->ops->on_paused(vm->user);
+	else if (!vm_is_end(error->error))
+		vm_fail(vm, RPC_VM_TRANSIENT, "cannot stop its vCPU: %s", error->desc);
 }
 
 void vm_pause(struct vm *vm)
@@ -322,6 +333,8 @@ static void on_saved(void *user, int error, const char *why)
 	uint8_t *state;
 	size_t len;
 
+	if (vm_is_end(error))
+		return;
 	if (error < 0) {
 		vm_fail(vm, error == -EOPNOTSUPP ? RPC_VM_CONFIG : RPC_VM_TRANSIENT,
 			"cannot save its devices: %s (%s)", why, strerror(-error));
@@ -360,6 +373,15 @@ void vm_destroy_all(struct vm_host *host)
 		vm_remove_files(host->vms_fd, vm->id);
 		free_vm(vm);
 	}
+}
+
+unsigned vm_translation_mb(const struct vm_host *host, const char *language)
+{
+	if (host->accel == ACCEL_KVM)
+		return 0;
+	/* Bun's start alone fills 32 MiB, and a full buffer is thrown away as a whole. Python's
+	 * start and a run take 15. */
+	return strcmp(language, "javascript") == 0 ? 96 : 32;
 }
 
 const char *vm_id(const struct vm *vm)
@@ -410,6 +432,11 @@ struct vm_footprint *vm_footprint(struct vm *vm)
 struct balloon *vm_balloon(struct vm *vm)
 {
 	return vm->state == VM_RUNNING && vm->spec.uid != VM_UID_NONE ? &vm->balloon : NULL;
+}
+
+bool vm_is_alive(const struct vm *vm)
+{
+	return vm->state < VM_STOPPING && proc_is_alive(vm->proc);
 }
 
 struct vm *vm_next(const struct vm *vm)

@@ -9,6 +9,8 @@
  * negotiated and the agent has answered HELLO and taken its identity (entropy, clock, host name): a
  * clone that was not told apart from its siblings is never handed out.
  *
+ * A clone may wait before that, LOADED: it has cost the start of a QEMU and nothing has run in it.
+ *
  * A READY VM is given to a client that runs code in it, or stopped with vm_pause() until then: it
  * costs no CPU and continues with the client's first message. A template's VM is saved instead,
  * with vm_save(), and is of no use afterwards.
@@ -19,6 +21,7 @@
  *
  * States:                         what is allowed
  *   STARTING  boots or loads        vm_stop
+ *   LOADED    a clone that waits    vm_wake, vm_stop
  *   READY     nobody's code runs    vm_attach, vm_pause, vm_save, vm_stop
  *   PAUSED    its vCPU is stopped   vm_attach, vm_stop
  *   RUNNING   a client is attached  link, memory, vm_detach, vm_stop
@@ -44,6 +47,7 @@
 
 enum vm_state {
 	VM_STARTING,
+	VM_LOADED,
 	VM_READY,
 	VM_PAUSED,
 	VM_RUNNING,
@@ -80,6 +84,7 @@ struct vm_host {
 
 struct vm_spec {
 	enum qemu_start start;
+	bool is_waiting; /* a clone stays LOADED until vm_wake() */
 	uint64_t memory_mb;
 	uid_t uid; /* who it is for */
 	const char *language;
@@ -90,6 +95,8 @@ struct vm_spec {
 
 /* The owner: hears of the VM's life. */
 struct vm_ops {
+	/* A clone that waits is LOADED: nothing of it has run yet. Needed with is_waiting. */
+	void (*on_loaded)(void *user);
 	void (*on_ready)(void *user);
 	/* vm_pause() or vm_save() is done. Needed by who calls these. */
 	void (*on_paused)(void *user);
@@ -115,12 +122,18 @@ struct vm_telemetry {
 	uint64_t received_us; /* now_us(); 0 = never */
 };
 
+/* The most memory that translated code takes in a VM of this language; 0 under KVM. MiB. */
+unsigned vm_translation_mb(const struct vm_host *host, const char *language);
+
 /*
  * Starts a VM. NULL when it is on its way (callbacks come from the loop), or the error: 3005 when
  * this host cannot run VMs as it is, 3003 otherwise.
  */
 struct rpc_error *vm_create(struct vm_host *host, const struct vm_spec *spec,
 			    const struct vm_ops *ops, void *user, struct vm **ret) WARN_UNUSED;
+
+/* Has a LOADED clone go on to READY. */
+void vm_wake(struct vm *vm);
 
 /* Gives a READY or PAUSED VM, which continues, to a client who runs code for `uid`; VM_UID_NONE is
  * the daemon itself. */
@@ -164,6 +177,9 @@ struct vm_footprint *vm_footprint(struct vm *vm);
 
 /* The balloon, which a user's client has: NULL unless RUNNING for one. */
 struct balloon *vm_balloon(struct vm *vm);
+
+/* Can it be handed out: asks the kernel too, because its end may not have been noticed yet. */
+bool vm_is_alive(const struct vm *vm);
 
 /* Walks host->vms. */
 struct vm *vm_next(const struct vm *vm);

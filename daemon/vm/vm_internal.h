@@ -8,6 +8,8 @@
 #include "daemon/vm/vm.h"
 #include "daemon/vm/vm_spawn.h"
 
+#include <errno.h>
+
 /* QEMU's main loop may be busy restoring or translating; its worst so far was 50 ms. */
 #define VM_COMMAND_MS 5000
 
@@ -18,7 +20,7 @@ struct vm {
 	char language[32];
 	struct vm_spec spec;
 	enum vm_state state;
-	uint64_t created_ns, created_us, start_us;
+	uint64_t created_ns, created_us, loaded_us, start_us;
 
 	const struct vm_ops *ops;
 	const struct vm_client_ops *client_ops;
@@ -26,7 +28,8 @@ struct vm {
 
 	struct proc *proc;
 	struct qmp *qmp;
-	struct agent_link *link;
+	struct agent_link *link; /* NULL until then: */
+	int agent_fd;            /* connected to the agent's port */
 	struct console console;
 	struct balloon balloon;
 	struct snapshot snapshot;
@@ -34,11 +37,18 @@ struct vm {
 	struct vm_footprint footprint;
 	bool has_machine, has_agent; /* the two halves of READY */
 	ev_timer start_deadline;
+	ev_timer end_deadline; /* QMP has closed: the process ends by then */
 	struct defer fail_later, free_later;
 	struct rpc_error *error; /* on its way to the owner or client */
 };
 
 void vm_set_state(struct vm *vm, enum vm_state state);
+
+/* Did the command fail only because QEMU ended? Then the process's end has the better reason. */
+static inline bool vm_is_end(int error)
+{
+	return error == -EPIPE;
+}
 
 /*
  * The VM cannot go on. Callable from every callback: whoever waits for the VM hears it from the
@@ -46,6 +56,9 @@ void vm_set_state(struct vm *vm, enum vm_state state);
  * dispatched.
  */
 void vm_fail(struct vm *vm, enum rpc_code code, const char *format, ...) PRINTF_LIKE(3, 4);
+
+/* Starts the vCPU; a QEMU that refuses or does not answer fails the VM. 0 or -errno. */
+int vm_continue(struct vm *vm);
 
 /* 3004 with a client, 3003 without. */
 enum rpc_code vm_lost_code(const struct vm *vm);

@@ -87,6 +87,7 @@ static int build_qemu(const struct vm_host *host, const char *id, const struct v
 		.name = id,
 		.accel = host->accel,
 		.memory_mb = (unsigned)spec->memory_mb,
+		.translation_mb = vm_translation_mb(host, spec->language),
 		.tsc_khz = host->tsc_khz,
 		.qmp_fd = proc_fds_add(fds, ends->qmp_fd),
 		.agent_fd = proc_fds_add(fds, ends->agent_fd),

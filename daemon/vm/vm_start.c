@@ -3,9 +3,13 @@
 #include "base/log.h"
 #include "daemon/vm/vm_internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+
+/* From the end of QMP to the end of QEMU: the memory of a large VM takes a while to go. */
+#define END_SECONDS 5.
 
 static void become_ready(struct vm *vm)
 {
@@ -18,24 +22,52 @@ static void become_ready(struct vm *vm)
 	vm->ops->on_ready(vm->user);
 }
 
-/* The clone's devices are there: it continues, and reads the HELLO that waits on its port. */
-static void on_loaded(void *user, int error, const char *why)
+/* Without this a client would wait for code that never ran until its own deadline. */
+static void on_continued(void *user, const json_t *ret UNUSED, const struct qmp_error *error)
 {
 	struct vm *vm = user;
-	int r;
 
-	if (error < 0) {
-		vm_fail(vm, RPC_VM_TRANSIENT, "cannot load the template's state: %s (%s)", why,
-			strerror(-error));
-		return;
-	}
-	r = qmp_command(vm->qmp, "cont", NULL, VM_COMMAND_MS, NULL, NULL);
+	if (error && !vm_is_end(error->error))
+		vm_fail(vm, vm_lost_code(vm), "cannot continue: %s", error->desc);
+}
+
+int vm_continue(struct vm *vm)
+{
+	return qmp_command(vm->qmp, "cont", NULL, VM_COMMAND_MS, on_continued, vm);
+}
+
+/* It reads the HELLO that waits on its port. */
+static void proceed(struct vm *vm)
+{
+	int r = vm_continue(vm);
+
 	if (r < 0) {
 		vm_fail(vm, RPC_VM_TRANSIENT, "cannot continue: %s", strerror(-r));
 		return;
 	}
 	vm->has_machine = true;
 	become_ready(vm);
+}
+
+/* The clone's devices are there. */
+static void on_loaded(void *user, int error, const char *why)
+{
+	struct vm *vm = user;
+
+	if (error < 0) {
+		if (!vm_is_end(error))
+			vm_fail(vm, RPC_VM_TRANSIENT, "cannot load the template's state: %s (%s)",
+				why, strerror(-error));
+		return;
+	}
+	if (vm->spec.is_waiting) {
+		loop_timer_stop(vm->host->loop, &vm->start_deadline);
+		vm->loaded_us = now_us();
+		vm_set_state(vm, VM_LOADED);
+		vm->ops->on_loaded(vm->user);
+		return;
+	}
+	proceed(vm);
 }
 
 static void on_qmp_ready(void *user)
@@ -69,13 +101,15 @@ static void on_qmp_event(void *user, const char *name, const json_t *data, uint6
 		vm_fail(vm, vm_lost_code(vm), "the guest shut down");
 }
 
+/* When QEMU dies its sockets close first; the process's end has the better reason. */
 static void on_qmp_end(void *user, int error)
 {
 	struct vm *vm = user;
 
-	/* When QEMU dies its sockets close first; the process's end has the better reason. */
 	if (error < 0)
 		vm_fail(vm, vm_lost_code(vm), "QMP link failed: %s", strerror(-error));
+	else
+		loop_timer_start(vm->host->loop, &vm->end_deadline, END_SECONDS);
 }
 
 static const struct qmp_ops qmp_ops = {
@@ -146,9 +180,19 @@ static const struct agent_link_ops link_ops = {.on_ready = on_link_ready,
 					       .on_output = on_link_output,
 					       .on_failed = on_link_failed};
 
-int vm_start_links(struct vm *vm, struct vm_sockets *sockets)
+static int open_link(struct vm *vm)
 {
 	bool is_clone = vm->spec.start == QEMU_CLONE;
+	int r = agent_link_create(vm->host->loop, TAKE_FD(vm->agent_fd), vm->id,
+				  is_clone ? vm->spec.image->sync : NULL, &link_ops, vm, &vm->link);
+
+	if (r == 0 && is_clone)
+		send_identity(vm);
+	return r;
+}
+
+int vm_start_links(struct vm *vm, struct vm_sockets *sockets)
+{
 	uint32_t deadline_ms = (uint32_t)(vm->host->boot_timeout_seconds * 1000);
 	int r = qmp_create(vm->host->loop, vm->id, TAKE_FD(sockets->qmp_fd), deadline_ms, &qmp_ops,
 			   vm, &vm->qmp);
@@ -156,9 +200,21 @@ int vm_start_links(struct vm *vm, struct vm_sockets *sockets)
 	if (r < 0)
 		return r;
 	console_init(&vm->console, vm->host->loop, TAKE_FD(sockets->console_fd));
-	r = agent_link_create(vm->host->loop, TAKE_FD(sockets->agent_fd), vm->id,
-			      is_clone ? vm->spec.image->sync : NULL, &link_ops, vm, &vm->link);
-	if (r == 0 && is_clone)
-		send_identity(vm);
-	return r;
+	vm->agent_fd = TAKE_FD(sockets->agent_fd);
+	return vm->spec.is_waiting ? 0 : open_link(vm);
+}
+
+void vm_wake(struct vm *vm)
+{
+	int r;
+
+	assert(vm->state == VM_LOADED);
+	vm->created_us += now_us() - vm->loaded_us; /* waiting is no part of its start */
+	vm_set_state(vm, VM_STARTING);
+	loop_timer_start(vm->host->loop, &vm->start_deadline, vm->host->boot_timeout_seconds);
+	r = open_link(vm);
+	if (r < 0)
+		vm_fail(vm, RPC_VM_TRANSIENT, "cannot use its sockets: %s", strerror(-r));
+	else
+		proceed(vm);
 }

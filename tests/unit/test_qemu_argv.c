@@ -16,6 +16,7 @@ static const struct qemu_config config = {
 	.name = "vm_1",
 	.accel = ACCEL_TCG,
 	.memory_mb = 256,
+	.translation_mb = 32,
 	.tsc_khz = 2600000,
 	.qmp_fd = 3,
 	.agent_fd = 4,
@@ -62,7 +63,7 @@ START_TEST(test_everything_is_there_once)
 		{"-M", "microvm,x-option-roms=off,pit=on,pic=on,rtc=on,acpi=off,mem-merge=off,"
 		       "dump-guest-core=off"},
 		{"-accel", "tcg,thread=single,tb-size=32"},
-		{"-cpu", "max"},
+		{"-cpu", "max,-erms"},
 		{"-smp", "1"},
 		{"-m", "256M"},
 		{"-global", "virtio-mmio.force-legacy=false"},
