@@ -32,6 +32,7 @@ struct agent {
 	struct exec_context context;
 	uint64_t home_bytes;
 	struct exec *execs[EXECS_MAX];
+	struct exec *leaving[EXECS_MAX]; /* acknowledged, not all gone */
 	struct defer pump;
 	struct guard guard;
 	ev_timer guard_timer, memory_timer;
@@ -238,14 +239,25 @@ static void on_exec(struct agent *agent, struct msg_exec *request)
 	watch_runs(agent);
 }
 
+/* The host has done with the run; its processes may take a moment longer. */
+static void leave(struct agent *agent, struct exec *exec)
+{
+	for (size_t i = 0; i < EXECS_MAX && !exec_is_gone(exec); i++) {
+		if (agent->leaving[i])
+			continue;
+		agent->leaving[i] = exec;
+		return;
+	}
+	exec_destroy(exec);
+}
+
 static void on_exit_ack(struct agent *agent, const struct msg_exec_ref *ref)
 {
 	struct exec **slot = slot_of(agent, ref->exec);
 
 	if (!slot || exec_state(*slot) != EXEC_ENDED || !exec_is_exit_sent(*slot))
 		return;
-	exec_destroy(*slot);
-	*slot = NULL;
+	leave(agent, TAKE_PTR(*slot));
 }
 
 static void on_kill(struct agent *agent, const struct msg_kill *message)
@@ -359,6 +371,9 @@ static void reap(struct agent *agent)
 	for (size_t i = 0; i < EXECS_MAX; i++)
 		if (agent->execs[i])
 			exec_check_tree(agent->execs[i]);
+	for (size_t i = 0; i < EXECS_MAX; i++)
+		if (agent->leaving[i] && exec_is_gone(agent->leaving[i]))
+			exec_destroy(TAKE_PTR(agent->leaving[i]));
 }
 
 static void on_child(struct ev_loop *ev UNUSED, ev_signal *watcher, int events UNUSED)
@@ -500,6 +515,8 @@ void agent_destroy(struct agent *agent)
 	end_processes(agent);
 	for (size_t i = 0; i < EXECS_MAX; i++)
 		exec_destroy(agent->execs[i]);
+	for (size_t i = 0; i < EXECS_MAX; i++)
+		exec_destroy(agent->leaving[i]);
 	standbys_destroy(agent->standbys);
 	loop_defer_cancel(agent->loop, &agent->pump);
 	stop_watchers(agent);

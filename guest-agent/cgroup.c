@@ -166,9 +166,9 @@ void cgroup_run_usage(int run_fd, struct cgroup_usage *ret)
 		ret->has_cpu = proctext_keyed(cpu, "user_usec", &ret->cpu_user_us) &&
 			       proctext_keyed(cpu, "system_usec", &ret->cpu_system_us);
 	proctext_read_u64(run_fd, "memory.peak", &ret->memory_peak_bytes);
-	if (!proctext_read_u64(run_fd, "memory.swap.peak", &ret->swap_bytes))
-		proctext_read_u64(run_fd, "memory.swap.current", &ret->swap_bytes);
-	read_keyed(run_fd, "memory.stat", "pgmajfault", &ret->page_faults_major);
+	/* memory.swap.peak came with Linux 6.5. memory.stat has major faults, too, but takes longer
+	 * to read than a short program to run: the kernel formats fifty numbers. */
+	proctext_read_u64(run_fd, "memory.swap.current", &ret->swap_bytes);
 	read_keyed(run_fd, "memory.events", "oom_kill", &ret->oom_kills);
 }
 

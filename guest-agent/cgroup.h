@@ -30,7 +30,6 @@ struct cgroup_usage {
 	uint64_t cpu_user_us, cpu_system_us;
 	uint64_t memory_peak_bytes;
 	uint64_t swap_bytes; /* the peak where the kernel has one (6.5), else the present */
-	uint64_t page_faults_major;
 	uint64_t oom_kills;
 };
 

@@ -10,6 +10,7 @@
 #include "guest-agent/output.h"
 #include "guest-agent/program.h"
 #include "guest-agent/receipt.h"
+#include "guest-agent/report.h"
 #include "guest-agent/spawn.h"
 
 #include <assert.h>
@@ -18,6 +19,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 
 /* cgroup.kill is asynchronous, and a process that is stuck in the kernel outlives it: asked again
  * at this interval, besides after every reaped process. */
@@ -34,7 +36,8 @@ struct exec {
 
 	struct input code, stdin;
 	struct output stdout, stderr;
-	struct process process; /* its standard streams are handed on to those above */
+	struct report report;
+	struct process process; /* its pipes are handed on to those above */
 	uint64_t started_us;    /* 0: never */
 	ev_timer kill_timer;    /* running: the grace is over; ending: kill again */
 
@@ -139,7 +142,7 @@ static void make_receipt(struct exec *exec)
 	receipt_fill(&exec->receipt, &exec->facts);
 	/* A program that ended well has no uncaught exception, whatever the pipe says. */
 	if (exec->facts.status != 0)
-		exec->receipt.error = process_read_report(&exec->process);
+		exec->receipt.error = report_finish(&exec->report);
 	if (!spawn_failure(exec->process.failure_fd, &step, &error))
 		return;
 	strncpy(exec->receipt.reason, MSG_REASON_FAILED, sizeof(exec->receipt.reason) - 1);
@@ -182,6 +185,25 @@ void exec_on_reaped(struct exec *exec, int status, const struct rusage *rusage)
 	exec_sample(exec);
 	kill_tree(exec);
 	exec_check_tree(exec);
+}
+
+/*
+ * The program says that it is over: nothing of its tree runs on from here, but the last of it may
+ * go later than EXIT. Without a cgroup to kill, its processes are waited for.
+ */
+static void on_farewell(void *user, int status)
+{
+	struct exec *exec = user;
+
+	if (exec->state != EXEC_RUNNING || exec->process.cgroup.fd < 0)
+		return;
+	process_read_usage(&exec->process, &exec->facts.rusage);
+	kill_tree(exec);
+	exec->process.pid = 0;
+	exec->facts.status = W_EXITCODE(status, 0);
+	input_discard(&exec->stdin);
+	set_state(exec, EXEC_ENDING);
+	on_tree_gone(exec);
 }
 
 static void on_kill_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
@@ -284,6 +306,8 @@ static void start(struct exec *exec)
 	exec->started_us = now_us();
 	set_state(exec, EXEC_RUNNING);
 	exec_repeat_started(exec);
+	report_start(&exec->report, exec->context->loop, TAKE_FD(process->report_fd), on_farewell,
+		     exec);
 	output_start(&exec->stdout, TAKE_FD(process->stdout_fd));
 	output_start(&exec->stderr, TAKE_FD(process->stderr_fd));
 	input_open(&exec->stdin, TAKE_FD(process->stdin_fd));
@@ -507,6 +531,7 @@ static int allocate(struct exec **ret, const struct exec_context *context,
 	exec->context = context;
 	exec->number = (uint32_t)request->exec;
 	exec->process = PROCESS_NONE;
+	exec->report = REPORT_NONE;
 	input_init(&exec->code, context->loop, &code_ops, exec);
 	input_init(&exec->stdin, context->loop, &stdin_ops, exec);
 	output_init(&exec->stdout, context->loop, request->stdout_limit, &output_ops, exec);
@@ -566,10 +591,16 @@ void exec_destroy(struct exec *exec)
 	input_fini(&exec->stdin);
 	output_fini(&exec->stdout);
 	output_fini(&exec->stderr);
+	report_fini(&exec->report);
 	process_fini(&exec->process, exec->context->cgroup);
 	program_clear(&exec->program);
 	json_decref(exec->receipt.error);
 	free(exec);
+}
+
+bool exec_is_gone(const struct exec *exec)
+{
+	return exec->process.cgroup.fd < 0 || is_tree_gone(exec);
 }
 
 uint32_t exec_number(const struct exec *exec)

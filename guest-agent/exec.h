@@ -55,6 +55,9 @@ void exec_destroy(struct exec *exec);
 
 uint32_t exec_number(const struct exec *exec);
 enum exec_state exec_state(const struct exec *exec);
+/* An ended run's last processes are dead: its cgroup can be removed. */
+bool exec_is_gone(const struct exec *exec);
+
 /* The main process while EXEC_RUNNING, else 0. */
 pid_t exec_pid(const struct exec *exec);
 /* Was EXIT put on this connection? Only then may an EXIT_ACK end the run's memory. */

@@ -4,7 +4,6 @@
 
 #include "base/util.h"
 #include "guest-agent/proctext.h"
-#include "guest-agent/receipt.h"
 #include "guest-agent/tree.h"
 
 #include <errno.h>
@@ -49,20 +48,6 @@ bool process_is_tree_gone(const struct process *process, const struct process_sp
 	return tree_signal(0, spared->pids, spared->len) == 0;
 }
 
-json_t *process_read_report(const struct process *process)
-{
-	_cleanup_free_ char *report = NULL;
-	ssize_t n;
-
-	if (process->report_fd < 0)
-		return NULL;
-	report = malloc(RECEIPT_REPORT_MAX);
-	if (!report)
-		return NULL;
-	n = read(process->report_fd, report, RECEIPT_REPORT_MAX);
-	return n > 0 ? receipt_parse_report(report, (size_t)n) : NULL;
-}
-
 static struct timeval from_ticks(uint64_t ticks)
 {
 	uint64_t hertz = (uint64_t)sysconf(_SC_CLK_TCK);
@@ -71,32 +56,32 @@ static struct timeval from_ticks(uint64_t ticks)
 				.tv_usec = (suseconds_t)(ticks % hertz * 1000000u / hertz)};
 }
 
-/* Field numbers as in proc(5), "stat": 12 majflt, 14 utime, 15 stime; 3 is the first behind the
- * name, which may hold anything. */
-static void read_stat(pid_t pid, struct rusage *ret)
+/* Field numbers as in proc(5), "stat": 12 majflt, 13 cmajflt, 14 utime, 15 stime; 3 is the first
+ * behind the name, which may hold anything. */
+void process_read_usage(const struct process *process, struct rusage *ret)
 {
 	_cleanup_free_ char *text = NULL;
-	uint64_t majflt, utime, stime;
+	uint64_t majflt, waited_majflt, utime, stime;
 	const char *behind_name;
 	char path[32];
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	snprintf(path, sizeof(path), "/proc/%d/stat", process->pid);
 	if (read_file_at(AT_FDCWD, path, PROCTEXT_MAX, &text) <= 0)
 		return;
 	behind_name = strrchr(text, ')');
-	if (!behind_name ||
-	    sscanf(behind_name,
-		   ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %" SCNu64 " %*u %" SCNu64 " %" SCNu64,
-		   &majflt, &utime, &stime) != 3)
+	if (!behind_name || sscanf(behind_name,
+				   ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %" SCNu64 " %" SCNu64
+				   " %" SCNu64 " %" SCNu64,
+				   &majflt, &waited_majflt, &utime, &stime) != 4)
 		return;
-	ret->ru_majflt = (long)majflt;
+	ret->ru_majflt = (long)(majflt + waited_majflt);
 	ret->ru_utime = from_ticks(utime);
 	ret->ru_stime = from_ticks(stime);
 }
 
 void process_note_usage(struct process *process)
 {
-	read_stat(process->pid, &process->rusage_before);
+	process_read_usage(process, &process->rusage_before);
 	if (process->cgroup.fd >= 0)
 		cgroup_run_usage(process->cgroup.fd, &process->usage_before);
 }

@@ -12,7 +12,6 @@
 
 #include "guest-agent/cgroup.h"
 
-#include <jansson.h>
 #include <stdbool.h>
 #include <sys/resource.h>
 #include <sys/types.h>
@@ -55,9 +54,8 @@ struct process process_move(struct process *process);
 void process_kill_tree(const struct process *process, const struct process_spared *spared);
 bool process_is_tree_gone(const struct process *process, const struct process_spared *spared);
 
-/* What its language's runner has reported of an uncaught exception, or NULL; see
- * receipt_parse_report(). */
-json_t *process_read_report(const struct process *process);
+/* What a process that still exists has used: times, and major faults with its children's. */
+void process_read_usage(const struct process *process, struct rusage *ret);
 
 /* Notes what it has used so far as used before its run. */
 void process_note_usage(struct process *process);

@@ -65,8 +65,7 @@ void receipt_fill(struct msg_exit *receipt, const struct receipt_facts *facts)
 					     ? usage->memory_peak_bytes
 					     : (uint64_t)rusage->ru_maxrss * 1024;
 	receipt->page_faults_major =
-		MAX(since(usage->page_faults_major, before->page_faults_major),
-		    since((uint64_t)rusage->ru_majflt, (uint64_t)rusage_before->ru_majflt));
+		since((uint64_t)rusage->ru_majflt, (uint64_t)rusage_before->ru_majflt);
 	receipt->oom_kills = usage->oom_kills;
 	receipt->swap_peak_bytes = MAX(facts->swap_peak_bytes, usage->swap_bytes);
 	receipt->execute_us = facts->execute_us;

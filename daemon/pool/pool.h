@@ -3,20 +3,21 @@
  * The pool: keeps warm VMs, gets one that is ready for whoever asks, and takes it back.
  *
  * Theory of operation: a request is granted its share of the host (admission.h), waiting for it
- * with a deadline. A granted request takes, in this order: a spare, which is a clone that was
- * rehearsed and stopped; a spare that is just being made; a new clone, when the template of its
- * language and size is there; for the default size it waits for a template that is on its way; else
- * a VM that boots. If a VM fails before it was handed out the request gets another, while attempts
- * are left. At most start_max VMs start at once, in the order they were granted: more would only
- * slow each other.
+ * with a deadline. A granted request takes, in this order: a spare; a spare that is just being
+ * made; a new clone, when the template of its language and size is there; for the default size it
+ * waits for a template that is on its way; else a VM that boots. If a VM fails before it was handed
+ * out the request gets another, while attempts are left. At most start_max VMs start at once, in
+ * the order they were granted: more would only slow each other.
  *
- * A spare is restored, told apart from its siblings and stopped. The first hot_max of a language
- * are also rehearsed before that: QEMU has then translated what a run executes, which saves it 100
- * ms and takes twice the memory. When nothing is missing, spares are improved one by one.
+ * A spare is a clone that was loaded and waits. The first hot_max of a language are also woken,
+ * rehearsed and stopped again: QEMU has then translated what a run executes, which saves it 130 ms
+ * and takes three times the memory. Rehearsed spares that were taken are replaced from among the
+ * others.
  *
- * Spares are made in the background, refill_max at a time and only while nobody waits for a VM to
- * start. A spare that dies is replaced; what it died of slows the refill down. A share is given
- * back only when the VM's processes are confirmed dead.
+ * Spares are made in the background, refill_max at a time, only while nobody waits for a VM to
+ * start, and not right behind a run that has just got its own, which is over in less time than a
+ * spare takes. A spare that dies is replaced; what it died of slows the refill down. A share is
+ * given back only when the VM's processes are confirmed dead.
  *
  * Callbacks come from the loop, never from inside pool_acquire(); exactly one of on_vm and
  * on_failed comes unless the request is cancelled.

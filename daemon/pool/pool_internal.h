@@ -76,7 +76,8 @@ struct pool {
 	struct pool_kind kinds[POOL_LANGUAGES_MAX];
 	size_t kind_count;
 	unsigned spare_failures; /* in a row: slows the refill down */
-	ev_timer refill_timer;
+	uint64_t delivered_us;   /* when a VM was last handed out */
+	ev_timer refill_timer, quiet_timer;
 	struct defer advance_later;
 };
 

@@ -304,7 +304,7 @@ static inline struct agent_config host_config(struct host *host)
 
 	/* A copy: programs run as a user who may not reach the tree. */
 	snprintf(runners, sizeof(runners), "%s/runners", host->root);
-	snprintf(command, sizeof(command), "cp -r guest-agent/runners %s && chmod -R a+rX %s",
+	snprintf(command, sizeof(command), "cp -r build/guest-agent/runners %s && chmod -R a+rX %s",
 		 runners, runners);
 	ck_assert_msg(pclose(popen(command, "r")) == 0, "tests run in the top directory");
 	return (struct agent_config){
