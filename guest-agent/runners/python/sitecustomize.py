@@ -43,15 +43,6 @@ def _import_usual():
         importlib.import_module(name)
 
 
-def _freeze():
-    import gc
-
-    # What is there now is never looked at again: collections would write to every page of it, and
-    # a clone shares pages with its template until they are written.
-    gc.collect()
-    gc.freeze()
-
-
 def _hides_usual(home):
     """Has the program a module of a name that was imported already? Its own must win."""
     for name in os.listdir(home):
@@ -88,82 +79,30 @@ def _wait():
     sys.modules["random"].seed()
 
 
-def _settle(code):
-    """The exit status of SystemExit(code), as Python has it."""
-    if code is None:
-        return 0
-    if isinstance(code, int):
-        return code & 0xFF
-    print(code, file=sys.stderr)
-    return 1
-
-
-def _finalize():
-    """What the program's end means for its own objects: their finalizers run.
-
-    Python's own way takes every module apart, which costs more than most programs. Nobody sees the
-    difference but the objects of the program: instances first, as long as classes, functions and
-    modules are whole, then cycles.
-    """
+def _watch_end(fd, report):
+    """Has `report` called when the program has ended, and then the process ended early, after
+    everything that could be seen (guest-agent/python/at_end.c)."""
+    try:
+        from _execsandbox_at_end import finish, watch
+    except ImportError:  # another version of Python than the module's: its own end is only slower
+        atexit.register(report)
+        return
     import gc
 
-    kept = (type, type(sys), type(_finalize), type(len))
-    for name, module in list(sys.modules.items()):
-        if name in _LOADED and name != "__main__":
-            continue
-        variables = vars(module)
-        for key, value in list(variables.items()):
-            if not isinstance(value, kept) and not key.startswith("__"):
-                variables[key] = value = None
-    gc.collect()
-
-
-def _say_farewell(status):
-    """Tells the agent that nothing is left to run: it need not wait for the process to be taken apart."""
-    pid, fd, pipe = _report_pipe
-    try:
-        # A forked child does not speak for the program, and the number may be another file's by now.
-        if os.getpid() == pid and os.fstat(fd).st_ino == pipe:
-            os.write(fd, bytes((0, status)))
-    except OSError:
-        pass
-
-
-def _end(error):
-    """Called when the program's last frame has returned (at_end.c): ends the process, as Python would."""
-    status = 0 if error is None else _settle(error.code)
-    del error
-    if "threading" in sys.modules:
-        sys.modules["threading"]._shutdown()
-    atexit._run_exitfuncs()
-    _finalize()
-    try:
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None and not stream.closed:
-                stream.flush()
-    except Exception:
-        status = 120
-    _say_farewell(status)
-    os._exit(status)
-
-
-_LOADED = frozenset()
-
-
-def _install_end():
-    global _LOADED
-
-    try:
-        from _execsandbox_at_end import set_end
-    except ImportError:  # another version of Python than the module's: its own end is only slower
-        return
     sys.modules.pop("_execsandbox_at_end")
-    _LOADED = frozenset(sys.modules)
-    set_end(_end)
+    atexit.register(finish)  # the first registered runs last
+    if "EXECSANDBOX_GO_FD" in os.environ:
+        # Garbage would be frozen with the rest.
+        gc.collect()
+    # What is there now is never looked at again: collections would write to every page of it, and a
+    # clone shares pages with its template until they are written. The second freezes what marks the
+    # border to the program's objects.
+    gc.freeze()
+    watch(fd, os.path.dirname(os.__file__), type(sys.__stdout__), report)
+    gc.freeze()
 
 
 _restart = {}
-_report_pipe = []
 
 
 def _install():
@@ -172,7 +111,6 @@ def _install():
     fd = int(_restart["EXECSANDBOX_REPORT_FD"])
     pid = os.getpid()
     pipe = os.fstat(fd).st_ino
-    _report_pipe[:] = pid, fd, pipe
 
     def report():
         # Python leaves an uncaught exception here whatever became of sys.excepthook; SystemExit is
@@ -195,11 +133,10 @@ def _install():
                 pass
 
     os.set_inheritable(fd, False)
-    _install_end()
+    _watch_end(fd, report)
     os.environ.pop("PYTHONPATH", None)
     sys.path[:] = [entry for entry in sys.path if entry != here]
     sys.path_importer_cache.pop(here, None)
-    atexit.register(report)
     # Lines appear as they are printed, as on a terminal, and a killed program keeps its output.
     if sys.stdout is not None:
         sys.stdout.reconfigure(line_buffering=True)
@@ -211,5 +148,4 @@ if "EXECSANDBOX_GO_FD" in os.environ:
 if "EXECSANDBOX_REPORT_FD" in os.environ:
     _install()
 if "EXECSANDBOX_GO_FD" in os.environ:
-    _freeze()
     _wait()
