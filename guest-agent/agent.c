@@ -30,7 +30,7 @@ struct agent {
 	struct link link;
 	struct standbys *standbys;
 	struct exec_context context;
-	uint64_t home_bytes;
+	uint64_t home_bytes, run_serial;
 	struct exec *execs[EXECS_MAX];
 	struct exec *leaving[EXECS_MAX]; /* acknowledged, not all gone */
 	struct defer pump;
@@ -213,6 +213,13 @@ static void send_refusal(struct agent *agent, const struct msg_exec *request)
 	link_send(&agent->link, &exit);
 }
 
+static void sweep_leaving(struct agent *agent)
+{
+	for (size_t i = 0; i < EXECS_MAX; i++)
+		if (agent->leaving[i] && exec_is_gone(agent->leaving[i]))
+			exec_destroy(TAKE_PTR(agent->leaving[i]));
+}
+
 static void on_exec(struct agent *agent, struct msg_exec *request)
 {
 	struct exec *known = find_exec(agent, request->exec);
@@ -232,6 +239,8 @@ static void on_exec(struct agent *agent, struct msg_exec *request)
 		send_refusal(agent, request);
 		return;
 	}
+	/* The kernel may have let go of the last process of a run after it was reaped. */
+	sweep_leaving(agent);
 	r = reason ? exec_create_refused(&agent->execs[free_slot], &agent->context, request, reason)
 		   : exec_create(&agent->execs[free_slot], &agent->context, request);
 	if (r < 0)
@@ -239,7 +248,8 @@ static void on_exec(struct agent *agent, struct msg_exec *request)
 	watch_runs(agent);
 }
 
-/* The host has done with the run; its processes may take a moment longer. */
+/* The host has done with the run; its processes may take a moment longer. With more of them than
+ * places the cgroup of one stays behind, empty. */
 static void leave(struct agent *agent, struct exec *exec)
 {
 	for (size_t i = 0; i < EXECS_MAX && !exec_is_gone(exec); i++) {
@@ -371,9 +381,7 @@ static void reap(struct agent *agent)
 	for (size_t i = 0; i < EXECS_MAX; i++)
 		if (agent->execs[i])
 			exec_check_tree(agent->execs[i]);
-	for (size_t i = 0; i < EXECS_MAX; i++)
-		if (agent->leaving[i] && exec_is_gone(agent->leaving[i]))
-			exec_destroy(TAKE_PTR(agent->leaving[i]));
+	sweep_leaving(agent);
 }
 
 static void on_child(struct ev_loop *ev UNUSED, ev_signal *watcher, int events UNUSED)
@@ -458,6 +466,7 @@ static int make_parts(struct agent *agent)
 		.cgroup = &agent->cgroup,
 		.standbys = agent->standbys,
 		.home_bytes = &agent->home_bytes,
+		.serial = &agent->run_serial,
 		.on_ready = request_pump,
 		.user = agent,
 	};
@@ -493,19 +502,16 @@ int agent_create(struct agent **ret, const struct agent_config *config)
 	return 0;
 }
 
-/* Nothing a run started may outlive the agent. */
+/* Nothing a run started may outlive the agent: also what an ended run has left to the kernel. */
 static void end_processes(struct agent *agent)
 {
-	bool are_left = standbys_kill_all(agent->standbys);
-
-	for (size_t i = 0; i < EXECS_MAX; i++) {
-		if (!is_active(agent->execs[i]))
-			continue;
-		are_left = true;
-		exec_kill(agent->execs[i], 0);
-	}
-	while (are_left && waitpid(-1, NULL, 0) > 0)
+	standbys_kill_all(agent->standbys);
+	for (size_t i = 0; i < EXECS_MAX; i++)
+		if (is_active(agent->execs[i]))
+			exec_kill(agent->execs[i], 0);
+	do
 		tree_signal(SIGKILL, NULL, 0);
+	while (waitpid(-1, NULL, 0) > 0);
 }
 
 void agent_destroy(struct agent *agent)

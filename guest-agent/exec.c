@@ -274,7 +274,9 @@ static int start_anew(struct exec *exec)
 	char name[32];
 	int r = 0;
 
-	snprintf(name, sizeof(name), "run-%" PRIu32, exec->number);
+	/* Numbers of runs come again, while the last processes of an earlier one are still dying.
+	 */
+	snprintf(name, sizeof(name), "run-%" PRIu64, ++*context->serial);
 	if (cgroup_is_there(context->cgroup))
 		r = cgroup_run_create(context->cgroup, name, &exec->process.cgroup);
 	if (r < 0)

@@ -5,7 +5,7 @@
  * Theory of operation: the states below follow each other and are never gone back. The agent owns
  * the object and tells it what comes from the host and from wait(2); the object owns its processes,
  * pipes and cgroup, and sends by itself whenever exec_pump() lets it. A run ends when its main
- * process ends: whatever else its tree left running is killed then, so that a forked child can
+ * process ends, or says farewell (guest-agent/report.h): whatever else its tree left running is killed then, so that a forked child can
  * neither outlive the run nor keep its output open. The receipt is kept until the host has
  * acknowledged it.
  */
@@ -35,6 +35,7 @@ struct exec_context {
 	const struct cgroup *cgroup;
 	struct standbys *standbys;
 	uint64_t *home_bytes; /* size that the home directory was given last; 0: none */
+	uint64_t *serial;     /* of the last cgroup made for a run */
 	/* Something waits to be sent: call exec_pump() soon. */
 	void (*on_ready)(void *user);
 	void *user;
