@@ -369,6 +369,14 @@ int proc_spawn(struct loop *loop, const char *object, const struct proc_spec *sp
 	return 0;
 }
 
+bool proc_is_alive(const struct proc *proc)
+{
+	struct pollfd poll_fd = {.fd = proc->is_jailed ? proc->pidfd : proc->child_pidfd,
+				 .events = POLLIN};
+
+	return poll_fd.fd >= 0 && poll(&poll_fd, 1, 0) == 0;
+}
+
 pid_t proc_pid(const struct proc *proc)
 {
 	return proc->pid;

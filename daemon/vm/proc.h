@@ -94,6 +94,9 @@ void proc_kill(struct proc *proc);
 /* Pid of the program itself, or 0 while it is not known. */
 pid_t proc_pid(const struct proc *proc);
 
+/* Asks the kernel whether the program runs: its end may not have been noticed yet. */
+bool proc_is_alive(const struct proc *proc);
+
 /* The last PROC_STDERR_SIZE bytes of standard error, NUL-terminated, as the child wrote them:
  * quote before logging. Valid until the next callback. */
 const char *proc_stderr(const struct proc *proc);
