@@ -292,6 +292,11 @@ static void build(struct template *template)
 	struct templates *templates = template->templates;
 	struct rpc_error *error;
 
+	if (templates->unsupported) {
+		fail(template, rpc_error_new(RPC_VM_CONFIG, "%s", templates->unsupported));
+		schedule(templates);
+		return;
+	}
 	make_room(templates, template);
 	templates->working = template;
 	/* Its VM's memory is the image's. */
