@@ -116,6 +116,11 @@ void fake_agent_resume(struct fake_agent *agent)
 	stream_resume(&agent->stream);
 }
 
+void fake_agent_watch(struct fake_agent *agent, const uint8_t sync[FRAME_MARKER_SIZE])
+{
+	frame_decoder_watch(&agent->decoder, sync, true);
+}
+
 /* A host that has hung up meanwhile hears no more: that is for the test to notice. */
 void fake_agent_send_raw(struct fake_agent *agent, const void *data, size_t len)
 {

@@ -42,6 +42,9 @@ bool fake_agent_is_closed(const struct fake_agent *agent);
 void fake_agent_pause(struct fake_agent *agent);
 void fake_agent_resume(struct fake_agent *agent);
 
+/* An agent that was restored: deaf until `sync` comes. */
+void fake_agent_watch(struct fake_agent *agent, const uint8_t sync[FRAME_MARKER_SIZE]);
+
 /* Raw bytes. */
 void fake_agent_send_raw(struct fake_agent *agent, const void *data, size_t len);
 

@@ -5,15 +5,21 @@
 #include "base/stream.h"
 #include "base/util.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #define QUEUE_MAX (4u * 1024 * 1024)
 #define INPUT_MAX (1024u * 1024)
 
 struct fake_qmp {
 	struct loop *loop;
-	struct stream stream;
+	struct stream stream; /* for writing */
+	ev_io reader;         /* the stream knows no descriptors */
+	int fd;               /* one that came and was not taken yet */
+	void (*on_command)(void *user, const json_t *command);
+	void *user;
 	json_t *answers; /* command to text of its answer */
 	json_t *waiting; /* array of commands */
 	size_t received;
@@ -30,7 +36,10 @@ static void must(bool condition)
 
 void fake_qmp_send(struct fake_qmp *fake, const void *data, size_t len)
 {
-	must(stream_write(&fake->stream, data, len) == 0);
+	int r = stream_write(&fake->stream, data, len);
+
+	/* A peer that has hung up meanwhile hears no more. */
+	must(r == 0 || r == -EPIPE);
 }
 
 void fake_qmp_send_text(struct fake_qmp *fake, const char *text)
@@ -87,14 +96,15 @@ static void on_command(struct fake_qmp *fake, const char *line, size_t len)
 	answer = json_string_value(json_object_get(fake->answers, name));
 	if (answer)
 		fake_qmp_reply(fake, command, answer);
+	else if (fake->on_command)
+		fake->on_command(fake->user, command);
 	else
 		json_array_append(fake->waiting, command);
 	json_decref(command);
 }
 
-static void on_data(void *user, const uint8_t *data, size_t len)
+static void on_bytes(struct fake_qmp *fake, const char *data, size_t len)
 {
-	struct fake_qmp *fake = user;
 	char *newline;
 
 	must(fake->input_len + len <= INPUT_MAX);
@@ -109,11 +119,57 @@ static void on_data(void *user, const uint8_t *data, size_t len)
 	}
 }
 
-static void on_end(void *user UNUSED, int error UNUSED)
+static void hang_up(struct fake_qmp *fake)
+{
+	ev_io_stop(loop_ev(fake->loop), &fake->reader);
+	stream_close(&fake->stream);
+}
+
+static void keep_fd(struct fake_qmp *fake, struct msghdr *message)
+{
+	struct cmsghdr *header = CMSG_FIRSTHDR(message);
+
+	if (!header || header->cmsg_type != SCM_RIGHTS)
+		return;
+	close_fd(fake->fd);
+	memcpy(&fake->fd, CMSG_DATA(header), sizeof(fake->fd));
+}
+
+static void on_readable(struct ev_loop *ev UNUSED, ev_io *io, int events UNUSED)
+{
+	struct fake_qmp *fake = io->data;
+	char bytes[16384];
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec iov = {.iov_base = bytes, .iov_len = sizeof(bytes)};
+	struct msghdr message = {.msg_iov = &iov,
+				 .msg_iovlen = 1,
+				 .msg_control = &control,
+				 .msg_controllen = sizeof(control)};
+	ssize_t n = recvmsg(io->fd, &message, MSG_CMSG_CLOEXEC);
+
+	if (n < 0 && errno == EAGAIN)
+		return;
+	if (n <= 0) {
+		hang_up(fake);
+		return;
+	}
+	keep_fd(fake, &message);
+	on_bytes(fake, bytes, (size_t)n);
+}
+
+static void on_no_data(void *user UNUSED, const uint8_t *data UNUSED, size_t len UNUSED)
 {
 }
 
-static const struct stream_ops stream_callbacks = {.on_data = on_data, .on_end = on_end};
+static void on_end(void *user, int error UNUSED)
+{
+	hang_up(user);
+}
+
+static const struct stream_ops stream_callbacks = {.on_data = on_no_data, .on_end = on_end};
 
 struct fake_qmp *fake_qmp_create(struct loop *loop, int fd_take)
 {
@@ -125,7 +181,12 @@ struct fake_qmp *fake_qmp_create(struct loop *loop, int fd_take)
 	fake->waiting = json_array();
 	fake->input = malloc(INPUT_MAX);
 	must(fake->answers && fake->waiting && fake->input);
+	fake->fd = -1;
 	stream_init(&fake->stream, loop, fd_take, QUEUE_MAX, &stream_callbacks, fake);
+	stream_pause(&fake->stream);
+	ev_io_init(&fake->reader, on_readable, fake->stream.fd, EV_READ);
+	fake->reader.data = fake;
+	ev_io_start(loop_ev(loop), &fake->reader);
 	return fake;
 }
 
@@ -133,6 +194,7 @@ static void fake_free(void *user)
 {
 	struct fake_qmp *fake = user;
 
+	close_fd(fake->fd);
 	json_decref(fake->answers);
 	json_decref(fake->waiting);
 	free(fake->input);
@@ -143,7 +205,7 @@ void fake_qmp_destroy(struct fake_qmp *fake)
 {
 	if (!fake)
 		return;
-	stream_close(&fake->stream);
+	hang_up(fake);
 	loop_defer(fake->loop, &fake->freeing, fake_free, fake);
 }
 
@@ -163,6 +225,18 @@ json_t *fake_qmp_take(struct fake_qmp *fake)
 
 	json_array_remove(fake->waiting, 0);
 	return command;
+}
+
+void fake_qmp_serve(struct fake_qmp *fake, void (*serve)(void *user, const json_t *command),
+		    void *user)
+{
+	fake->on_command = serve;
+	fake->user = user;
+}
+
+int fake_qmp_take_fd(struct fake_qmp *fake)
+{
+	return TAKE_FD(fake->fd);
 }
 
 bool fake_qmp_is_closed(const struct fake_qmp *fake)

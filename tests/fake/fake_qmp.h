@@ -50,6 +50,14 @@ void fake_qmp_reply(struct fake_qmp *fake, const json_t *command, const char *js
 void fake_qmp_fail(struct fake_qmp *fake, const json_t *command, const char *class,
 		   const char *desc);
 
+/* Every command that has no canned answer goes to `serve`, to be answered there or later,
+ * instead of waiting to be taken. */
+void fake_qmp_serve(struct fake_qmp *fake, void (*serve)(void *user, const json_t *command),
+		    void *user);
+
+/* The descriptor that came last (SCM_RIGHTS), the caller's now; -1 when there is none. */
+int fake_qmp_take_fd(struct fake_qmp *fake);
+
 /* True once the other side has closed. */
 bool fake_qmp_is_closed(const struct fake_qmp *fake);
 

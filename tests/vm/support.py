@@ -75,6 +75,7 @@ class Daemon:
         os.chmod(self.directory, 0o755)  # the daemon's user looks for the fake below it
         self.socket = os.path.join(self.directory, "sock")
         self.runtime = os.path.join(self.directory, "run")
+        self.state = os.path.join(self.directory, "state")
         self.program = os.path.join(self.directory, "bin", "fake_qemu")
         self.images = images or IMAGES
         self.settings = {"log_level": "debug", "log_target": "stderr", "accel": "tcg", "max_vms": 4,
@@ -82,6 +83,7 @@ class Daemon:
         if scenario is not None:
             self.use_fake(scenario)
         self.settings.update(settings)
+        self.log_path = os.path.join(self.directory, "log")
         self.process = None
         self.clients = []
         self.vms_seen = set()
@@ -104,18 +106,26 @@ class Daemon:
         os.chmod(self.program + ".new", 0o755)
         os.rename(self.program + ".new", self.program)
 
+    def plan(self, *lines):
+        """What the fake QEMUs do wrong from now on: tests/fake/qemu/plan.h."""
+        path = os.path.join(os.path.dirname(self.program), "plan")
+        with open(path + ".new", "w", encoding="utf-8") as stream:
+            stream.write("\n".join(lines) + "\n")
+        os.chmod(path + ".new", 0o644)
+        os.rename(path + ".new", path)
+
     def spawn(self):
         """Starts the process alone; for daemons that are expected to refuse."""
         words = [DAEMON, "--config", os.devnull, "--socket", self.socket, "--runtime-dir", self.runtime,
-                 "--state-dir", os.path.join(self.directory, "state"), "--images-dir", self.images]
+                 "--state-dir", self.state, "--images-dir", self.images]
         for key, value in self.settings.items():
             words += ["--set", f"{key}={value}"]
-        self.log_path = os.path.join(self.directory, "log")
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         return self
 
     def start(self):
+        self.starts = self.log().count("Serving") if os.path.exists(self.log_path) else 0
         self.spawn()
         until(self.is_serving, "the daemon serves")
         with self.client() as client:
@@ -134,7 +144,7 @@ class Daemon:
                 if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
                     return False
                 raise
-        return "Serving" in self.log()
+        return self.log().count("Serving") > self.starts
 
     def client(self):
         self.clients.append(Client(self.socket))

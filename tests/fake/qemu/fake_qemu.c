@@ -4,8 +4,9 @@
  *
  * Theory of operation: the numbers of the inherited sockets are read from the words of `-chardev`;
  * the scenario is what follows the first '-' of the program's own name (the daemon clears the
- * environment), "normal" when nothing does. It ends by being killed, or where its scenario or the
- * "code" it is given says so (tests/fake/qemu/guest.h). Scenarios:
+ * environment), "normal" when nothing does. It ends by being killed, or where its scenario, its
+ * plan (plan.h) or the "code" it is given (guest.h) says so. Templates and clones are machine.h's.
+ * Scenarios:
  *
  *   normal            agent-silent       agent-garbage     agent-oversized   agent-malformed
  *   agent-version     agent-early        no-identity       dies-at-start     dies-after-hello
@@ -13,6 +14,8 @@
  */
 #include "base/util.h"
 #include "tests/fake/qemu/guest.h"
+#include "tests/fake/qemu/machine.h"
+#include "tests/fake/qemu/plan.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -26,6 +29,7 @@
 static struct loop *loop;
 static const char *scenario = "normal";
 static struct guest *guest;
+static struct machine *machine;
 static struct fake_qmp *qmp;
 static ev_io qmp_watch, agent_watch;
 static ev_signal release_watch;
@@ -54,6 +58,8 @@ static int accept_once(struct ev_loop *ev, ev_io *watch)
 static void on_qmp_client(struct ev_loop *ev, ev_io *watch, int events UNUSED)
 {
 	qmp = fake_qmp_create(loop, accept_once(ev, watch));
+	machine_connect(machine, qmp);
+	plan_at("greeting");
 	if (strcmp(scenario, "qmp-silent") == 0)
 		return;
 	if (strcmp(scenario, "qmp-garbage") == 0) {
@@ -86,16 +92,17 @@ int main(int argc, char **argv)
 
 	if (dash)
 		scenario = dash + 1;
+	plan_init(argv[0], machine_role(argc, argv));
 	signal(SIGPIPE, SIG_IGN);
 	if (write_all(chardev_fd(argc, argv, "console"), boot_log, strlen(boot_log)) < 0)
 		return 1;
-	if (strcmp(scenario, "dies-at-start") == 0) {
-		fprintf(stderr, "fake: cannot start the machine\n");
-		_exit(1); /* no leak checker, which has words of its own */
-	}
+	if (strcmp(scenario, "dies-at-start") == 0)
+		plan_die("cannot start the machine");
+	plan_at("spawn");
 	if (loop_create(&loop) < 0)
 		return 1;
 	guest = guest_create(loop, scenario, &qmp);
+	machine = machine_create(loop, argc, argv, guest);
 	ev_io_init(&qmp_watch, on_qmp_client, qmp_fd, EV_READ);
 	ev_io_init(&agent_watch, on_agent_client, agent_fd, EV_READ);
 	ev_io_start(loop_ev(loop), &qmp_watch);

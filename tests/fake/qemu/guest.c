@@ -5,6 +5,7 @@
 #include "base/util.h"
 #include "protocol/flow.h"
 #include "tests/fake/fake_agent.h"
+#include "tests/fake/qemu/plan.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -37,6 +38,9 @@ struct guest {
 	struct msg exit;
 	bool is_waiting; /* for KILL */
 	bool is_ended;   /* `exit` is due behind the output */
+	struct guest_state state;
+	bool is_running, is_restored, has_identity;
+	bool is_rehearsal, has_waited; /* of the exec */
 };
 
 static bool is_scenario(const struct guest *guest, const char *name)
@@ -46,6 +50,8 @@ static bool is_scenario(const struct guest *guest, const char *name)
 
 static void append(struct text *text, const void *data, size_t len)
 {
+	if (len == 0)
+		return;
 	if (text->len + len > TEXT_MAX)
 		abort();
 	text->data = realloc(text->data, text->len + len + 1);
@@ -98,6 +104,7 @@ static void pump(struct guest *guest)
 	guest->exit.exit.stderr_bytes = err->text.len;
 	fake_agent_send(guest->agent, &guest->exit);
 	guest->exit.type = 0; /* once */
+	guest->state.unfinished = guest->exec;
 }
 
 static void end(struct guest *guest, const char *reason, uint64_t number)
@@ -218,6 +225,20 @@ static void fill(struct guest *guest, size_t len)
 	free(bytes);
 }
 
+static void append_line(struct guest *guest, const char *line)
+{
+	append(&guest->output[0].text, line, strlen(line));
+	append(&guest->output[0].text, "\n", 1);
+}
+
+static void append_entropy(struct guest *guest)
+{
+	char hex[33];
+
+	hex_encode(guest->state.entropy, 16, hex);
+	append_line(guest, hex);
+}
+
 /* One line; false when the program goes no further. */
 static bool step(struct guest *guest, const char *word, const char *rest)
 {
@@ -250,6 +271,10 @@ static bool step(struct guest *guest, const char *word, const char *rest)
 		fake_agent_close(guest->agent);
 	} else if (strcmp(word, "event") == 0) {
 		send_event(guest, rest);
+	} else if (strcmp(word, "entropy") == 0) {
+		append_entropy(guest);
+	} else if (strcmp(word, "standby") == 0) {
+		append_line(guest, guest->has_waited ? "waited" : "started");
 	} else if (strcmp(word, "abuse") == 0) {
 		abuse(guest, rest);
 	} else {
@@ -275,7 +300,46 @@ static void run(struct guest *guest)
 	pump(guest);
 }
 
+static void rehearse(struct guest *guest)
+{
+	const char *action = plan_at("rehearsal");
+
+	if (strcmp(action, "ignore") == 0)
+		return;
+	append_line(guest, strcmp(action, "wrong") == 0 ? "nonsense" : "ready");
+	end(guest, MSG_REASON_EXITED, 0);
+	pump(guest);
+}
+
 /* --- The host speaks. --- */
+
+/* The one before is over: one exec at a time. */
+static void forget_exec(struct guest *guest)
+{
+	struct text *texts[] = {&guest->code, &guest->input, &guest->output[0].text,
+				&guest->output[1].text};
+
+	for (size_t i = 0; i < ELEMENTSOF(texts); i++) {
+		free(texts[i]->data);
+		*texts[i] = (struct text){0};
+	}
+	for (size_t i = 0; i < ELEMENTSOF(guest->output); i++) {
+		flow_sender_fini(&guest->output[i].flow);
+		flow_sender_init(&guest->output[i].flow);
+		guest->output[i].written = 0;
+	}
+	guest->exit.type = 0;
+	guest->is_ended = guest->is_waiting = false;
+}
+
+static void take_standby(struct guest *guest)
+{
+	guest->has_waited = guest->state.waiting > 0;
+	if (guest->has_waited)
+		guest->state.waiting--;
+	if (!guest->is_rehearsal)
+		guest->state.waiting = 0;
+}
 
 static void on_exec(struct guest *guest, const struct msg_exec *exec)
 {
@@ -283,10 +347,17 @@ static void on_exec(struct guest *guest, const struct msg_exec *exec)
 
 	if (is_scenario(guest, "dies-after-exec"))
 		_exit(1);
+	if (!exec->is_rehearsal)
+		plan_at("run");
+	if (!guest->has_identity)
+		plan_die("EXEC before IDENTITY");
+	if (guest->state.unfinished == exec->exec)
+		plan_die("EXEC with a number that was not acknowledged");
+	forget_exec(guest);
 	guest->exec = (uint32_t)exec->exec;
+	guest->is_rehearsal = exec->is_rehearsal;
 	guest->inputs_open = 2;
-	flow_sender_init(&guest->output[0].flow);
-	flow_sender_init(&guest->output[1].flow);
+	take_standby(guest);
 	fake_agent_send(guest->agent, &started);
 }
 
@@ -294,8 +365,13 @@ static void on_identity(struct guest *guest, const struct msg_identity *identity
 {
 	struct msg done = {.type = FRAME_IDENTITY_DONE, .ping = {.id = identity->id}};
 
-	if (is_scenario(guest, "no-identity"))
+	if (is_scenario(guest, "no-identity") || strcmp(plan_at("identity"), "ignore") == 0)
 		return;
+	if (guest->is_restored &&
+	    memcmp(guest->state.entropy, identity->entropy, sizeof(guest->state.entropy)) == 0)
+		plan_die("the entropy is the template's");
+	memcpy(guest->state.entropy, identity->entropy, sizeof(guest->state.entropy));
+	guest->has_identity = true;
 	fake_agent_send(guest->agent, &done);
 	if (is_scenario(guest, "dies-when-ready"))
 		_exit(1);
@@ -312,7 +388,28 @@ static void on_hello(struct guest *guest, const struct msg_hello *hello)
 		fake_agent_send_text(guest->agent, FRAME_HELLO_REPLY, "{\"version\": 99}");
 		return;
 	}
+	plan_at("hello");
+	memcpy(guest->state.sync, hello->sync, sizeof(guest->state.sync));
 	fake_agent_accept(guest->agent, hello);
+}
+
+static void on_prepare(struct guest *guest, const struct msg_prepare *prepare)
+{
+	struct msg msg = {.type = FRAME_PREPARED, .prepared = {.id = prepare->id}};
+
+	guest->state.waiting = (uint32_t)prepare->count;
+	if (strcmp(plan_at("prepare"), "fewer") == 0) {
+		guest->state.waiting--;
+		snprintf(msg.prepared.detail, sizeof(msg.prepared.detail), "one does not start");
+	}
+	msg.prepared.waiting = guest->state.waiting;
+	fake_agent_send(guest->agent, &msg);
+}
+
+static void on_ack(struct guest *guest, const struct msg_exec_ref *ref)
+{
+	if (strcmp(plan_at("ack"), "ignore") != 0 && ref->exec == guest->state.unfinished)
+		guest->state.unfinished = 0;
 }
 
 static void on_message(void *user, const struct msg *msg)
@@ -325,6 +422,10 @@ static void on_message(void *user, const struct msg *msg)
 		on_identity(guest, &msg->identity);
 	else if (msg->type == FRAME_EXEC)
 		on_exec(guest, &msg->exec);
+	else if (msg->type == FRAME_PREPARE)
+		on_prepare(guest, &msg->prepare);
+	else if (msg->type == FRAME_EXIT_ACK)
+		on_ack(guest, &msg->exec_ref);
 	else if (msg->type == FRAME_KILL && guest->is_waiting) {
 		end(guest, MSG_REASON_SIGNALED, SIGTERM);
 		pump(guest);
@@ -344,7 +445,11 @@ static void on_end(void *user, uint32_t stream UNUSED, uint64_t offset UNUSED)
 {
 	struct guest *guest = user;
 
-	if (--guest->inputs_open == 0)
+	if (--guest->inputs_open > 0)
+		return;
+	if (guest->is_rehearsal)
+		rehearse(guest);
+	else
 		run(guest);
 }
 
@@ -353,6 +458,8 @@ static void on_credit(void *user, uint32_t stream, uint64_t taken, uint64_t limi
 	struct guest *guest = user;
 	bool is_err = frame_stream_sub(stream) == SUBSTREAM_STDERR;
 
+	if (frame_stream_exec(stream) != guest->exec)
+		return; /* crossed our EXIT */
 	if (flow_sender_credit(&guest->output[is_err].flow, taken, limit) == 0)
 		pump(guest);
 }
@@ -375,6 +482,12 @@ struct guest *guest_create(struct loop *loop, const char *scenario, struct fake_
 void guest_connect(struct guest *guest, int fd_take)
 {
 	guest->agent = fake_agent_create(guest->loop, fd_take, &ops, guest);
+	if (guest->is_restored)
+		fake_agent_watch(guest->agent, guest->state.sync);
+	if (!guest->is_running)
+		fake_agent_pause(guest->agent);
+	if (!guest->is_running || guest->is_restored)
+		return; /* it said READY in its template */
 	if (is_scenario(guest, "agent-silent"))
 		return;
 	if (is_scenario(guest, "agent-garbage"))
@@ -387,6 +500,30 @@ void guest_connect(struct guest *guest, int fd_take)
 		abuse_forged_exit(guest);
 	else
 		fake_agent_ready(guest->agent);
+}
+
+void guest_set_running(struct guest *guest, bool is_running)
+{
+	guest->is_running = is_running;
+	if (!guest->agent)
+		return;
+	if (is_running)
+		fake_agent_resume(guest->agent);
+	else
+		fake_agent_pause(guest->agent);
+}
+
+void guest_save(const struct guest *guest, struct guest_state *ret)
+{
+	*ret = guest->state;
+}
+
+void guest_load(struct guest *guest, const struct guest_state *state)
+{
+	guest->state = *state;
+	guest->is_restored = true;
+	if (guest->agent)
+		fake_agent_watch(guest->agent, guest->state.sync);
 }
 
 void guest_release(struct guest *guest)
