@@ -39,6 +39,7 @@ struct cgroup_usage {
 struct cgroup_run {
 	int fd; /* of its directory; -1: there is none */
 	char name[32];
+	struct cgroup_limits limits; /* that it has; zero: none yet */
 };
 
 #define CGROUP_RUN_NONE ((struct cgroup_run){.fd = -1})
@@ -58,8 +59,8 @@ static inline bool cgroup_is_there(const struct cgroup *cgroup)
 
 /* Makes a group of that name, without limits yet. 0 or -errno. */
 int cgroup_run_create(const struct cgroup *cgroup, const char *name, struct cgroup_run *ret);
-/* Sets its limits, also while processes live in it. */
-void cgroup_run_limit(int run_fd, const struct cgroup_limits *limits);
+/* Sets those of its limits that are others than it has, also while processes live in it. */
+void cgroup_run_limit(struct cgroup_run *run, const struct cgroup_limits *limits);
 /* Closes and removes it; to be called when no process is left in it. None is fine. */
 void cgroup_run_remove(const struct cgroup *cgroup, struct cgroup_run *run);
 

@@ -77,13 +77,13 @@ int program_make_placeholder(const struct language *language, const struct agent
 	return fd < 0 && fd != -EEXIST ? fd : 0;
 }
 
-void program_limit(const struct program *program, const struct process *process)
+void program_limit(const struct program *program, struct process *process)
 {
 	struct cgroup_limits limits = {.memory_max_bytes = program->memory_max_bytes,
 				       .pids_max = program->pids_max};
 
 	if (process->cgroup.fd >= 0)
-		cgroup_run_limit(process->cgroup.fd, &limits);
+		cgroup_run_limit(&process->cgroup, &limits);
 }
 
 bool program_can_enter(const struct program *program, const struct agent_config *config)

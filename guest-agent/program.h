@@ -27,7 +27,7 @@ void program_clear(struct program *program);
 int program_make_file(const struct program *program, const struct agent_config *config);
 
 /* Sets the limits of its cgroup, if it has one. */
-void program_limit(const struct program *program, const struct process *process);
+void program_limit(const struct program *program, struct process *process);
 
 /* Makes an empty file there when there is nothing, for interpreters that want to see it. 0 or
  * -errno. */

@@ -212,6 +212,19 @@ static void kill_others(struct standbys *standbys, const struct standby *chosen)
 		answer_pending(&standbys->pending[i], "A run has begun");
 }
 
+/* The run behind a rehearsal may use as much memory, mostly: set now, it needs no time then. */
+static void limit_others(struct standbys *standbys, const struct program *program)
+{
+	for (size_t i = 0; i < STANDBYS_MAX; i++) {
+		struct cgroup_run *group = &standbys->slots[i].process.cgroup;
+		struct cgroup_limits limits = {.memory_max_bytes = program->memory_max_bytes,
+					       .pids_max = group->limits.pids_max};
+
+		if (standbys->slots[i].state == STANDBY_WAITING && group->fd >= 0)
+			cgroup_run_limit(group, &limits);
+	}
+}
+
 bool standbys_take(struct standbys *standbys, const struct program *program, bool spares_others,
 		   struct process *ret)
 {
@@ -226,6 +239,8 @@ bool standbys_take(struct standbys *standbys, const struct program *program, boo
 				program->env);
 	if (!spares_others)
 		kill_others(standbys, len > 0 ? standby : NULL);
+	if (spares_others)
+		limit_others(standbys, program);
 	if (len == 0)
 		return false;
 	program_limit(program, &standby->process);

@@ -22,7 +22,7 @@ STDIN, STDOUT, STDERR, CODE = range(4)
 
 MACHINE = ("qemu-system-x86_64 -nodefaults -no-user-config -display none -nic none -no-reboot"
            " -M microvm,x-option-roms=off,pit=on,pic=on,rtc=on,acpi=off"
-           " -accel tcg,thread=single,tb-size=32 -cpu max -smp 1 -m 256M"
+           " -accel tcg,thread=single,tb-size=32 -cpu max,-erms -smp 1 -m 256M"
            " -global virtio-mmio.force-legacy=false -device virtio-serial-device,max_ports=2"
            " -device virtserialport,nr=1,chardev=agent,name=org.execsandbox.agent"
            " -serial chardev:console -device virtio-blk-device,drive=rootfs").split()
@@ -53,7 +53,7 @@ class Guest:
         self.exec = self.messages = 0
         self.read_at = 0.0
         options = ("root=/dev/vda rootfstype=erofs ro init=/usr/lib/execsandbox/agent console=ttyS0"
-                   f" quiet transparent_hugepage=never tsc_early_khz={tsc_khz()}")
+                   f" quiet transparent_hugepage=never norandmaps tsc_early_khz={tsc_khz()}")
         words = MACHINE + [
             "-chardev", f"socket,id=agent,fd={theirs.fileno()}",
             "-chardev", f"file,id=console,path={self.directory}/console",
