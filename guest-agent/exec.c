@@ -4,9 +4,8 @@
 
 #include "base/log.h"
 #include "base/util.h"
-#include "guest-agent/boot.h"
-#include "guest-agent/identity.h"
 #include "guest-agent/input.h"
+#include "guest-agent/machine.h"
 #include "guest-agent/output.h"
 #include "guest-agent/program.h"
 #include "guest-agent/receipt.h"
@@ -59,8 +58,10 @@ static void set_state(struct exec *exec, enum exec_state state)
 	exec->state = state;
 }
 
-static void ready(struct exec *exec)
+static void ready(void *user)
 {
+	const struct exec *exec = user;
+
 	exec->context->on_ready(exec->context->user);
 }
 
@@ -272,17 +273,12 @@ static int start_anew(struct exec *exec)
 {
 	const struct exec_context *context = exec->context;
 	char name[32];
-	int r = 0;
 
 	/* Numbers of runs come again, while the last processes of an earlier one are still dying.
 	 */
 	snprintf(name, sizeof(name), "run-%" PRIu64, ++*context->serial);
-	if (cgroup_is_there(context->cgroup))
-		r = cgroup_run_create(context->cgroup, name, &exec->process.cgroup);
-	if (r < 0)
-		return r;
-	program_limit(&exec->program, &exec->process);
-	return program_start(&exec->program, context->config, false, &exec->process);
+	return program_start_in(&exec->program, context->config, context->cgroup, name,
+				&exec->process);
 }
 
 void exec_repeat_started(const struct exec *exec)
@@ -357,11 +353,6 @@ static void on_stdin_end(void *user, int error)
 	log_debug("exec", "%" PRIu32 ": standard input ended: %s", exec->number, strerror(-error));
 }
 
-static void on_output_ready(void *user)
-{
-	ready(user);
-}
-
 static void on_output_limit(void *user)
 {
 	struct exec *exec = user;
@@ -372,8 +363,7 @@ static void on_output_limit(void *user)
 
 static const struct input_ops code_ops = {.on_credit = on_code_credit, .on_end = on_code_end};
 static const struct input_ops stdin_ops = {.on_credit = on_stdin_credit, .on_end = on_stdin_end};
-static const struct output_ops output_ops = {.on_ready = on_output_ready,
-					     .on_limit = on_output_limit};
+static const struct output_ops output_ops = {.on_ready = ready, .on_limit = on_output_limit};
 
 int exec_data(struct exec *exec, enum frame_substream sub, uint64_t offset, const uint8_t *data,
 	      size_t len)
@@ -505,24 +495,6 @@ void exec_resume(struct exec *exec, const json_t *host_received)
 /* --- Life --------------------------------------------------------------------------------------
  */
 
-/* What only the owner of the machine may do: clock and size of the home directory. */
-static int prepare_machine(const struct exec_context *context, const struct msg_exec *request)
-{
-	uint64_t bytes = request->disk_max_bytes;
-	int r = 0;
-
-	if (!context->config->is_init)
-		return 0;
-	if (request->realtime_ns > 0)
-		r = identity_set_clock(request->realtime_ns);
-	if (r < 0 || bytes == 0 || bytes == *context->home_bytes)
-		return r;
-	r = boot_resize_home(context->config->home, bytes);
-	if (r == 0)
-		*context->home_bytes = bytes;
-	return r;
-}
-
 static int allocate(struct exec **ret, const struct exec_context *context,
 		    const struct msg_exec *request)
 {
@@ -559,7 +531,7 @@ int exec_create(struct exec **ret, const struct exec_context *context, struct ms
 		     language_known());
 		return 0;
 	}
-	r = prepare_machine(context, request);
+	r = machine_prepare(context->config, request, context->home_bytes);
 	if (r < 0) {
 		fail(exec, "Cannot prepare the machine: %s", strerror(-r));
 		return 0;

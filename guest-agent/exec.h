@@ -5,9 +5,9 @@
  * Theory of operation: the states below follow each other and are never gone back. The agent owns
  * the object and tells it what comes from the host and from wait(2); the object owns its processes,
  * pipes and cgroup, and sends by itself whenever exec_pump() lets it. A run ends when its main
- * process ends, or says farewell (guest-agent/report.h): whatever else its tree left running is killed then, so that a forked child can
- * neither outlive the run nor keep its output open. The receipt is kept until the host has
- * acknowledged it.
+ * process ends, or says farewell (guest-agent/report.h): whatever else its tree left running is
+ * killed then, so that a forked child can neither outlive the run nor keep its output open. The
+ * receipt is kept until the host has acknowledged it.
  */
 #ifndef GUEST_AGENT_EXEC_H
 #define GUEST_AGENT_EXEC_H

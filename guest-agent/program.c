@@ -228,3 +228,16 @@ int program_start(const struct program *program, const struct agent_config *conf
 	process->go_fd = TAKE_FD(pairs.go.ours);
 	return 0;
 }
+
+int program_start_in(const struct program *program, const struct agent_config *config,
+		     const struct cgroup *cgroup, const char *name, struct process *process)
+{
+	int r = 0;
+
+	if (cgroup_is_there(cgroup))
+		r = cgroup_run_create(cgroup, name, &process->cgroup);
+	if (r < 0)
+		return r;
+	program_limit(program, process);
+	return program_start(program, config, false, process);
+}

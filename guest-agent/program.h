@@ -43,4 +43,8 @@ bool program_can_enter(const struct program *program, const struct agent_config 
 int program_start(const struct program *program, const struct agent_config *config, bool waits,
 		  struct process *process);
 
+/* Starts it without waiting, in a new cgroup of that name with its limits, if there are cgroups. */
+int program_start_in(const struct program *program, const struct agent_config *config,
+		     const struct cgroup *cgroup, const char *name, struct process *process);
+
 #endif
