@@ -22,7 +22,8 @@ function wait() {
 	const [cwd, , ...args] = buffer.toString("utf8", 0, length - 1).split("\0");
 	if (args.length > 0) process.argv.push(...args);
 	if (cwd !== "") process.chdir(cwd);
-	// All clones of a template have its state. The first numbers after a seed resemble it.
+	// The host has it wait only after the reseed, so that `crypto` is fresh; but copies of one that waited
+	// would share this generator. The first numbers after a seed resemble it.
 	setRandomSeed(crypto.getRandomValues(new Uint32Array(1))[0]);
 	for (let i = 0; i < 16; i++) Math.random();
 }

@@ -20,6 +20,19 @@ FACTS = {
                   " process.cwd(), process.argv, Bun.argv, import.meta.path, Bun.main)",
     "shell": '(cd /proc/$$/fd; ls . /tmp ~); env | sort; pwd; echo "$0 $# $- $?"; declare -p OLDPWD',
 }
+# Each with what it prints and its exit code; none may leave a process.
+ENDS = (
+    ("import atexit\natexit.register(print, 'bye')\nprint(1)", "1\nbye\n", 0),
+    ("class A:\n    def __del__(self): print('del', x)\nx, a = 1, A()", "del 1\n", 0),
+    ("import threading, time\nthreading.Thread(target=lambda: time.sleep(.2) or print('t')).start()",
+     "t\n", 0),
+    ("import sys\nsys.exit(300)", "", 44),
+    ("import os\nos.write(100, b'\\0\\7')\nwhile True: pass", "", 7),
+    ("import os, time\nif os.fork() == 0: time.sleep(600)\nprint(2)", "2\n", 0),
+    ("import multiprocessing as m\nif __name__ == '__main__':\n    for way in ('fork', 'spawn'):\n"
+     "        p = m.get_context(way).Process(target=print, args=(way,))\n        p.start(); p.join()",
+     "fork\nspawn\n", 0),
+)
 ERRORS = {
     "python": ("raise ValueError('no')", 1, {"name": "ValueError", "value": "no"}),
     "javascript": ("const x: number = 1; throw new TypeError('no ' + x)", 1,
@@ -102,3 +115,18 @@ class Standby(unittest.TestCase):
         self.assertLess(waited["cpu_user_us"] + waited["cpu_system_us"],
                         anew["cpu_user_us"] + anew["cpu_system_us"])
         self.assertLess(waited["first_ms"] or waited["exit_ms"], anew["exit_ms"])
+
+    def test_ends(self):
+        """Of Python, anew and by one that waited; what a farewell leaves is killed."""
+        for code, output, status in ENDS:
+            for count in (0, 1):
+                with self.subTest(code=code, waited=bool(count)):
+                    self.prepare("python", count)
+                    result = self.guest.run("python", code)
+                    self.assertEqual((result["reason"], result.get("exit_code", 0), result["stdout"]),
+                                     ("exited", status, output), result)
+        self.prepare("python", 0)
+        listed = self.guest.run("shell", "for i in {1..50}; do ls -d /sys/fs/cgroup/user/*/ | wc -l;"
+                                " sleep 0.1; done | grep -m1 -x 1")
+        # Its own is the only one left.
+        self.assertEqual(listed["stdout"], "1\n")
