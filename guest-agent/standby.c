@@ -58,6 +58,9 @@ static int start_process(struct standby *standby, unsigned serial)
 	snprintf(name, sizeof(name), "standby-%u", serial);
 	if (r == 0 && cgroup_is_there(context->cgroup))
 		r = cgroup_run_create(context->cgroup, name, &standby->process.cgroup);
+	if (r == 0 && standby->process.cgroup.fd >= 0)
+		cgroup_run_limit(&standby->process.cgroup,
+				 &(struct cgroup_limits){.pids_max = STANDBY_PIDS_MAX});
 	if (r == 0)
 		r = program_start(&program, context->config, true, &standby->process);
 	return r;

@@ -31,6 +31,9 @@ struct standby_context {
 	void *user;
 };
 
+/* While it waits. Bun has a dozen threads. */
+#define STANDBY_PIDS_MAX 64
+
 /* Zero-initialised it is a free slot. */
 struct standby {
 	const struct standby_context *context;

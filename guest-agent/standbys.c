@@ -13,6 +13,8 @@
 
 /* Several starts of an interpreter that imports its modules, on a busy host under TCG. */
 #define PREPARE_SECONDS 30.
+/* Longer than a clone's first short run takes. */
+#define RETIRE_SECONDS 0.3
 
 static_assert(STANDBYS_MAX >= LANGUAGES * STANDBYS_PER_LANGUAGE, "all may be asked for");
 static_assert(ELEMENTSOF(((struct process_spared *)0)->pids) >= LANGUAGES * STANDBYS_PER_LANGUAGE,
@@ -32,6 +34,7 @@ struct standbys {
 	struct standby_context each;
 	struct standby slots[STANDBYS_MAX];
 	struct pending pending[LANGUAGES];
+	ev_timer retire; /* user code runs: the others go */
 	unsigned serial;
 };
 
@@ -97,6 +100,11 @@ static void on_change(void *user, const struct language *language, bool has_fail
 		answer_pending(pending, "");
 }
 
+static void on_retire(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
+{
+	standbys_kill_all(timer->data);
+}
+
 int standbys_create(struct standbys **ret, const struct standbys_context *context)
 {
 	struct standbys *standbys = calloc(1, sizeof(*standbys));
@@ -116,6 +124,8 @@ int standbys_create(struct standbys **ret, const struct standbys_context *contex
 		ev_timer_init(&standbys->pending[i].deadline, on_deadline, 0., 0.);
 		standbys->pending[i].deadline.data = &standbys->pending[i];
 	}
+	ev_timer_init(&standbys->retire, on_retire, 0., 0.);
+	standbys->retire.data = standbys;
 	*ret = standbys;
 	return 0;
 }
@@ -135,6 +145,7 @@ void standbys_destroy(struct standbys *standbys)
 {
 	if (!standbys)
 		return;
+	loop_timer_stop(standbys->context.loop, &standbys->retire);
 	for (size_t i = 0; i < LANGUAGES; i++)
 		loop_timer_stop(standbys->context.loop, &standbys->pending[i].deadline);
 	for (size_t i = 0; i < STANDBYS_MAX; i++)
@@ -203,11 +214,15 @@ static struct standby *find(struct standbys *standbys, const struct program *pro
 	return NULL;
 }
 
-static void kill_others(struct standbys *standbys, const struct standby *chosen)
+/* Without cgroups only those that are spared tell a run's processes from others: they go now. */
+static void retire_others(struct standbys *standbys, const struct standby *chosen)
 {
-	for (size_t i = 0; i < STANDBYS_MAX; i++)
-		if (&standbys->slots[i] != chosen)
-			standby_kill(&standbys->slots[i]);
+	if (cgroup_is_there(standbys->context.cgroup))
+		loop_timer_start(standbys->context.loop, &standbys->retire, RETIRE_SECONDS);
+	else
+		for (size_t i = 0; i < STANDBYS_MAX; i++)
+			if (&standbys->slots[i] != chosen)
+				standby_kill(&standbys->slots[i]);
 	for (size_t i = 0; i < LANGUAGES; i++)
 		answer_pending(&standbys->pending[i], "A run has begun");
 }
@@ -238,7 +253,7 @@ bool standbys_take(struct standbys *standbys, const struct program *program, boo
 		len = go_encode(message, program->language->go_max, program->cwd, program->args,
 				program->env);
 	if (!spares_others)
-		kill_others(standbys, len > 0 ? standby : NULL);
+		retire_others(standbys, len > 0 ? standby : NULL);
 	if (spares_others)
 		limit_others(standbys, program);
 	if (len == 0)

@@ -5,8 +5,9 @@
  * Theory of operation: PREPARE says how many of a language shall wait. Those that are missing are
  * started; it is answered by PREPARED when enough wait, when one of them fails, or after a
  * deadline. One PREPARE per language is pending: a newer one answers the older. A run takes one by
- * standbys_take(), which for user code first kills all the others: what waits beside user code
- * would only take its memory and CPU time.
+ * standbys_take(), which for user code has the others killed: what waits beside user code would
+ * only take its memory. Not at once: that would take 30 ms from a clone's first run, and until then
+ * a limit of STANDBY_PIDS_MAX keeps their cgroups from being of use to who takes one over.
  */
 #ifndef GUEST_AGENT_STANDBYS_H
 #define GUEST_AGENT_STANDBYS_H
@@ -40,8 +41,9 @@ void standbys_destroy(struct standbys *standbys);
 void standbys_prepare(struct standbys *standbys, const struct msg_prepare *request);
 
 /*
- * Finds one for the program and tells it to go. Unless `spares_others` all others are killed, also
- * when none is found. False when none fits or none is left; otherwise its process is the caller's.
+ * Finds one for the program and tells it to go. Unless `spares_others` all others are killed soon,
+ * also when none is found. False when none fits or none is left; otherwise its process is the
+ * caller's.
  */
 bool standbys_take(struct standbys *standbys, const struct program *program, bool spares_others,
 		   struct process *ret);
