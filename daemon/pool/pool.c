@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The pool: requests and their shares, who starts when, and the refill. */
+/* The pool: requests, their shares of the host, and who starts when. */
 #include "daemon/pool/pool.h"
 
 #include "base/log.h"
@@ -8,12 +8,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
-
-/* After spares that failed: 0.5 s, doubled for each, at most this. */
-#define REFILL_DELAY_SECONDS     0.5
-#define REFILL_DELAY_MAX_SECONDS 30.
-/* A warm run takes 10 to 25 ms; making a spare beside it on the next core slows it by a quarter. */
-#define QUIET_US 40000u
 
 static const char *const claim_state_names[] = {
 	[CLAIM_QUEUED] = "queued",     [CLAIM_GRANTED] = "granted", [CLAIM_STARTING] = "starting",
@@ -160,19 +154,6 @@ void claim_slot_gone(struct pool_claim *claim)
 
 /* --- Starting. --- */
 
-static size_t count_slots(const struct pool *pool, const struct template *template, bool is_claimed,
-			  enum slot_state first, enum slot_state last)
-{
-	const struct slot *slot;
-	size_t count = 0;
-
-	LIST_FOREACH(slot, &pool->slots, link)
-	if ((!template || slot->template == template) && !!slot->claim == is_claimed &&
-	    slot->state >= first && slot->state <= last)
-		count++;
-	return count;
-}
-
 static struct slot *find_starting_spare(const struct pool *pool, const struct template *template)
 {
 	struct slot *slot, *found = NULL;
@@ -235,7 +216,7 @@ static bool advance_claim(struct pool *pool, struct pool_claim *claim)
 		return true;
 	}
 	if (must_wait_for_template(pool, claim->template) ||
-	    count_slots(pool, NULL, true, SLOT_STARTING, SLOT_REHEARSING) >= pool->config.start_max)
+	    pool_count(pool, NULL, true, SLOT_STARTING, SLOT_REHEARSING) >= pool->config.start_max)
 		return false;
 	start_vm(claim);
 	return true;
@@ -252,160 +233,13 @@ static bool advance_claims(struct pool *pool)
 	return false;
 }
 
-/* --- Refill. --- */
-
-static size_t missing(const struct pool *pool, const struct pool_kind *kind)
-{
-	size_t there = count_slots(pool, kind->template, false, SLOT_STARTING, SLOT_WARM);
-
-	return kind->target - MIN(there, kind->target);
-}
-
-/* The language whose pool is emptiest. */
-static struct pool_kind *find_neediest(struct pool *pool)
-{
-	struct pool_kind *found = NULL;
-	double most = 0;
-
-	for (size_t i = 0; i < pool->kind_count; i++) {
-		struct pool_kind *kind = &pool->kinds[i];
-		double part = kind->target ? (double)missing(pool, kind) / (double)kind->target : 0;
-
-		if (part > 0)
-			template_want(kind->template);
-		if (part > most && kind->template->state == TEMPLATE_READY) {
-			most = part;
-			found = kind;
-		}
-	}
-	return found;
-}
-
-static bool is_anybody_waiting(const struct pool *pool)
-{
-	const struct pool_claim *claim;
-
-	TAILQ_FOREACH(claim, &pool->claims, link)
-	if (claim->state == CLAIM_GRANTED || claim->state == CLAIM_STARTING)
-		return true;
-	return false;
-}
-
-static bool may_start_spare(const struct pool *pool)
-{
-	return !is_anybody_waiting(pool) && count_slots(pool, NULL, false, SLOT_STARTING,
-							SLOT_PAUSING) < pool->config.refill_max;
-}
-
-uint64_t pool_hot_mb(const struct pool *pool, const char *language)
-{
-	return pool->config.spare_mb + vm_translation_mb(pool->config.host, language);
-}
-
-size_t pool_count_hot(const struct pool *pool, const struct template *template)
-{
-	const struct slot *slot;
-	size_t count = 0;
-
-	LIST_FOREACH(slot, &pool->slots, link)
-	if (slot->template == template && !slot->claim && slot->state <= SLOT_WARM && slot->is_hot)
-		count++;
-	return count;
-}
-
-static struct slot *find_cold(const struct pool *pool, const struct template *template)
-{
-	struct slot *slot;
-
-	LIST_FOREACH(slot, &pool->slots, link)
-	if (slot->template == template && !slot->claim && slot->state == SLOT_WARM && !slot->is_hot)
-		return slot;
-	return NULL;
-}
-
-/* Rehearsed spares that were taken are replaced from among the others: that is quicker than from
- * the start. */
-static void improve(struct pool *pool)
-{
-	for (size_t i = 0; i < pool->kind_count; i++) {
-		const struct template *template = pool->kinds[i].template;
-		struct slot *slot;
-
-		while (may_start_spare(pool) &&
-		       pool_count_hot(pool, template) <
-			       MIN(pool->kinds[i].target, pool->config.hot_max) &&
-		       (slot = find_cold(pool, template)))
-			if (!slot_improve(slot))
-				return;
-	}
-}
-
-static void refill(struct pool *pool)
-{
-	struct pool_kind *kind;
-
-	uint64_t quiet_us = now_us() - pool->delivered_us;
-
-	if (ev_is_active(&pool->refill_timer) || !may_start_spare(pool))
-		return;
-	if (quiet_us < QUIET_US) {
-		loop_timer_start(pool->loop, &pool->quiet_timer,
-				 (double)(QUIET_US - quiet_us) / 1e6);
-		return;
-	}
-	if (pool->spare_failures > 0) {
-		double delay = REFILL_DELAY_SECONDS * (1u << MIN(pool->spare_failures, 6u));
-
-		loop_timer_start(pool->loop, &pool->refill_timer,
-				 MIN(delay, REFILL_DELAY_MAX_SECONDS));
-		return;
-	}
-	improve(pool);
-	while (may_start_spare(pool) && (kind = find_neediest(pool)))
-		if (!slot_start_spare(pool, kind))
-			return;
-}
-
-static void on_quiet_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
-{
-	pool_advance(timer->data);
-}
-
-/* One try behind the delay; a failure of it delays the next for longer. */
-static void on_refill_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
-{
-	struct pool *pool = timer->data;
-	struct pool_kind *kind = may_start_spare(pool) ? find_neediest(pool) : NULL;
-
-	if (kind)
-		(void)slot_start_spare(pool, kind);
-	else
-		pool_advance(pool);
-}
-
-static void shrink(struct pool *pool, const struct pool_kind *kind)
-{
-	size_t there = count_slots(pool, kind->template, false, SLOT_STARTING, SLOT_WARM);
-	struct slot *slot;
-
-	LIST_FOREACH(slot, &pool->slots, link)
-	{
-		if (there <= kind->target)
-			return;
-		if (slot->template != kind->template || slot->claim || slot->state == SLOT_ENDING)
-			continue;
-		slot_stop(slot);
-		there--;
-	}
-}
-
 static void advance(void *user)
 {
 	struct pool *pool = user;
 
 	while (advance_claims(pool))
 		;
-	refill(pool);
+	pool_refill(pool);
 }
 
 void pool_advance(struct pool *pool)
@@ -566,9 +400,7 @@ int pool_create(const struct pool_config *config, struct pool **ret)
 	LIST_INIT(&pool->slots);
 	admission_init(&pool->admission, &config->limits);
 	pool->admission.on_reclaim = on_reclaim;
-	ev_timer_init(&pool->refill_timer, on_refill_timer, 0., 0.);
-	ev_timer_init(&pool->quiet_timer, on_quiet_timer, 0., 0.);
-	pool->refill_timer.data = pool->quiet_timer.data = pool;
+	pool_refill_init(pool);
 	*ret = pool;
 	if (config->templates)
 		add_kinds(pool);
@@ -592,8 +424,7 @@ void pool_destroy(struct pool *pool)
 		admission_release(&pool->admission, &claim->ticket, now_us());
 		free_claim(claim);
 	}
-	loop_timer_stop(pool->loop, &pool->refill_timer);
-	loop_timer_stop(pool->loop, &pool->quiet_timer);
+	pool_refill_fini(pool);
 	loop_defer_cancel(pool->loop, &pool->advance_later);
 	admission_fini(&pool->admission);
 	free(pool);
@@ -613,9 +444,9 @@ bool pool_get(const struct pool *pool, const char *language, struct pool_status 
 
 	if (!kind)
 		return false;
-	ret->warm = count_slots(pool, kind->template, false, SLOT_WARM, SLOT_WARM);
+	ret->warm = pool_count(pool, kind->template, false, SLOT_WARM, SLOT_WARM);
 	ret->hot = MIN(pool_count_hot(pool, kind->template), ret->warm);
-	ret->starting = count_slots(pool, kind->template, false, SLOT_STARTING, SLOT_PAUSING);
+	ret->starting = pool_count(pool, kind->template, false, SLOT_STARTING, SLOT_PAUSING);
 	ret->target = kind->target;
 	return true;
 }
@@ -631,7 +462,7 @@ int pool_set(struct pool *pool, const char *language, size_t size)
 	if (size > pool->admission.limits.max_vms)
 		return -ERANGE;
 	kind->target = size;
-	shrink(pool, kind);
+	pool_shrink(pool, kind);
 	pool_advance(pool);
 	return 0;
 }
@@ -648,7 +479,13 @@ const struct admission *pool_admission(const struct pool *pool)
 
 uint64_t pool_max_memory_mb(const struct pool *pool)
 {
-	uint64_t budget_mb = pool->config.limits.memory_mb - pool->config.overhead_mb;
+	/* Translated code of the hungriest language; templates have taken theirs from the limits.
+	 */
+	uint64_t apart_mb =
+		pool->config.overhead_mb + vm_translation_mb(pool->config.host, "javascript");
+	uint64_t budget_mb = pool->admission.limits.memory_mb;
+
+	budget_mb -= MIN(apart_mb, budget_mb);
 
 	return pool->config.vm_memory_max_mb ? MIN(budget_mb, pool->config.vm_memory_max_mb)
 					     : budget_mb;

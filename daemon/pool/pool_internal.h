@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the pool share: pool.c (requests, refill), slot.c (one VM's life in the pool).
+/* What the files of the pool share: pool.c (requests), refill.c (spares), slot.c (one VM's life).
  */
 #ifndef DAEMON_POOL_POOL_INTERNAL_H
 #define DAEMON_POOL_POOL_INTERNAL_H
@@ -86,6 +86,18 @@ uint64_t pool_hot_mb(const struct pool *pool, const char *language);
 
 /* How many spares of a kind are rehearsed, or about to be. */
 size_t pool_count_hot(const struct pool *pool, const struct template *template);
+
+/* How many slots are in one of these states; of all templates with NULL. */
+size_t pool_count(const struct pool *pool, const struct template *template, bool is_claimed,
+		  enum slot_state first, enum slot_state last);
+
+/* Starts the spares that are missing, as far as it is their time. */
+void pool_refill(struct pool *pool);
+void pool_refill_init(struct pool *pool);
+void pool_refill_fini(struct pool *pool);
+
+/* Ends the spares that are too many. */
+void pool_shrink(struct pool *pool, const struct pool_kind *kind);
 
 /* Claims and refill look again at what can be done, from the loop. */
 void pool_advance(struct pool *pool);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One VM: its QEMU process in its jail, its QMP and guest links, its state. */
+#include "daemon/vm/vm.h"
+
 #include "base/log.h"
 #include "daemon/vm/vm_internal.h"
 

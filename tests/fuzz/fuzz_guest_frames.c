@@ -194,7 +194,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	guest.fd = fds[0];
 	guest.flags = data[1];
 	FUZZ_CHECK(loop_create(&guest.loop) == 0);
-	FUZZ_CHECK(agent_link_create(guest.loop, fds[1], "fuzz", NULL, &ops, &guest, &guest.link) == 0);
+	FUZZ_CHECK(agent_link_create(guest.loop, fds[1], "fuzz", NULL, &ops, &guest, &guest.link) ==
+		   0);
 	if (!(guest.flags & FLAG_RAW))
 		play_handshake(&guest);
 	fuzz_play(guest.loop, guest.fd, data + 2, size - 2, fuzz_piece(data[0], size - 2), drain,

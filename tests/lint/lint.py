@@ -32,7 +32,7 @@ MAY_INCLUDE = {
     "daemon/vm": LOW,
     "daemon/rpc": LOW,
     "daemon/template": MIDDLE,
-    "daemon/pool": MIDDLE,
+    "daemon/pool": MIDDLE + ["daemon/template"],
     "daemon/session": STORES,
     "daemon/memory": STORES,
     "daemon/method": WORK,

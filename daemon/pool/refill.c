@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The refill of the pool: which spares are made, improved and ended, and when. */
+#include "base/log.h"
+#include "daemon/pool/pool_internal.h"
+
+/* After spares that failed: 0.5 s, doubled for each, at most this. */
+#define REFILL_DELAY_SECONDS     0.5
+#define REFILL_DELAY_MAX_SECONDS 30.
+/* A warm run takes 10 to 25 ms; making a spare beside it on the next core slows it by a quarter. */
+#define QUIET_US 40000u
+
+size_t pool_count(const struct pool *pool, const struct template *template, bool is_claimed,
+		  enum slot_state first, enum slot_state last)
+{
+	const struct slot *slot;
+	size_t count = 0;
+
+	LIST_FOREACH(slot, &pool->slots, link)
+	if ((!template || slot->template == template) && !!slot->claim == is_claimed &&
+	    slot->state >= first && slot->state <= last)
+		count++;
+	return count;
+}
+
+static size_t missing(const struct pool *pool, const struct pool_kind *kind)
+{
+	size_t there = pool_count(pool, kind->template, false, SLOT_STARTING, SLOT_WARM);
+
+	return kind->target - MIN(there, kind->target);
+}
+
+/* The language whose pool is emptiest. */
+static struct pool_kind *find_neediest(struct pool *pool)
+{
+	struct pool_kind *found = NULL;
+	double most = 0;
+
+	for (size_t i = 0; i < pool->kind_count; i++) {
+		struct pool_kind *kind = &pool->kinds[i];
+		double part = kind->target ? (double)missing(pool, kind) / (double)kind->target : 0;
+
+		if (part > 0)
+			template_want(kind->template);
+		if (part > most && kind->template->state == TEMPLATE_READY) {
+			most = part;
+			found = kind;
+		}
+	}
+	return found;
+}
+
+static bool is_anybody_waiting(const struct pool *pool)
+{
+	const struct pool_claim *claim;
+
+	TAILQ_FOREACH(claim, &pool->claims, link)
+	if (claim->state == CLAIM_GRANTED || claim->state == CLAIM_STARTING)
+		return true;
+	return false;
+}
+
+static bool may_start_spare(const struct pool *pool)
+{
+	return !is_anybody_waiting(pool) &&
+	       pool_count(pool, NULL, false, SLOT_STARTING, SLOT_PAUSING) < pool->config.refill_max;
+}
+
+uint64_t pool_hot_mb(const struct pool *pool, const char *language)
+{
+	return pool->config.spare_mb + vm_translation_mb(pool->config.host, language);
+}
+
+size_t pool_count_hot(const struct pool *pool, const struct template *template)
+{
+	const struct slot *slot;
+	size_t count = 0;
+
+	LIST_FOREACH(slot, &pool->slots, link)
+	if (slot->template == template && !slot->claim && slot->state <= SLOT_WARM && slot->is_hot)
+		count++;
+	return count;
+}
+
+static struct slot *find_cold(const struct pool *pool, const struct template *template)
+{
+	struct slot *slot;
+
+	LIST_FOREACH(slot, &pool->slots, link)
+	if (slot->template == template && !slot->claim && slot->state == SLOT_WARM && !slot->is_hot)
+		return slot;
+	return NULL;
+}
+
+/* Rehearsed spares that were taken are replaced from among the others: that is quicker than from
+ * the start. */
+static void improve(struct pool *pool)
+{
+	for (size_t i = 0; i < pool->kind_count; i++) {
+		const struct template *template = pool->kinds[i].template;
+		struct slot *slot;
+
+		while (may_start_spare(pool) &&
+		       pool_count_hot(pool, template) <
+			       MIN(pool->kinds[i].target, pool->config.hot_max) &&
+		       (slot = find_cold(pool, template)))
+			if (!slot_improve(slot))
+				return;
+	}
+}
+
+void pool_refill(struct pool *pool)
+{
+	struct pool_kind *kind;
+
+	uint64_t quiet_us = now_us() - pool->delivered_us;
+
+	if (ev_is_active(&pool->refill_timer) || !may_start_spare(pool))
+		return;
+	if (quiet_us < QUIET_US) {
+		loop_timer_start(pool->loop, &pool->quiet_timer,
+				 (double)(QUIET_US - quiet_us) / 1e6);
+		return;
+	}
+	if (pool->spare_failures > 0) {
+		double delay = REFILL_DELAY_SECONDS * (1u << MIN(pool->spare_failures, 6u));
+
+		loop_timer_start(pool->loop, &pool->refill_timer,
+				 MIN(delay, REFILL_DELAY_MAX_SECONDS));
+		return;
+	}
+	improve(pool);
+	while (may_start_spare(pool) && (kind = find_neediest(pool)))
+		if (!slot_start_spare(pool, kind))
+			return;
+}
+
+static void on_quiet_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
+{
+	pool_advance(timer->data);
+}
+
+/* One try behind the delay; a failure of it delays the next for longer. */
+static void on_refill_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
+{
+	struct pool *pool = timer->data;
+	struct pool_kind *kind = may_start_spare(pool) ? find_neediest(pool) : NULL;
+
+	if (kind)
+		(void)slot_start_spare(pool, kind);
+	else
+		pool_advance(pool);
+}
+
+void pool_shrink(struct pool *pool, const struct pool_kind *kind)
+{
+	size_t there = pool_count(pool, kind->template, false, SLOT_STARTING, SLOT_WARM);
+	struct slot *slot;
+
+	LIST_FOREACH(slot, &pool->slots, link)
+	{
+		if (there <= kind->target)
+			return;
+		if (slot->template != kind->template || slot->claim || slot->state == SLOT_ENDING)
+			continue;
+		slot_stop(slot);
+		there--;
+	}
+}
+
+void pool_refill_init(struct pool *pool)
+{
+	ev_timer_init(&pool->refill_timer, on_refill_timer, 0., 0.);
+	ev_timer_init(&pool->quiet_timer, on_quiet_timer, 0., 0.);
+	pool->refill_timer.data = pool->quiet_timer.data = pool;
+}
+
+void pool_refill_fini(struct pool *pool)
+{
+	loop_timer_stop(pool->loop, &pool->refill_timer);
+	loop_timer_stop(pool->loop, &pool->quiet_timer);
+}
