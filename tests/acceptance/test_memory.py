@@ -269,7 +269,9 @@ while True:
 
         def sample():
             stats = self.client.call("memory.stats", vm=vm)["vms"][0]
-            return stats if stats["age_ms"] / 1000 < time.monotonic() - filled else None
+            age_ms = stats["age_ms"]  # null before the first
+            is_new = age_ms is not None and age_ms / 1000 < time.monotonic() - filled
+            return stats if is_new else None
 
         # Samples come every 2 s: the first one behind "filled" shows what was swapped.
         stats = self.until(sample, "a sample newer than the program's output", 10)

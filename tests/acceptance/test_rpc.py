@@ -201,7 +201,7 @@ class Methods(DaemonTest):
         """Methods of the API that are not built do not exist: -32601 with a hint."""
         for method in (
             "session.create", "sandbox.create", "session.exec", "file.read", "process.list",
-            "pool.get", "template.list", "memory.reclaim", "memory.policy", "metrics",
+            "memory.reclaim", "memory.policy", "metrics",
             "config.get", "daemon.drain", "port.open", "snapshot.create", "", "RUN", "rpc.",
             "no.such", "$/other",
         ):

@@ -335,7 +335,8 @@ class Pool(TemplateTest):
         self.assertEqual([pool["language"] for pool in pools], list(LANGUAGES))
         for pool in pools:
             self.assertEqual(
-                set(pool), {"language", "memory_mb", "warm", "starting", "target"}
+                set(pool),
+                {"language", "memory_mb", "warm", "rehearsed", "starting", "target"},
             )
 
     @needs_root
