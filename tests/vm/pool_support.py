@@ -8,8 +8,8 @@ import threading
 
 from support import VmTest, processes, read_text, until
 
-# The uid of a VM that is nobody's yet, as vm.list tells it.
-NOBODYS = (1 << 32) - 1
+# Of a VM that waits in the pool: rehearsed and stopped, or loaded.
+SPARE = ("paused", "loaded")
 # pause(2) on x86-64: where a fake QEMU that "hangs" is (tests/fake/qemu/plan.h).
 PAUSE_CALL = "34"
 # Small templates: each fills its memory when it is sealed.
@@ -43,7 +43,7 @@ class PoolTest(VmTest):
         vms = client.call("info")["vms"]
         found = client.call("vm.list")["vms"]
         return (vms["queued"] == 0 and vms["current"] == len(found) == len(self.qemus(sandbox))
-                and all(vm["state"] == "paused" for vm in found))
+                and all(vm["state"] in SPARE for vm in found))
 
     def end(self, sandbox, number=signal.SIGTERM):
         sandbox.signal(number)
@@ -80,9 +80,14 @@ class PoolTest(VmTest):
         """Waits until exactly so many spares wait and nothing else exists; they."""
         def find():
             found = self.vms(client)
-            is_there = len(found) == count and all(vm["state"] == "paused" for vm in found)
-            return is_there and [found]
+            is_there = len(found) == count and all(vm["state"] in SPARE for vm in found)
+            return is_there and self.is_rested(client) and [found]
         return until(find, f"{count} spares wait")[0]
+
+    def is_rested(self, client):
+        """Does every pool have what it is to have: is none of its spares about to be rehearsed?"""
+        return all(pool["warm"] == pool["target"] and pool["starting"] == 0
+                   for pool in client.call("pool.get")["pools"])
 
     def until_log(self, sandbox, text, count=1):
         until(lambda: sandbox.log().count(text) >= count, f"the log says '{text}' {count} times")

@@ -116,6 +116,7 @@ class Daemon:
 
     def spawn(self):
         """Starts the process alone; for daemons that are expected to refuse."""
+        self.starts = self.log().count("Serving") if os.path.exists(self.log_path) else 0
         words = [DAEMON, "--config", os.devnull, "--socket", self.socket, "--runtime-dir", self.runtime,
                  "--state-dir", self.state, "--images-dir", self.images]
         for key, value in self.settings.items():
@@ -125,7 +126,6 @@ class Daemon:
         return self
 
     def start(self):
-        self.starts = self.log().count("Serving") if os.path.exists(self.log_path) else 0
         self.spawn()
         until(self.is_serving, "the daemon serves")
         with self.client() as client:

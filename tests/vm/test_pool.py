@@ -5,7 +5,7 @@ import os
 import signal
 import time
 
-from pool_support import NOBODYS, PoolTest
+from pool_support import PoolTest
 from support import RpcError, until
 
 # A clone on its way: the fake dies there, or something else goes wrong, and with what code a run ends
@@ -196,7 +196,7 @@ class Spares(PoolTest):
         self.assertEqual(starts.count("boot"), 0)
         self.assertLessEqual(watch.processes, 8)
         self.assertLessEqual(watch.current, 8)
-        self.assertGreater(watch.processes, 4)
+        self.assertGreaterEqual(watch.processes, 4)
 
     def test_burst_over_an_empty_pool(self):
         """All at once before the first template is there: all of them end well."""
@@ -244,10 +244,9 @@ class Spares(PoolTest):
         self.until_log(sandbox, "Failed while starting")
         most = 0
         while sandbox.log().count("Failed while starting") < 3:
-            starting = [vm for vm in self.vms(client, "starting") if vm["uid"] == NOBODYS]
+            starting = [vm for vm in self.vms(client, "starting") if vm["uid"] is None]
             most = max(most, len(starting))
-            # Each end of a run has the refill looked at again.
-            self.assert_error(2003, client.call, "run", language="cobol", code="x")
+            client.call("pool.set", language="shell", size=0)  # has the refill looked at again
         self.assertEqual(most, int(os.cpu_count() / 2) or 1)
 
     def test_refill_after_spawning_failed(self):
@@ -260,6 +259,72 @@ class Spares(PoolTest):
         self.until_log(sandbox, "Cannot start a spare VM", 2)
         os.rename(sandbox.program + ".away", sandbox.program)
         self.spares(client, 1)
+
+    def test_loaded_ones(self):
+        """Spares that only wait: told apart from their template when they are taken, not warm."""
+        sandbox = self.pool(pool_python=3, pool_hot=1)
+        client = sandbox.client()
+        self.assertEqual(sorted(vm["state"] for vm in self.spares(client, 3)), ["loaded", "loaded", "paused"])
+        results = [client.wait(request) for request in
+                   [self.python_request(client, "standby", "entropy") for _ in range(3)]]
+        self.assertEqual(sorted(result["start"] for result in results), ["clone", "clone", "warm"])
+        self.assertEqual(len({result["stdout"] for result in results}), 3)
+        self.assertEqual(len({result["vm"] for result in results}), 3)
+        self.spares(client, 3)
+
+    def test_loaded_ones_die(self):
+        """While they wait, and in the moment that runs come for them."""
+        sandbox = self.pool(pool_python=3, pool_hot=0)
+        client = sandbox.client()
+        for _ in range(5):
+            before = self.spares(client, 3)
+            self.assertEqual({vm["state"] for vm in before}, {"loaded"})
+            sandbox.signal(signal.SIGSTOP)
+            requests = [self.python_request(client, "out a") for _ in range(3)]
+            for vm in before:
+                os.kill(vm["pid"], signal.SIGKILL)
+            until(lambda: not set(self.qemus(sandbox)) & {vm["pid"] for vm in before}, "they are dead")
+            sandbox.signal(signal.SIGCONT)
+            results = [client.wait(request) for request in requests]
+            self.assertEqual([result["stdout"] for result in results], ["a\n"] * 3)
+
+    def test_loaded_ones_fail_when_taken(self):
+        """Nothing has been dispatched yet: the run gets another VM, every time."""
+        sandbox = self.pool(pool_python=1, pool_hot=0, boot_timeout_seconds=1)
+        client = sandbox.client()
+        for plan in ("cont die", "cont refuse", "cont hang", "hello die", "hello hang", "identity ignore"):
+            with self.subTest(plan=plan):
+                self.spares(client, 1)
+                sandbox.plan(f"clone {plan}")
+                result = self.python(client, "out a")
+                self.assertEqual((result["status"], result["start"]), ("ok", "boot"))
+                sandbox.plan()
+
+    def test_improved(self):
+        """A rehearsed spare that was taken is replaced from among the loaded ones."""
+        sandbox = self.pool(pool_python=2, pool_hot=1)
+        client = sandbox.client()
+        loaded = next(vm for vm in self.spares(client, 2) if vm["state"] == "loaded")
+        self.assertEqual(self.python(client, "out a")["start"], "warm")
+        after = self.spares(client, 2)
+        self.assertIn((loaded["vm"], "paused"), [(vm["vm"], vm["state"]) for vm in after])
+        self.assertEqual(self.python(client, "out a")["vm"], loaded["vm"])
+
+    def test_improving_fails(self):
+        sandbox = self.pool(pool_python=2, pool_hot=1, boot_timeout_seconds=1)
+        client = sandbox.client()
+        for plan in ("cont die", "hello die", "identity ignore", "rehearsal die", "rehearsal hang", "stop die"):
+            with self.subTest(plan=plan):
+                self.spares(client, 2)
+                sandbox.plan(f"clone {plan}")
+                warm = self.vms(client, "paused")[0]
+                failures = sandbox.log().count("Failed while") + sandbox.log().count("does not become warm")
+                os.kill(warm["pid"], signal.SIGKILL)
+                # Its own end, and then the one that was to replace it.
+                until(lambda: sandbox.log().count("Failed while")
+                      + sandbox.log().count("does not become warm") >= failures + 2, "another one has failed")
+                self.assertNotIn(warm["vm"], [vm["vm"] for vm in self.vms(client)])
+                sandbox.plan()
 
     def test_another_kind_needs_the_room(self):
         """Spares go for a run of a language that has none; not one VM too many; then they come back."""
