@@ -22,5 +22,7 @@ fi
 unset EXECSANDBOX_GO
 # Clones of one template wait with the same state of the generator, and for any time.
 RANDOM=$SRANDOM
+# Bash asked for the name when it started.
+read -r HOSTNAME </proc/sys/kernel/hostname
 SECONDS=0
 : "$BASH"
