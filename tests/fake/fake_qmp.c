@@ -201,6 +201,11 @@ static void fake_free(void *user)
 	free(fake);
 }
 
+void fake_qmp_close(struct fake_qmp *fake)
+{
+	hang_up(fake);
+}
+
 void fake_qmp_destroy(struct fake_qmp *fake)
 {
 	if (!fake)

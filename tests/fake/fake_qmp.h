@@ -28,6 +28,9 @@ struct fake_qmp *fake_qmp_create(struct loop *loop, int fd_take);
 /* Closes the connection; memory goes with loop_defer. NULL is fine. */
 void fake_qmp_destroy(struct fake_qmp *fake);
 
+/* Hangs up; the object stays. */
+void fake_qmp_close(struct fake_qmp *fake);
+
 /* Every `command` is answered {"return": <json>} at once, from now on; the last word counts. */
 void fake_qmp_answer(struct fake_qmp *fake, const char *command, const char *json);
 

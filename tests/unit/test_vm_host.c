@@ -132,8 +132,8 @@ END_TEST
 
 START_TEST(test_states_have_names)
 {
-	static const char *const names[] = {"starting", "ready",    "paused", "running",
-					    "saving",   "stopping", "gone"};
+	static const char *const names[] = {"starting", "loaded", "ready",    "paused",
+					    "running",  "saving", "stopping", "gone"};
 
 	for (size_t i = 0; i < ELEMENTSOF(names); i++)
 		ck_assert_str_eq(vm_state_name((enum vm_state)i), names[i]);

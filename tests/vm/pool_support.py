@@ -3,10 +3,11 @@
 
 import os
 import re
+import select
 import signal
 import threading
 
-from support import VmTest, processes, read_text, until
+from support import DEADLINE, VmTest, processes, read_text, until
 
 # Of a VM that waits in the pool: rehearsed and stopped, or loaded.
 SPARE = ("paused", "loaded")
@@ -53,6 +54,12 @@ class PoolTest(VmTest):
 
     def assert_nothing_left(self, sandbox):
         until(lambda: not sandbox.leftovers(), "no process of a VM is left")
+
+    def kill(self, pid):
+        """Returns when all of it has ended, which for a machine's memory takes a moment."""
+        with open(os.pidfd_open(pid), "rb", buffering=0) as process:
+            signal.pidfd_send_signal(process.fileno(), signal.SIGKILL)
+            self.assertEqual(select.select([process], [], [], DEADLINE)[0], [process])
 
     def qemus(self, sandbox):
         """Pids of its fake QEMUs; their wrappers have the program further behind."""

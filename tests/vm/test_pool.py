@@ -158,8 +158,7 @@ class Spares(PoolTest):
             sandbox.signal(signal.SIGSTOP)
             requests = [self.python_request(client, "out a") for _ in range(3)]
             for vm in before:
-                os.kill(vm["pid"], signal.SIGKILL)
-            until(lambda: not set(self.qemus(sandbox)) & {vm["pid"] for vm in before}, "they are dead")
+                self.kill(vm["pid"])
             sandbox.signal(signal.SIGCONT)
             results = [client.wait(request) for request in requests]
             self.assertEqual([result["stdout"] for result in results], ["a\n"] * 3)
@@ -179,6 +178,15 @@ class Spares(PoolTest):
                 self.spares(client, 1)
                 self.assertEqual(self.python(client, "out a")["start"], "warm")
                 self.assert_settled(sandbox)
+
+    def test_closes_qmp(self):
+        """A QEMU that hangs QMP up and lives on is ended and replaced: nothing would continue it."""
+        sandbox = self.pool("clone stopped close", pool_python=1)
+        self.until_log(sandbox, "QEMU closed QMP and goes on")
+        sandbox.plan()
+        client = sandbox.client()
+        self.spares(client, 1)
+        self.assertEqual(self.python(client, "out a")["start"], "warm")
 
     def test_no_vm_twice(self):
         """Concurrent runs, more than there are spares and more than may start: each has its own VM."""
@@ -282,8 +290,7 @@ class Spares(PoolTest):
             sandbox.signal(signal.SIGSTOP)
             requests = [self.python_request(client, "out a") for _ in range(3)]
             for vm in before:
-                os.kill(vm["pid"], signal.SIGKILL)
-            until(lambda: not set(self.qemus(sandbox)) & {vm["pid"] for vm in before}, "they are dead")
+                self.kill(vm["pid"])
             sandbox.signal(signal.SIGCONT)
             results = [client.wait(request) for request in requests]
             self.assertEqual([result["stdout"] for result in results], ["a\n"] * 3)
@@ -353,7 +360,7 @@ class Spares(PoolTest):
 
     def test_cancelled(self):
         """In every state of a request: one answer, and its VM ends."""
-        sandbox = self.pool("clone hello hang", pool_python=1)
+        sandbox = self.pool("clone hello hang", pool_python=1, boot_timeout_seconds=2)
         client = sandbox.client()
         self.until_hanging(sandbox)
         for _ in range(3):

@@ -121,14 +121,12 @@ class Users(PoolTest):
         self.assertEqual(second.call("run", language="python", code="out a")["stdout"], "a\n")
         self.assertEqual(self.python(client, "out a")["status"], "ok")
         self.assertEqual(len([vm for vm in self.vms(client) if vm["uid"] == FIRST]), 2)
-        done = set()
-
         def release_all():
             for vm in self.vms(client, "running"):
-                if vm["vm"] not in done and vm["pid"]:
-                    with contextlib.suppress(ProcessLookupError, RpcError):
-                        self.release(client, vm["vm"])
-            return client.call("info")["vms"]["queued"] == 0 and not self.vms(client, "running")
+                with contextlib.suppress(ProcessLookupError, RpcError):
+                    self.release(client, vm["vm"])
+            vms = client.call("info")["vms"]
+            return vms["queued"] == 0 and vms["current"] == len(self.vms(client, "paused"))
         until(release_all, "all have ended")
         self.assertEqual({result["status"] for result in hanging.wait()}, {"ok"})
 

@@ -5,7 +5,6 @@ import glob
 import hashlib
 import json
 import os
-import select
 import signal
 
 from pool_support import PoolTest
@@ -83,12 +82,6 @@ class RealTemplate(PoolTest):
             self.assertTrue(answer["reached"], answer)
         self.client.cancel(request)
         self.assert_error(-32800, self.client.wait, request)
-
-    def kill(self, pid):
-        """Returns when all threads have ended, which for a machine's memory takes a moment."""
-        with open(os.pidfd_open(pid), "rb", buffering=0) as process:
-            signal.pidfd_send_signal(process.fileno(), signal.SIGKILL)
-            self.assertEqual(select.select([process], [], [], 60)[0], [process])
 
     def test_killed(self):
         """Real QEMUs killed while they wait, start and run: replaced, told, never handed out."""

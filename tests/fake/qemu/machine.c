@@ -298,8 +298,8 @@ static void go_on(struct machine *machine, const char *name)
 {
 	bool is_saving = strcmp(name, "migrate") == 0;
 
-	if (strcmp(name, "stop") == 0)
-		plan_at("stopped");
+	if (strcmp(name, "stop") == 0 && strcmp(plan_at("stopped"), "close") == 0)
+		fake_qmp_close(machine->qmp);
 	if (!is_saving && strcmp(name, "migrate-incoming") != 0)
 		return;
 	send_status(machine, "setup");

@@ -13,7 +13,7 @@
  *   completed failed never early late                 after-completed
  *   hello                     identity ignore         ack ignore
  *   prepare fewer             rehearsal wrong ignore  run
- *   stop refuse               stopped (behind the reply)        cont refuse
+ *   stop refuse               stopped close (QMP; behind the reply)        cont refuse
  */
 #ifndef TESTS_FAKE_QEMU_PLAN_H
 #define TESTS_FAKE_QEMU_PLAN_H
