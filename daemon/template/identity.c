@@ -3,6 +3,7 @@
 #include "daemon/template/identity.h"
 
 #include "base/util.h"
+#include "daemon/template/rehearsal.h"
 #include "daemon/vm/qemu_argv.h"
 
 #include <errno.h>
@@ -67,9 +68,10 @@ json_t *identity_describe(const struct vm_host *host, const json_t *images_manif
 	if (r == 0)
 		r = qemu_machine_line(host->accel, (unsigned)memory_mb, &line);
 	if (r == 0) {
-		identity = json_pack("{s:s, s:I, s:O, s:O, s:O, s:O?, s:o, s:I, s:s}", "language",
-				     language, "memory_mb", (json_int_t)memory_mb, "qemu", qemu,
-				     "kernel", kernel, "rootfs", rootfs, "images", images_manifest,
+		identity = json_pack("{s:s, s:I, s:o, s:O, s:O, s:O, s:O?, s:o, s:I, s:s}",
+				     "language", language, "memory_mb", (json_int_t)memory_mb,
+				     "recipe", rehearsal_recipe(language), "qemu", qemu, "kernel",
+				     kernel, "rootfs", rootfs, "images", images_manifest,
 				     "processor", describe_processor(host->accel), "tsc_khz",
 				     tsc_khz, "machine", line);
 		r = identity ? 0 : -ENOMEM;

@@ -44,6 +44,9 @@ struct rehearsal {
 /* What to do with a VM that has just booted to become a template of `language`. */
 const struct rehearsal_step *rehearsal_for_template(const char *language);
 
+/* The same as a new array of words: clones count on what their template went through. */
+json_t *rehearsal_recipe(const char *language);
+
 /* What to do with a fresh clone of one to make it warm. */
 const struct rehearsal_step *rehearsal_for_clone(const char *language);
 
