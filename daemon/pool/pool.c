@@ -278,8 +278,11 @@ static void update_limits(struct pool *pool)
 	admission_set_limits(&pool->admission, &limits, now_us());
 }
 
-void pool_template_changed(struct pool *pool, struct template *template UNUSED)
+void pool_template_changed(struct pool *pool, struct template *template)
 {
+	/* What spares of the old image died of is no reason to wait with the new one. */
+	if (template && template->state == TEMPLATE_READY)
+		pool->spare_failures = 0;
 	update_limits(pool);
 	pool_advance(pool);
 }
