@@ -54,15 +54,12 @@ class PlainQemu:
         self.command, self.images = command, images
 
     def once(self):
-        return self.boot()[0]
-
-    def boot(self, loud=False):
-        """(milliseconds to READY, milliseconds to the kernel's start of the agent if `loud`)."""
+        """Milliseconds to READY."""
         with tempfile.TemporaryDirectory(prefix="execsandbox-bench-") as folder:
             agent, qmp = listener(folder, "agent"), listener(folder, "qmp")
             console_theirs, console = socket.socketpair()
             files = [os.open(os.path.join(self.images, name), os.O_RDONLY) for name in ("vmlinux", "rootfs.erofs")]
-            command = self._command(agent, qmp, console_theirs, *files, loud)
+            command = self._command(agent, qmp, console_theirs, *files)
             descriptors = [agent.fileno(), qmp.fileno(), console_theirs.fileno(), *files]
             started = time.monotonic()
             process = subprocess.Popen(command, pass_fds=descriptors, stdin=subprocess.DEVNULL,
@@ -70,7 +67,7 @@ class PlainQemu:
             try:
                 with socket.socket(socket.AF_UNIX) as link:
                     link.connect(os.path.join(folder, "agent"))
-                    ready, init = wait_ready(link, console, started)
+                    return wait_ready(link, console, started)
             finally:
                 process.kill()
                 process.wait()
@@ -78,9 +75,11 @@ class PlainQemu:
                     one.close()
                 for one in files:
                     os.close(one)
-            return ready, init
 
-    def _command(self, agent, qmp, console, kernel, rootfs, loud):
+    def close(self):
+        """Each VM is removed when it has been measured."""
+
+    def _command(self, agent, qmp, console, kernel, rootfs):
         """Which descriptor is which is told by the words around it."""
         words = []
         for word in self.command:
@@ -94,8 +93,6 @@ class PlainQemu:
                 word = re.sub(r"/proc/self/fd/\d+", f"/proc/self/fd/{rootfs}", word)
             elif re.fullmatch(r"/proc/self/fd/\d+", word):
                 word = f"/proc/self/fd/{kernel}"
-            elif loud and "root=/dev/vda" in word:
-                word = word.replace("quiet", "loglevel=7")
             words.append(word)
         return words
 
@@ -108,7 +105,7 @@ def listener(folder, name):
 
 
 def wait_ready(link, console, started):
-    log, link_bytes, init = b"", b"", None
+    log, link_bytes = b"", b""
     deadline = started + BOOT_SECONDS
     while True:
         readable, _, _ = select.select([link, console], [], [], max(0, deadline - time.monotonic()))
@@ -116,14 +113,12 @@ def wait_ready(link, console, started):
             raise Unavailable("QEMU did not boot: " + log[-100:].decode(errors="replace"))
         if console in readable:
             log += console.recv(65536)
-            if init is None and b"as init process" in log:
-                init = (time.monotonic() - started) * 1000
         if link in readable:
             link_bytes += link.recv(65536)
             if len(link_bytes) >= 5:
                 if link_bytes[4] != FRAME_READY:
                     raise Unavailable("the agent said something else than READY")
-                return (time.monotonic() - started) * 1000, init
+                return (time.monotonic() - started) * 1000
 
 
 class Bubblewrap:
@@ -136,12 +131,15 @@ class Bubblewrap:
     def once(self):
         return timed(self.command)
 
+    def close(self):
+        """Nothing to remove."""
+
 
 class Oci:
     """A container of the host's /usr in a bundle of its own, by an OCI runtime."""
 
-    def __init__(self, runtime, *program):
-        self.runtime = require(runtime)
+    def __init__(self, runtime, *program, options=()):
+        self.runtime, self.options = require(runtime), options
         self.folder = tempfile.mkdtemp(prefix="execsandbox-bench-")
         self.count = 0
         root = os.path.join(self.folder, "rootfs")
@@ -166,7 +164,8 @@ class Oci:
     def once(self):
         self.count += 1
         name = f"execsandbox-bench-{os.getpid()}-{self.count}"
-        return timed([self.runtime, "--root", os.path.join(self.folder, "state"), "run", "--bundle", self.folder, name])
+        return timed([self.runtime, *self.options, "--root", os.path.join(self.folder, "state"), "run", "--bundle",
+                      self.folder, name])
 
     def close(self):
         shutil.rmtree(self.folder, ignore_errors=True)
