@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The making of templates, and everything that goes wrong in it (fake QEMU)."""
 
+import contextlib
 import os
 import signal
 
@@ -157,10 +158,21 @@ class Making(PoolTest):
 class Killed(PoolTest):
     """kill -9 of the daemon at a moment: its VMs die with it, and the next daemon sweeps and works."""
 
+    def end_unborn(self, sandbox):
+        """Ends jails without a VM: a bubblewrap that is killed in the first milliseconds of its life, before its child has asked
+        to die with it, leaves that behind, waiting for ever. A service's control group takes it; here there is none.
+        """
+        until(lambda: not self.qemus(sandbox), "no fake QEMU is left")
+        for pid, parent, _, command in sandbox.leftovers():
+            if parent == 1 and "/bwrap " in command:
+                with contextlib.suppress(ProcessLookupError):  # it did die with its parent
+                    self.kill(pid)
+
     def assert_recovers(self, sandbox, start="warm"):
         sandbox.vms_seen.update(sandbox.vm_directories())
         sandbox.signal(signal.SIGKILL)
         sandbox.wait()
+        self.end_unborn(sandbox)
         self.assert_nothing_left(sandbox)
         store = os.path.join(sandbox.state, "templates")
         unfinished = [name for name in os.listdir(store) if name.startswith(".")]
