@@ -63,7 +63,8 @@ def latency(rows):
     for row in rows:
         if row["key"] == "S1" and row["what"].startswith("python: to output") and "samples" in row:
             ordered = sorted(row["samples"])
-            series.append((row["subject"], [(x, 100 * (n + 1) / len(ordered)) for n, x in enumerate(ordered)]))
+            series.append((row["subject"], [(ordered[0], 0)] + [(x, 100 * (n + 1) / len(ordered))
+                                                                for n, x in enumerate(ordered)]))
     return draw("Python print(1): from the request to its output", "milliseconds", "per cent of the runs", series) \
         if series else None
 

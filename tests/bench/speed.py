@@ -42,7 +42,7 @@ def make_peers(bench, table):
                 lambda language=language: peers.Oci("runc", *CODE[language])) for language in ("python", "shell")]
     wishes += [("python", "runsc + python3, platform ptrace", 4,
                 lambda: peers.Oci("runsc", *CODE["python"], options=RUNSC)),
-               ("python", "plain QEMU, cold boot to the agent, no interpreter", 8, lambda: plain_qemu(bench))]
+               ("python", "plain QEMU boot, no interpreter", 8, lambda: plain_qemu(bench))]
     made = []
     for language, name, every, make in wishes:
         try:
@@ -118,8 +118,9 @@ def note_streamed(samples, key, served, number):
 
 
 def rate_of(once, workers, seconds):
-    """Calls ended a second, of `workers` that call without a pause, over `seconds` after a lead."""
-    opens = time.monotonic() + RATE_LEAD_SECONDS
+    """(calls ended a second over `seconds` after a lead, seconds in all) of `workers` that call without a pause."""
+    started = time.monotonic()
+    opens = started + RATE_LEAD_SECONDS
     closes = opens + seconds
 
     def work():
@@ -130,7 +131,15 @@ def rate_of(once, workers, seconds):
         return count
 
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        return sum(one.result() for one in [pool.submit(work) for _ in range(workers)]) / seconds
+        count = sum(one.result() for one in [pool.submit(work) for _ in range(workers)])
+    return count / seconds, time.monotonic() - started
+
+
+def cpu_ms():
+    """Milliseconds that all processors have spent in programs, and in the kernel."""
+    with open("/proc/stat", encoding="ascii") as file:
+        times = [int(word) * 1000 / os.sysconf("SC_CLK_TCK") for word in file.readline().split()[1:9]]
+    return times[0] + times[1], times[2] + times[5] + times[6]
 
 
 def rate(bench, table):
@@ -139,9 +148,15 @@ def rate(bench, table):
         pool = [f"pool_{one}={size if one == language else 0}" for one in daemon.LANGUAGES]
         with bench.daemon(*pool) as served:
             served.wait_templates()
-            found = rate_of(lambda: daemon.run_once(served.socket, language), RATE_CLIENTS, bench.sizes["rate"])
-        table.add_value("S4", f"fresh VMs made, used and destroyed a second, {bench.sizes['rate']} s",
-                        f"{OWN} {language}, pool of {size}, {RATE_CLIENTS} clients", found, "/s", "12 /s")
+            before = cpu_ms()
+            found, seconds = rate_of(lambda: daemon.run_once(served.socket, language), RATE_CLIENTS,
+                                     bench.sizes["rate"])
+            used = [now - old for now, old in zip(cpu_ms(), before)]
+        subject = f"{OWN} {language}, pool of {size}, {RATE_CLIENTS} clients"
+        table.add_value("S4", f"fresh VMs made, used and destroyed a second, {bench.sizes['rate']} s", subject, found,
+                        "/s", "12 /s")
+        table.add_value("S4", "CPU of the whole machine per VM: user / kernel", subject,
+                        " / ".join(f"{one / (found * seconds):.0f} ms" for one in used))
     for name, make in (("bubblewrap + python3", lambda: peers.Bubblewrap(*CODE["python"])),
                        ("runc + python3", lambda: peers.Oci("runc", *CODE["python"]))):
         try:
@@ -149,7 +164,7 @@ def rate(bench, table):
         except peers.Unavailable as reason:
             table.add_missing("S4", "started, used and ended a second", name, str(reason))
             continue
-        found = rate_of(peer.once, os.cpu_count(), bench.sizes["peer_rate"])
+        found, _ = rate_of(peer.once, os.cpu_count(), bench.sizes["peer_rate"])
         peer.close()
         table.add_value("S4", f"started, used and ended a second, {bench.sizes['peer_rate']} s",
                         f"{name}, {os.cpu_count()} at once", found, "/s")
