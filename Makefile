@@ -65,7 +65,8 @@ install: all images man
 	install -D -m 644 conf/tmpfiles.d/execsandbox.conf $(DESTDIR)$(prefix)/lib/tmpfiles.d/execsandbox.conf
 	install -D -m 644 -t $(DESTDIR)$(prefix)/lib/execsandbox conf/execsandboxd.conf
 	install -D -m 644 -t $(DESTDIR)$(prefix)/lib/execsandbox/images build/images/vmlinux \
-		build/images/rootfs.erofs build/images/manifest.json
+		build/images/rootfs.erofs build/images/manifest.json \
+		build/images/qemu-stubs.so build/images/qemu-stubs.list
 	install -D -m 644 -t $(DESTDIR)$(prefix)/share/man/man1 docs/man/execsandboxctl.1
 	install -D -m 644 -t $(DESTDIR)$(prefix)/share/man/man5 $(MAN_CONF)
 	install -D -m 644 -t $(DESTDIR)$(prefix)/share/man/man8 docs/man/execsandboxd.8

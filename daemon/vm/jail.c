@@ -13,6 +13,9 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
+/* Where the dynamic linker of a jail finds the stand-ins. */
+#define STUBS_DIR "/stubs"
+
 /*
  * System calls that QEMU with this machine never makes, by what they would be good for to someone
  * who broke into it. EPERM, not a kill: a library that only tries must find its fall-back.
@@ -150,7 +153,12 @@ void jail_close(struct jail *jail)
 	jail->child_filter_fd = close_fd(jail->child_filter_fd);
 }
 
-int jail_open(struct jail *jail, int filter_fd, struct proc_fds *fds)
+static bool has_stubs(const struct stubs *stubs)
+{
+	return stubs && stubs->names[0];
+}
+
+int jail_open(struct jail *jail, int filter_fd, const struct stubs *stubs, struct proc_fds *fds)
 {
 	char path[32];
 	int pipe_fds[2], r;
@@ -166,6 +174,8 @@ int jail_open(struct jail *jail, int filter_fd, struct proc_fds *fds)
 	jail->info_number = r;
 	if (r >= 0)
 		jail->filter_number = r = proc_fds_add(fds, jail->child_filter_fd);
+	if (r >= 0 && has_stubs(stubs))
+		jail->stubs_number = r = proc_fds_add(fds, stubs->fd);
 	if (r < 0) {
 		jail_close(jail);
 		return r;
@@ -186,9 +196,24 @@ static void add_namespaces(struct argv *argv)
 	argv_add_all(argv, words);
 }
 
+/* All names lead to one file, which the linker maps once. */
+static void add_stubs(struct argv *argv, const struct stubs *stubs, int number)
+{
+	argv_add(argv, "--dir");
+	argv_add(argv, STUBS_DIR);
+	for (char *const *name = stubs->names; *name; name++) {
+		argv_add(argv, "--symlink");
+		argv_addf(argv, "/proc/self/fd/%d", number);
+		argv_addf(argv, STUBS_DIR "/%s", *name);
+	}
+	argv_add(argv, "--setenv");
+	argv_add(argv, "LD_LIBRARY_PATH");
+	argv_add(argv, STUBS_DIR);
+}
+
 /* Merged /usr as Debian has it. /dev without bubblewrap's --dev: that is a writable tmpfs with
  * terminals. Nothing here can be written. */
-static void add_files(struct argv *argv, bool has_kvm)
+static void add_files(struct argv *argv, const struct jail_config *config, const struct jail *jail)
 {
 	static const char *const before[] = {
 		"--ro-bind",    "/usr",         "/usr",      "--symlink", "usr/bin",
@@ -200,8 +225,10 @@ static void add_files(struct argv *argv, bool has_kvm)
 	static const char *const after[] = {"--remount-ro", "/", "--chdir", "/", NULL};
 
 	argv_add_all(argv, before);
-	if (has_kvm)
+	if (config->has_kvm)
 		argv_add_all(argv, kvm);
+	if (has_stubs(config->stubs))
+		add_stubs(argv, config->stubs, jail->stubs_number);
 	argv_add_all(argv, after);
 }
 
@@ -215,8 +242,8 @@ int jail_argv(const struct jail_config *config, const struct jail *jail, char *c
 		return -EPERM;
 	argv_add(&argv, config->bubblewrap);
 	add_namespaces(&argv);
-	add_files(&argv, config->has_kvm);
 	argv_add_all(&argv, rights);
+	add_files(&argv, config, jail);
 	argv_add(&argv, "--info-fd");
 	argv_addf(&argv, "%d", jail->info_number);
 	argv_add(&argv, "--seccomp");

@@ -12,6 +12,7 @@
 #define DAEMON_VM_JAIL_H
 
 #include "daemon/vm/proc.h"
+#include "daemon/vm/stubs.h"
 
 #include <sys/types.h>
 
@@ -31,9 +32,10 @@ enum jail_punch_hole {
 int jail_filter_create(enum jail_punch_hole punch_hole, int *ret_fd);
 
 struct jail_config {
-	const char *bubblewrap; /* absolute path */
-	uid_t uid;              /* geteuid() of the process that starts it */
-	bool has_kvm;           /* /dev/kvm is needed inside */
+	const char *bubblewrap;    /* absolute path */
+	uid_t uid;                 /* geteuid() of the process that starts it */
+	bool has_kvm;              /* /dev/kvm is needed inside */
+	const struct stubs *stubs; /* shown to the dynamic linker; NULL or none: not */
 };
 
 /* The descriptors of one jail, all closed by jail_close(); -1 where handed over. */
@@ -41,6 +43,7 @@ struct jail {
 	int info_fd;                        /* our end of the info pipe: proc_spec.info_fd_take */
 	int child_info_fd, child_filter_fd; /* borrowed by the proc_fds until the spawn */
 	int info_number, filter_number;     /* their numbers in the child */
+	int stubs_number;                   /* of the stand-ins; only where there are any */
 };
 
 /*
@@ -48,7 +51,7 @@ struct jail {
  * `filter_fd` is from jail_filter_create(); each jail gets an open file description of its own,
  * because bubblewrap reads it from where its offset stands. 0 or -errno.
  */
-int jail_open(struct jail *jail, int filter_fd, struct proc_fds *fds);
+int jail_open(struct jail *jail, int filter_fd, const struct stubs *stubs, struct proc_fds *fds);
 
 /* After the spawn, or instead of it: closes what is still ours. */
 void jail_close(struct jail *jail);

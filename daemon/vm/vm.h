@@ -37,6 +37,7 @@
 #include "daemon/vm/agent_link.h"
 #include "daemon/vm/balloon.h"
 #include "daemon/vm/qemu_argv.h"
+#include "daemon/vm/stubs.h"
 #include "daemon/vm/vm_image.h"
 #include "protocol/rpc_error.h"
 
@@ -68,6 +69,7 @@ struct vm_host {
 	int vms_fd;    /* directory that holds one directory per VM */
 	int kernel_fd; /* images, opened for reading */
 	int rootfs_fd;
+	struct stubs stubs;             /* of this QEMU's libraries, or none */
 	int filter_fd, clone_filter_fd; /* jail_filter_create(), punching allowed and faked */
 	double boot_timeout_seconds;
 	uint64_t disk_default_bytes; /* of the guest's home directory, for rehearsals */

@@ -108,12 +108,13 @@ static int spawn_jailed(const struct vm_host *host, const char *id, int filter_f
 {
 	struct jail_config config = {.bubblewrap = host->bubblewrap,
 				     .uid = geteuid(),
-				     .has_kvm = host->accel == ACCEL_KVM};
+				     .has_kvm = host->accel == ACCEL_KVM,
+				     .stubs = &host->stubs};
 	_cleanup_(argv_freep) char **argv = NULL;
 	struct proc_spec spec = {
 		.fds = fds, .oom_score_adj = QEMU_OOM_SCORE_ADJ, .has_no_huge_pages = true};
 	struct jail jail;
-	int r = jail_open(&jail, filter_fd, fds);
+	int r = jail_open(&jail, filter_fd, &host->stubs, fds);
 
 	if (r < 0)
 		return r;

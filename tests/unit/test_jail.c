@@ -81,8 +81,8 @@ START_TEST(test_each_jail_reads_its_own_filter)
 	int filter_fd;
 
 	ck_assert_int_eq(jail_filter_create(JAIL_PUNCH_HOLE_ALLOWED, &filter_fd), 0);
-	ck_assert_int_eq(jail_open(&first, filter_fd, &fds), 0);
-	ck_assert_int_eq(jail_open(&second, filter_fd, &fds), 0);
+	ck_assert_int_eq(jail_open(&first, filter_fd, NULL, &fds), 0);
+	ck_assert_int_eq(jail_open(&second, filter_fd, NULL, &fds), 0);
 	ck_assert_int_eq(fds.len, 4);
 	ck_assert_int_eq(first.info_number, 3);
 	ck_assert_int_eq(second.filter_number, 6);
@@ -94,7 +94,7 @@ START_TEST(test_each_jail_reads_its_own_filter)
 	jail_close(&first);
 	jail_close(&second);
 	fds.len = PROC_FDS_MAX - 1;
-	ck_assert_int_eq(jail_open(&first, filter_fd, &fds), -ENOSPC);
+	ck_assert_int_eq(jail_open(&first, filter_fd, NULL, &fds), -ENOSPC);
 	ck_assert_int_eq(first.info_fd, -1);
 	ck_assert_int_eq(jail_open(&first, 1000, &fds), -ENOENT);
 	close(filter_fd);

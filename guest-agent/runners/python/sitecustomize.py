@@ -147,10 +147,25 @@ def _install():
         sys.stdout.reconfigure(line_buffering=True)
 
 
+def _wait_for_importer():
+    """Waits as late as Python lets itself be held up: when it asks, after everything else that it
+    starts with, whether main.py is something to import from. That costs a first run 8 ms less than
+    to wait here."""
+    program = sys.argv[0]
+
+    def hook(path):
+        if path == program:
+            sys.path_hooks.remove(hook)
+            _wait()
+        raise ImportError
+
+    sys.path_hooks.append(hook)
+
+
 # Everything that can be done before the wait is done before it.
 if "EXECSANDBOX_GO_FD" in os.environ:
     _import_usual()
 if "EXECSANDBOX_REPORT_FD" in os.environ:
     _install()
 if "EXECSANDBOX_GO_FD" in os.environ:
-    _wait()
+    _wait_for_importer()
