@@ -250,6 +250,7 @@ static const char python_view[] =
 	"import os, sys, time\n"
 	"print(__name__, __file__, sys.argv, sys.path, os.getcwd(), sys.orig_argv[0])\n"
 	"print(sorted(os.environ.items()), sorted(globals()))\n"
+	"print([hook.__qualname__ for hook in sys.path_hooks], sys.path_importer_cache[__file__])\n"
 	"print(sorted(os.listdir('/proc/self/fd'), key=int), time.tzname, "
 	"time.localtime(0).tm_hour)\n"
 	"print(sys.stdin.read(), sys.flags, sorted(os.listdir(os.path.dirname(__file__))))\n"

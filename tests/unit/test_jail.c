@@ -73,6 +73,34 @@ START_TEST(test_arguments)
 }
 END_TEST
 
+START_TEST(test_stubs)
+{
+	static const char *const one[] = {"--symlink", "/proc/self/fd/5", "/stubs/libone.so.1",
+					  NULL};
+	static const char *const two[] = {"--symlink", "/proc/self/fd/5", "/stubs/libtwo.so.2",
+					  NULL};
+	static const char *const path[] = {"--setenv", "LD_LIBRARY_PATH", "/stubs", NULL};
+	char *program[] = {(char *)"/usr/bin/qemu", NULL};
+	struct stubs stubs = {.names = {(char *)"libone.so.1", (char *)"libtwo.so.2"}};
+	struct jail_config config = {.bubblewrap = BUBBLEWRAP, .uid = 1000, .stubs = &stubs};
+	struct proc_fds fds = {.len = 0};
+	char **argv = NULL;
+	struct jail jail;
+	int filter_fd;
+
+	ck_assert_int_eq(jail_filter_create(JAIL_PUNCH_HOLE_ALLOWED, &filter_fd), 0);
+	ck_assert_int_eq(jail_open(&jail, filter_fd, &stubs, &fds), 0);
+	ck_assert_int_eq(fds.len, 3);
+	ck_assert_int_eq(jail_argv(&config, &jail, program, &argv), 0);
+	ck_assert(has_run(argv, one) && has_run(argv, two) && has_run(argv, path));
+	argv_free(argv);
+	jail_close(&jail);
+	fds.len = PROC_FDS_MAX - 2;
+	ck_assert_int_eq(jail_open(&jail, filter_fd, &stubs, &fds), -ENOSPC);
+	close(filter_fd);
+}
+END_TEST
+
 START_TEST(test_each_jail_reads_its_own_filter)
 {
 	struct proc_fds fds = {.len = 0};
@@ -96,7 +124,7 @@ START_TEST(test_each_jail_reads_its_own_filter)
 	fds.len = PROC_FDS_MAX - 1;
 	ck_assert_int_eq(jail_open(&first, filter_fd, NULL, &fds), -ENOSPC);
 	ck_assert_int_eq(first.info_fd, -1);
-	ck_assert_int_eq(jail_open(&first, 1000, &fds), -ENOENT);
+	ck_assert_int_eq(jail_open(&first, 1000, NULL, &fds), -ENOENT);
 	close(filter_fd);
 }
 END_TEST
@@ -141,7 +169,7 @@ static struct proc *spawn_jailed(struct loop *loop, char *const *program, struct
 	int filter_fd;
 
 	CHECK(jail_filter_create(JAIL_PUNCH_HOLE_ALLOWED, &filter_fd) == 0);
-	CHECK(jail_open(&jail, filter_fd, fds) == 0);
+	CHECK(jail_open(&jail, filter_fd, NULL, fds) == 0);
 	CHECK(jail_argv(&config, &jail, program, &argv) == 0);
 	spec.argv = argv;
 	spec.limits = jail_limits(&spec.n_limits);
@@ -502,6 +530,7 @@ Suite *unit_suite(void)
 
 	tcase_set_timeout(all, 120);
 	tcase_add_test(all, test_arguments);
+	tcase_add_test(all, test_stubs);
 	tcase_add_test(all, test_each_jail_reads_its_own_filter);
 	tcase_add_test(all, test_inside);
 	tcase_add_test(all, test_outside);

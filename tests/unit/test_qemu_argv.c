@@ -154,11 +154,11 @@ START_TEST(test_kernel_line)
 		enum accel accel;
 		uint32_t khz;
 		const char *clock;
-	} cases[] = {{ACCEL_TCG, 2600000, " norandmaps tsc_early_khz=2600000 lpj=26000000"},
-		     {ACCEL_TCG, 4294967295,
-		      " norandmaps tsc_early_khz=4294967295 lpj=42949672950"},
-		     {ACCEL_TCG, 0, " norandmaps"},
-		     {ACCEL_KVM, 2600000, ""}};
+	} cases[] = {
+		{ACCEL_TCG, 2600000, " norandmaps tsc_early_khz=2600000 lpj=26000000"},
+		{ACCEL_TCG, 4294967295, " norandmaps tsc_early_khz=4294967295 lpj=42949672950"},
+		{ACCEL_TCG, 0, " norandmaps"},
+		{ACCEL_KVM, 2600000, ""}};
 
 	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
 		struct qemu_config from = config;

@@ -45,6 +45,14 @@ class Real(VmTest):
         another.close()
         until(lambda: not os.path.exists(f"/proc/{pid}"), "QEMU ends with its caller")
 
+    def test_libraries(self):
+        """QEMU has what it needs and, in place of what it never calls, one file that is no library of the host."""
+        _, _, pid = self.started(self.daemon().client())
+        with open(f"/proc/{pid}/maps", encoding="ascii") as file:
+            mapped = {os.path.basename(line.split()[5]).partition(".")[0] for line in file if len(line.split()) > 5}
+        self.assertLessEqual({"qemu-stubs", "libgnutls", "libglib-2"}, mapped)
+        self.assertFalse(mapped & {"libcapstone", "libcrypto", "libibverbs", "libslirp", "libgio-2"})
+
     def test_boot_killed_once(self):
         """With an attempt left the caller notices nothing but time."""
         client = self.daemon(boot_attempts=2).client()
