@@ -2,6 +2,7 @@
 """The real QEMU: its jail seen from outside, its end at every moment, several at once."""
 
 import os
+import re
 import signal
 
 import support
@@ -164,7 +165,17 @@ class Jail(VmTest):
             self.assertIn("ro", options, line)
         self.assertEqual(sorted(os.listdir(f"/proc/{self.pid}/root/dev")), ["null", "urandom"])
         root = sorted(os.listdir(f"/proc/{self.pid}/root"))
-        self.assertEqual(root, ["bin", "dev", "lib", "lib64", "proc", "usr"])
+        self.assertEqual(root, ["bin", "dev", "lib", "lib64", "proc", "stubs", "usr"])
+
+    def test_stand_ins(self):
+        """All names of libraries that stand in for others lead to one descriptor, which cannot be written."""
+        stubs = f"/proc/{self.pid}/root/stubs"
+        targets = {os.readlink(os.path.join(stubs, name)) for name in os.listdir(stubs)}
+        self.assertEqual(len(targets), 1)
+        number = re.fullmatch("/proc/self/fd/([0-9]+)", targets.pop()).group(1)
+        self.assertEqual(os.path.basename(os.readlink(f"/proc/{self.pid}/fd/{number}")), "qemu-stubs.so")
+        flags = re.search("^flags:\t([0-7]+)$", self.proc(f"fdinfo/{number}"), re.M).group(1)
+        self.assertEqual(int(flags, 8) & os.O_ACCMODE, os.O_RDONLY)
 
     def test_descriptors(self):
         """No descriptor of another VM, of the daemon's sockets or of a directory of the host."""
@@ -191,4 +202,5 @@ class Jail(VmTest):
         self.assertGreater(int(self.proc("oom_score_adj")), mine)
 
     def test_empty_environment(self):
-        self.assertEqual(self.proc("environ"), "PWD=/\0")  # of bubblewrap's --chdir
+        # Where the linker finds the stand-ins; of bubblewrap's --chdir.
+        self.assertEqual(sorted(self.proc("environ").split("\0")), ["", "LD_LIBRARY_PATH=/stubs", "PWD=/"])
