@@ -280,10 +280,7 @@ static bool reclaim_for(struct admission *admission, const struct admission_tick
 	/* There is one: without any spare the head fits, without these it does not. */
 	if (spare == kept)
 		spare = TAILQ_NEXT(spare, by_age);
-	spare_unlist(admission, spare);
-	spare->state = ADMISSION_SPARE_RECLAIMED;
-	admission->reclaimed++;
-	admission->reclaimed_mb += spare->memory_mb;
+	admission_spare_leave(admission, spare);
 	admission->on_reclaim(admission->user, spare);
 	return true;
 }
@@ -463,6 +460,16 @@ bool admission_spare_improve(struct admission *admission, struct admission_spare
 	admission->spares_mb += memory_mb - spare->memory_mb;
 	spare->memory_mb = memory_mb;
 	return true;
+}
+
+void admission_spare_leave(struct admission *admission, struct admission_spare *spare)
+{
+	if (spare->state != ADMISSION_SPARE_STARTING && spare->state != ADMISSION_SPARE_READY)
+		return;
+	spare_unlist(admission, spare);
+	spare->state = ADMISSION_SPARE_RECLAIMED;
+	admission->reclaimed++;
+	admission->reclaimed_mb += spare->memory_mb;
 }
 
 void admission_spare_end(struct admission *admission, struct admission_spare *spare,

@@ -63,7 +63,7 @@ enum admission_spare_state {
 	ADMISSION_SPARE_NONE,      /* not begun, ended, or a ticket's: nobody's spare */
 	ADMISSION_SPARE_STARTING,  /* admission_spare_begin() let it */
 	ADMISSION_SPARE_READY,     /* may be given to a ticket */
-	ADMISSION_SPARE_RECLAIMED, /* on_reclaim named it: only admission_spare_end() is left */
+	ADMISSION_SPARE_RECLAIMED, /* on_reclaim named it, or it leaves: admission_spare_end() */
 };
 
 struct admission_uid;  /* the queue and the shares of one uid; exists while it has any */
@@ -164,6 +164,10 @@ void admission_spare_ready(struct admission *admission, struct admission_spare *
  */
 bool admission_spare_improve(struct admission *admission, struct admission_spare *spare,
 			     uint64_t memory_mb);
+
+/* Its VM is on its way out by itself: no ticket gets it, and its share counts as coming free until
+ * admission_spare_end(). Left alone when no longer a spare. */
+void admission_spare_leave(struct admission *admission, struct admission_spare *spare);
 
 /* Its VM is dead, in whatever state: its share is free. Left alone when no longer a spare. */
 void admission_spare_end(struct admission *admission, struct admission_spare *spare,

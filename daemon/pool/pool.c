@@ -143,10 +143,12 @@ void claim_slot_failed(struct pool_claim *claim, struct rpc_error *error_take)
 void claim_slot_gone(struct pool_claim *claim)
 {
 	claim->slot = NULL;
-	if (claim->state != CLAIM_RETRYING || !claim->request) {
+	if (!claim->request) {
 		end_claim(claim);
 		return;
 	}
+	/* Whatever became of the VM, its request never had it: also of one that was on its way out
+	 * already when it was granted. */
 	log_notice(NULL, "A VM failed before it was used, trying again: %u attempts left",
 		   claim->attempts_left);
 	set_state(claim, CLAIM_GRANTED);
@@ -282,7 +284,7 @@ void pool_template_changed(struct pool *pool, struct template *template)
 {
 	/* What spares of the old image died of is no reason to wait with the new one. */
 	if (template && template->state == TEMPLATE_READY)
-		pool->spare_failures = 0;
+		pool_spare_report(pool, template, true);
 	update_limits(pool);
 	pool_advance(pool);
 }

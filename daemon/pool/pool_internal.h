@@ -65,6 +65,8 @@ struct pool_kind {
 	const char *language;
 	struct template *template;
 	size_t target;
+	unsigned failures; /* of spares, in a row: slows the refill of this language down */
+	uint64_t retry_us; /* not before; CLOCK_MONOTONIC */
 };
 
 struct pool {
@@ -75,8 +77,7 @@ struct pool {
 	LIST_HEAD(, slot) slots;
 	struct pool_kind kinds[POOL_LANGUAGES_MAX];
 	size_t kind_count;
-	unsigned spare_failures; /* in a row: slows the refill down */
-	uint64_t delivered_us;   /* when a VM was last handed out */
+	uint64_t delivered_us; /* when a VM was last handed out */
 	ev_timer refill_timer, quiet_timer;
 	struct defer advance_later;
 };
@@ -94,6 +95,9 @@ size_t pool_count(const struct pool *pool, const struct template *template, bool
 /* Starts the spares that are missing, as far as it is their time. */
 void pool_refill(struct pool *pool);
 void pool_refill_init(struct pool *pool);
+
+/* How a spare of this template did: after one that failed the next is made later. */
+void pool_spare_report(struct pool *pool, const struct template *template, bool is_good);
 void pool_refill_fini(struct pool *pool);
 
 /* Ends the spares that are too many. */

@@ -22,6 +22,34 @@ size_t pool_count(const struct pool *pool, const struct template *template, bool
 	return count;
 }
 
+static struct pool_kind *kind_of(struct pool *pool, const struct template *template)
+{
+	for (size_t i = 0; i < pool->kind_count; i++)
+		if (pool->kinds[i].template == template)
+			return &pool->kinds[i];
+	return NULL;
+}
+
+void pool_spare_report(struct pool *pool, const struct template *template, bool is_good)
+{
+	struct pool_kind *kind = kind_of(pool, template);
+	double delay;
+
+	if (!kind)
+		return;
+	kind->failures = is_good ? 0 : kind->failures + 1;
+	delay = REFILL_DELAY_SECONDS * (1u << MIN(kind->failures, 6u));
+	kind->retry_us =
+		is_good ? 0 : now_us() + (uint64_t)(MIN(delay, REFILL_DELAY_MAX_SECONDS) * 1e6);
+}
+
+/* Asked with one `now` throughout a refill: who is passed over as delayed has a timer at its end.
+ */
+static bool is_delayed(const struct pool_kind *kind, uint64_t now)
+{
+	return kind->retry_us > now;
+}
+
 static size_t missing(const struct pool *pool, const struct pool_kind *kind)
 {
 	size_t there = pool_count(pool, kind->template, false, SLOT_STARTING, SLOT_WARM);
@@ -30,7 +58,7 @@ static size_t missing(const struct pool *pool, const struct pool_kind *kind)
 }
 
 /* The language whose pool is emptiest. */
-static struct pool_kind *find_neediest(struct pool *pool)
+static struct pool_kind *find_neediest(struct pool *pool, uint64_t now)
 {
 	struct pool_kind *found = NULL;
 	double most = 0;
@@ -41,7 +69,8 @@ static struct pool_kind *find_neediest(struct pool *pool)
 
 		if (part > 0)
 			template_want(kind->template);
-		if (part > most && kind->template->state == TEMPLATE_READY) {
+		if (part > most && kind->template->state == TEMPLATE_READY &&
+		    !is_delayed(kind, now)) {
 			most = part;
 			found = kind;
 		}
@@ -54,7 +83,7 @@ static bool is_anybody_waiting(const struct pool *pool)
 	const struct pool_claim *claim;
 
 	TAILQ_FOREACH(claim, &pool->claims, link)
-	if (claim->state == CLAIM_GRANTED || claim->state == CLAIM_STARTING)
+	if (claim->state >= CLAIM_GRANTED && claim->state <= CLAIM_RETRYING)
 		return true;
 	return false;
 }
@@ -93,13 +122,13 @@ static struct slot *find_cold(const struct pool *pool, const struct template *te
 
 /* Rehearsed spares that were taken are replaced from among the others: that is quicker than from
  * the start. */
-static void improve(struct pool *pool)
+static void improve(struct pool *pool, uint64_t now)
 {
 	for (size_t i = 0; i < pool->kind_count; i++) {
 		const struct template *template = pool->kinds[i].template;
 		struct slot *slot;
 
-		while (may_start_spare(pool) &&
+		while (!is_delayed(&pool->kinds[i], now) && may_start_spare(pool) &&
 		       pool_count_hot(pool, template) <
 			       MIN(pool->kinds[i].target, pool->config.hot_max) &&
 		       (slot = find_cold(pool, template)))
@@ -108,47 +137,56 @@ static void improve(struct pool *pool)
 	}
 }
 
-void pool_refill(struct pool *pool)
+static bool lacks(const struct pool *pool, const struct pool_kind *kind)
+{
+	return missing(pool, kind) > 0 ||
+	       pool_count_hot(pool, kind->template) < MIN(kind->target, pool->config.hot_max);
+}
+
+/* Looks again when the first delay of a language that lacks spares is over. */
+static void await_delays(struct pool *pool, uint64_t now)
+{
+	uint64_t first = 0;
+
+	for (size_t i = 0; i < pool->kind_count; i++) {
+		const struct pool_kind *kind = &pool->kinds[i];
+
+		if (is_delayed(kind, now) && lacks(pool, kind) &&
+		    (first == 0 || kind->retry_us < first))
+			first = kind->retry_us;
+	}
+	if (first > 0)
+		loop_timer_start(pool->loop, &pool->refill_timer, (double)(first - now) / 1e6);
+}
+
+static void start_spares(struct pool *pool, uint64_t now)
 {
 	struct pool_kind *kind;
 
-	uint64_t quiet_us = now_us() - pool->delivered_us;
+	improve(pool, now);
+	while (may_start_spare(pool) && (kind = find_neediest(pool, now)))
+		if (!slot_start_spare(pool, kind))
+			return;
+}
 
-	if (ev_is_active(&pool->refill_timer) || !may_start_spare(pool))
+void pool_refill(struct pool *pool)
+{
+	uint64_t now = now_us(), quiet_us = now - pool->delivered_us;
+
+	if (!may_start_spare(pool))
 		return;
 	if (quiet_us < QUIET_US) {
 		loop_timer_start(pool->loop, &pool->quiet_timer,
 				 (double)(QUIET_US - quiet_us) / 1e6);
 		return;
 	}
-	if (pool->spare_failures > 0) {
-		double delay = REFILL_DELAY_SECONDS * (1u << MIN(pool->spare_failures, 6u));
-
-		loop_timer_start(pool->loop, &pool->refill_timer,
-				 MIN(delay, REFILL_DELAY_MAX_SECONDS));
-		return;
-	}
-	improve(pool);
-	while (may_start_spare(pool) && (kind = find_neediest(pool)))
-		if (!slot_start_spare(pool, kind))
-			return;
+	start_spares(pool, now);
+	await_delays(pool, now);
 }
 
-static void on_quiet_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
+static void on_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
 {
 	pool_advance(timer->data);
-}
-
-/* One try behind the delay; a failure of it delays the next for longer. */
-static void on_refill_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
-{
-	struct pool *pool = timer->data;
-	struct pool_kind *kind = may_start_spare(pool) ? find_neediest(pool) : NULL;
-
-	if (kind)
-		(void)slot_start_spare(pool, kind);
-	else
-		pool_advance(pool);
 }
 
 void pool_shrink(struct pool *pool, const struct pool_kind *kind)
@@ -169,8 +207,8 @@ void pool_shrink(struct pool *pool, const struct pool_kind *kind)
 
 void pool_refill_init(struct pool *pool)
 {
-	ev_timer_init(&pool->refill_timer, on_refill_timer, 0., 0.);
-	ev_timer_init(&pool->quiet_timer, on_quiet_timer, 0., 0.);
+	ev_timer_init(&pool->refill_timer, on_timer, 0., 0.);
+	ev_timer_init(&pool->quiet_timer, on_timer, 0., 0.);
 	pool->refill_timer.data = pool->quiet_timer.data = pool;
 }
 

@@ -42,6 +42,8 @@ void slot_stop(struct slot *slot)
 		return;
 	rehearsal_cancel(&slot->rehearsal);
 	set_state(slot, SLOT_ENDING);
+	/* Nobody is granted a VM that dies. */
+	admission_spare_leave(&slot->pool->admission, &slot->spare);
 	vm_stop(slot->vm);
 }
 
@@ -62,7 +64,7 @@ static void on_rehearsed(void *user, struct rpc_error *error_take)
 
 	if (error_take) {
 		log_warning(NULL, "A clone does not become warm: %s", error_take->message);
-		slot->pool->spare_failures++;
+		pool_spare_report(slot->pool, slot->template, false);
 		template_report(slot->template, false);
 		if (slot->claim)
 			claim_slot_failed(slot->claim, error_take);
@@ -71,6 +73,8 @@ static void on_rehearsed(void *user, struct rpc_error *error_take)
 		slot_stop(slot);
 		return;
 	}
+	if (slot->image)
+		template_report(slot->template, true);
 	if (slot->claim) {
 		deliver(slot);
 		return;
@@ -112,18 +116,19 @@ static void on_ready(void *user)
 {
 	struct slot *slot = user;
 
-	if (slot->image)
-		template_report(slot->template, true);
-	if (slot->claim) {
-		deliver(slot);
+	if (!slot->claim) {
+		/* A spare has done well when it was rehearsed, too. */
+		rehearse(slot);
 		return;
 	}
-	rehearse(slot);
+	if (slot->image)
+		template_report(slot->template, true);
+	deliver(slot);
 }
 
 static void become_warm(struct slot *slot)
 {
-	slot->pool->spare_failures = 0;
+	pool_spare_report(slot->pool, slot->template, true);
 	set_state(slot, SLOT_WARM);
 	admission_spare_ready(&slot->pool->admission, &slot->spare, now_us());
 	pool_advance(slot->pool);
@@ -157,6 +162,7 @@ static void on_failed(void *user, struct rpc_error *error_take)
 
 	rehearsal_cancel(&slot->rehearsal);
 	set_state(slot, SLOT_ENDING);
+	admission_spare_leave(&slot->pool->admission, &slot->spare);
 	if (slot->image && !has_started)
 		template_report(slot->template, false);
 	if (slot->claim) {
@@ -164,7 +170,8 @@ static void on_failed(void *user, struct rpc_error *error_take)
 		return;
 	}
 	log_notice(NULL, "A spare VM died and will be replaced: %s", error_take->message);
-	slot->pool->spare_failures += !has_started;
+	if (!has_started)
+		pool_spare_report(slot->pool, slot->template, false);
 	rpc_error_free(error_take);
 }
 
@@ -259,7 +266,7 @@ bool slot_start_spare(struct pool *pool, struct pool_kind *kind)
 		return true;
 	log_warning(NULL, "Cannot start a spare VM: %s", error->message);
 	rpc_error_free(error);
-	pool->spare_failures++;
+	pool_spare_report(pool, kind->template, false);
 	admission_spare_end(&pool->admission, &slot->spare, now_us());
 	slot_free(slot);
 	/* There is no VM whose end would have the refill looked at again. */

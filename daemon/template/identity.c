@@ -58,7 +58,9 @@ static json_t *describe_processor(enum accel accel)
 json_t *identity_describe(const struct vm_host *host, const json_t *images_manifest,
 			  const char *language, uint64_t memory_mb, int *ret_error)
 {
-	_cleanup_free_ char *line = NULL;
+	/* The clock is apart: the line has it to the kHz. */
+	const struct qemu_config boot = {.accel = host->accel};
+	_cleanup_free_ char *line = NULL, *kernel_line = NULL;
 	json_int_t tsc_khz =
 		(host->tsc_khz + TSC_QUANTUM_KHZ / 2) / TSC_QUANTUM_KHZ * TSC_QUANTUM_KHZ;
 	json_t *qemu = describe_path(host->qemu), *kernel = describe_fd(host->kernel_fd),
@@ -67,13 +69,15 @@ json_t *identity_describe(const struct vm_host *host, const json_t *images_manif
 
 	if (r == 0)
 		r = qemu_machine_line(host->accel, (unsigned)memory_mb, &line);
+	if (r == 0)
+		r = qemu_kernel_line(&boot, &kernel_line);
 	if (r == 0) {
-		identity = json_pack("{s:s, s:I, s:o, s:O, s:O, s:O, s:O?, s:o, s:I, s:s}",
+		identity = json_pack("{s:s, s:I, s:o, s:O, s:O, s:O, s:O?, s:o, s:I, s:s, s:s}",
 				     "language", language, "memory_mb", (json_int_t)memory_mb,
 				     "recipe", rehearsal_recipe(language), "qemu", qemu, "kernel",
 				     kernel, "rootfs", rootfs, "images", images_manifest,
 				     "processor", describe_processor(host->accel), "tsc_khz",
-				     tsc_khz, "machine", line);
+				     tsc_khz, "machine", line, "kernel_line", kernel_line);
 		r = identity ? 0 : -ENOMEM;
 	}
 	json_decref(qemu);

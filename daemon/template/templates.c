@@ -303,6 +303,8 @@ static void build(struct template *template)
 	templates->memory_mb += template->memory_mb;
 	if (!template->is_rebuilding || !template->image)
 		set_state(template, TEMPLATE_BUILDING);
+	else
+		notify(templates, NULL);
 	error = builder_start(templates->config.host, template->language, template->memory_mb,
 			      on_built, templates, &templates->builder);
 	if (!error)
@@ -320,6 +322,7 @@ static void on_loaded(void *user, int error, struct vm_image *image_take,
 	struct template *template = TAKE_PTR(templates->working);
 
 	templates->load = NULL;
+	templates->memory_mb -= template->memory_mb;
 	if (error < 0) {
 		if (error != -ENOENT || *why)
 			log_notice("template", "%s: not loaded: %s", template->name,
@@ -355,6 +358,8 @@ static int load(struct template *template)
 		return r;
 	templates->working = template;
 	templates->started_us = now_us();
+	/* What is read goes into the memory of the image to be. */
+	templates->memory_mb += template->memory_mb;
 	set_state(template, TEMPLATE_LOADING);
 	return 0;
 }
@@ -424,14 +429,30 @@ void template_rebuild(struct template *template)
 	schedule(template->templates);
 }
 
+/* A new one does no better: its VMs boot, until it is tried again. */
+static void give_up(struct template *template)
+{
+	struct template_image *image = TAKE_PTR(template->image);
+
+	fail(template, rpc_error_new(RPC_VM_TRANSIENT,
+				     "Clones of it do not work, also since it was made anew"));
+	template_image_unref(image);
+}
+
 void template_report(struct template *template, bool is_good)
 {
 	template->clone_failures = is_good ? 0 : template->clone_failures + 1;
+	template->is_suspect &= !is_good;
 	if (template->clone_failures < CLONE_FAILURES_MAX || template->state != TEMPLATE_READY ||
 	    template->is_rebuilding)
 		return;
+	if (template->is_suspect) {
+		give_up(template);
+		return;
+	}
 	log_warning("template", "%s: %u clones in a row failed, making it anew", template->name,
 		    template->clone_failures);
+	template->is_suspect = true;
 	template_rebuild(template);
 }
 

@@ -71,6 +71,7 @@ struct template
 	uint64_t ready_ns, used_ns;  /* wall clock; 0 = never */
 	uint64_t used_us, failed_us; /* monotonic */
 	unsigned clone_failures;     /* in a row */
+	bool is_suspect; /* made anew since its clones failed, and none has done well since */
 	LIST_HEAD(, template_waiter) waiters;
 };
 

@@ -18,21 +18,20 @@
 /* Longer than any library's name. */
 #define NAME_LENGTH_MAX 64
 
-/* The list's first line: size and time of change of the QEMU that it was made for. */
-static int check_qemu(const char *line, const char *qemu)
+bool stubs_fit(const struct stubs *stubs, const char *qemu)
 {
-	intmax_t bytes, mtime_ns;
 	struct stat st;
 
-	if (sscanf(line, "%jd %jd", &bytes, &mtime_ns) != 2)
-		return -EINVAL;
-	if (stat(qemu, &st) < 0)
-		return -errno;
-	return bytes == (intmax_t)st.st_size &&
-			       mtime_ns ==
-				       (intmax_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec
+	return stat(qemu, &st) == 0 && stubs->qemu_bytes == (int64_t)st.st_size &&
+	       stubs->qemu_mtime_ns == (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+}
+
+/* The list's first line: size and time of change of the QEMU that it was made for. */
+static int read_qemu(const char *line, struct stubs *stubs)
+{
+	return sscanf(line, "%" SCNd64 " %" SCNd64, &stubs->qemu_bytes, &stubs->qemu_mtime_ns) == 2
 		       ? 0
-		       : -ESTALE;
+		       : -EINVAL;
 }
 
 /* The names become words of a command line and files of a directory. */
@@ -59,7 +58,7 @@ static int read_names(char *lines, struct stubs *stubs)
 	return len > 0 ? 0 : -EINVAL;
 }
 
-static int read_list(int dir_fd, const char *qemu, struct stubs *stubs)
+static int read_list(int dir_fd, struct stubs *stubs)
 {
 	_cleanup_free_ char *text = NULL;
 	ssize_t len = read_file_at(dir_fd, LIST, LIST_MAX, &text);
@@ -71,7 +70,7 @@ static int read_list(int dir_fd, const char *qemu, struct stubs *stubs)
 	first = strsep(&rest, "\n");
 	if (!rest || strlen(first) + 1 + strlen(rest) != (size_t)len)
 		return -EINVAL;
-	r = check_qemu(first, qemu);
+	r = read_qemu(first, stubs);
 	return r < 0 ? r : read_names(rest, stubs);
 }
 
@@ -81,9 +80,11 @@ int stubs_open(int dir_fd, const char *qemu, struct stubs *ret)
 	int r;
 
 	*ret = (struct stubs)STUBS_NONE;
-	r = read_list(dir_fd, qemu, &stubs);
+	r = read_list(dir_fd, &stubs);
 	if (r < 0)
 		return r;
+	if (!stubs_fit(&stubs, qemu))
+		return -ESTALE;
 	stubs.fd = openat(dir_fd, LIBRARY, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (stubs.fd < 0)
 		return -errno;

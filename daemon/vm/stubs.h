@@ -13,13 +13,16 @@
 #ifndef DAEMON_VM_STUBS_H
 #define DAEMON_VM_STUBS_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* QEMU 7.2 of Debian 12 has 17 of them. */
 #define STUBS_MAX 32
 
 struct stubs {
-	int fd;                     /* the file; -1: there are none */
+	int fd;                            /* the file; -1: there are none */
+	int64_t qemu_bytes, qemu_mtime_ns; /* what they are for */
 	char *names[STUBS_MAX + 1]; /* what it stands in for, as QEMU asks for it; up to a NULL */
 };
 
@@ -34,6 +37,9 @@ struct stubs {
  * where the list is none.
  */
 int stubs_open(int dir_fd, const char *qemu, struct stubs *ret);
+
+/* Are they (still) of the QEMU at this path? An upgrade changes it under a running daemon. */
+bool stubs_fit(const struct stubs *stubs, const char *qemu);
 
 void stubs_close(struct stubs *stubs);
 

@@ -316,7 +316,7 @@ static void on_paused(void *user, const json_t *ret UNUSED, const struct qmp_err
 	if (!error)
 		vm->ops->on_paused(vm->user);
 	else if (!vm_is_end(error->error))
-		vm_fail(vm, RPC_VM_TRANSIENT, "cannot stop its vCPU: %s", error->desc);
+		vm_fail(vm, vm_lost_code(vm), "cannot stop its vCPU: %s", error->desc);
 }
 
 void vm_pause(struct vm *vm)

@@ -106,15 +106,16 @@ static int spawn_jailed(const struct vm_host *host, const char *id, int filter_f
 			char *const *qemu, struct proc_fds *fds, const struct proc_ops *ops,
 			void *user, struct proc **ret)
 {
+	const struct stubs *stubs = stubs_fit(&host->stubs, host->qemu) ? &host->stubs : NULL;
 	struct jail_config config = {.bubblewrap = host->bubblewrap,
 				     .uid = geteuid(),
 				     .has_kvm = host->accel == ACCEL_KVM,
-				     .stubs = &host->stubs};
+				     .stubs = stubs};
 	_cleanup_(argv_freep) char **argv = NULL;
 	struct proc_spec spec = {
 		.fds = fds, .oom_score_adj = QEMU_OOM_SCORE_ADJ, .has_no_huge_pages = true};
 	struct jail jail;
-	int r = jail_open(&jail, filter_fd, &host->stubs, fds);
+	int r = jail_open(&jail, filter_fd, stubs, fds);
 
 	if (r < 0)
 		return r;

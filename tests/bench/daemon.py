@@ -198,7 +198,8 @@ class Client:
         wait(lambda: not self.call("vm.list")["vms"], "no VM is left", STOP_SECONDS)
 
     def vm_pids(self):
-        return [vm["pid"] for vm in self.call("vm.list")["vms"]]
+        """Of the QEMUs that are there: a VM that has just been asked for has none yet."""
+        return [vm["pid"] for vm in self.call("vm.list")["vms"] if vm["pid"]]
 
     def close(self):
         self.file.close()

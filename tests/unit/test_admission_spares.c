@@ -32,6 +32,29 @@ START_TEST(test_spare_is_given_to_one_ticket_of_its_kind)
 }
 END_TEST
 
+/* One that dies is nobody's any more, but has its share until it is dead. */
+START_TEST(test_spare_that_leaves_is_not_given)
+{
+	start(2, 10, 400);
+	stock(0, &python, 100);
+	stock(1, &python, 100);
+	admission_spare_leave(&admission, &spares[0]);
+	admission_spare_leave(&admission, &spares[0]);
+	ck_assert_uint_eq(admission.vms, 2);
+	ck_assert_int_eq(ask(0, 100), ADMISSION_GRANTED);
+	ck_assert_ptr_eq(tickets[0].spare, &spares[1]);
+	/* The host is full until it is gone, and nothing else has to go for this one. */
+	ck_assert_int_eq(ask(1, 100), ADMISSION_WAITING);
+	ck_assert_uint_eq(reclaimed_count, 0);
+	admission_spare_end(&admission, &spares[0], 0);
+	ck_assert_int_eq(tickets[1].state, ADMISSION_GRANTED);
+	ck_assert_ptr_null(tickets[1].spare);
+	admission_spare_leave(&admission, &spares[1]);
+	ck_assert_uint_eq(admission.reclaimed, 0);
+	finish();
+}
+END_TEST
+
 START_TEST(test_host_full_of_spares_serves_their_kind_without_destroying_one)
 {
 	start(3, 3, 600);
@@ -296,6 +319,7 @@ Suite *unit_suite(void)
 	TCase *tests = tcase_create("admission_spares");
 
 	tcase_add_test(tests, test_spare_is_given_to_one_ticket_of_its_kind);
+	tcase_add_test(tests, test_spare_that_leaves_is_not_given);
 	tcase_add_test(tests, test_host_full_of_spares_serves_their_kind_without_destroying_one);
 	tcase_add_test(tests, test_growing_a_spare_reclaims_others_oldest_first);
 	tcase_add_test(tests, test_spares_of_another_kind_make_way);

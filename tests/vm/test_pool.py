@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clones, the spares that wait, and who gets them (fake QEMU)."""
 
+import json
 import os
 import signal
 import time
@@ -76,6 +77,22 @@ class Clones(PoolTest):
         self.assertFalse(error.data["retryable"])
         sandbox.plan()
         self.assertEqual(self.python(client, "out a")["start"], "clone")
+
+    def test_spare_that_goes_is_not_given(self):
+        """Runs that are read behind the pool.set that ends all spares are answered by other VMs."""
+        sandbox = self.pool(pool_python=2)
+        client = sandbox.client()
+        for _ in range(5):
+            client.call("pool.set", language="python", size=2)
+            gone = {vm["vm"] for vm in self.spares(client, 2)}
+            wishes = [("pool.set", {"language": "python", "size": 0})]
+            wishes += [("run", {"language": "python", "code": "out a"})] * 2
+            client.send_raw(b"".join(json.dumps(
+                {"jsonrpc": "2.0", "id": f"{number}", "method": method, "params": params}).encode() + b"\n"
+                for number, (method, params) in enumerate(wishes)))
+            for number in ("1", "2"):
+                self.assertNotIn(client.wait(number)["vm"], gone)
+            client.wait("0")
 
     def test_each_its_own_entropy(self):
         """No two clones of a template got the same, warm or not."""

@@ -146,6 +146,15 @@ class Making(PoolTest):
         self.spares(client, 1)
         self.assertEqual(self.python(client, "out a")["start"], "warm")
 
+    def test_clones_never_work(self):
+        """A QEMU that saves and cannot load: made anew once, then VMs boot, and health says so."""
+        sandbox = self.pool("template state broken", pool_python=1)
+        self.until_log(sandbox, "python-64: not ready, its VMs boot: Clones of it do not work")
+        client = sandbox.client()
+        self.assertEqual(client.call("template.info", name="python-64")["state"], "failed")
+        self.assertEqual(self.python(client, "out a")["start"], "boot")
+        self.assertEqual(sandbox.log().count("making it anew"), 1)
+
     def test_no_images_yet(self):
         """Templates fail while there are no images; runs say so; nothing crashes."""
         sandbox = self.prepare_pool(pool_python=1)
