@@ -94,8 +94,9 @@ struct config {
 	/* [memory] */
 	int64_t default_memory_mb;
 	int64_t min_memory_mb;
-	int64_t max_memory_mb;   /* 0: what the host has */
-	int64_t host_reserve_mb; /* 0: 8 % of the host's memory, at least 512 MiB */
+	int64_t max_memory_mb;    /* 0: what the host has */
+	int64_t host_reserve_mb;  /* 0: 8 % of the host's memory, at least 512 MiB */
+	int64_t memory_budget_mb; /* 0: none */
 	double stats_interval_seconds;
 	int64_t memory_overcommit_percent;
 };

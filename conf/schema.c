@@ -159,6 +159,9 @@ const struct config_option config_schema[] = {
 	 PLACE(max_memory_mb), "Most memory a run may ask for; 0 for what the host has"},
 	{"memory", "host_reserve_mb", CONFIG_INTEGER, "MiB", 0, TIB_IN_MIB, "0", NULL,
 	 PLACE(host_reserve_mb), "Memory kept free for the host; 0 for 8 % of it, at least 512"},
+	{"memory", "memory_budget_mb", CONFIG_INTEGER, "MiB", 0, TIB_IN_MIB, "0", NULL,
+	 PLACE(memory_budget_mb),
+	 "Memory for VMs, as if the host had no more; 0 for all but the host's reserve"},
 	/* A sample older than 10 s is not used to take memory. */
 	{"memory", "stats_interval_seconds", CONFIG_SECONDS, NULL, 0.5, 10, "2", NULL,
 	 PLACE(stats_interval_seconds), "Time between two looks at a VM's memory"},
