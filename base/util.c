@@ -49,15 +49,11 @@ void format_rfc3339(uint64_t ns, char buf[RFC3339_SIZE])
 	snprintf(buf + len, RFC3339_SIZE - len, ".%03uZ", (unsigned)(ns / 1000000u % 1000u));
 }
 
-ssize_t read_file_at(int dir_fd, const char *path, size_t max, char **ret)
+ssize_t read_file_fd(int fd, size_t max, char **ret)
 {
-	_cleanup_close_ int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-	_cleanup_free_ char *buf = NULL;
+	_cleanup_free_ char *buf = malloc(max + 1);
 	size_t len = 0;
 
-	if (fd < 0)
-		return -errno;
-	buf = malloc(max + 1);
 	if (!buf)
 		return -ENOMEM;
 	for (;;) {
@@ -77,6 +73,13 @@ ssize_t read_file_at(int dir_fd, const char *path, size_t max, char **ret)
 	buf[len] = '\0';
 	*ret = TAKE_PTR(buf);
 	return (ssize_t)len;
+}
+
+ssize_t read_file_at(int dir_fd, const char *path, size_t max, char **ret)
+{
+	_cleanup_close_ int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+
+	return fd < 0 ? -errno : read_file_fd(fd, max, ret);
 }
 
 int write_file_at(int dir_fd, const char *path, const char *text)

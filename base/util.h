@@ -74,6 +74,9 @@ void format_rfc3339(uint64_t ns, char buf[RFC3339_SIZE]);
  */
 ssize_t read_file_at(int dir_fd, const char *path, size_t max, char **ret);
 
+/* The same from a descriptor that blocks, from where it stands to the file's end. */
+ssize_t read_file_fd(int fd, size_t max, char **ret);
+
 /* Writes `text` to an existing file in one write(2), as sysfs and cgroupfs want. 0 or -errno. */
 int write_file_at(int dir_fd, const char *path, const char *text);
 

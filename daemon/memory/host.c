@@ -3,55 +3,69 @@
 #include "daemon/memory/host.h"
 
 #include "base/util.h"
+#include "daemon/memory/kernel_file.h"
+#include "daemon/memory/psi.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 
-/* /proc/meminfo has about 60 lines, smaps_rollup about 25. */
-#define PROC_FILE_MAX 8192
-
-/* The number behind `key` at the start of a line, in bytes; the files count in kB. 0 when absent.
- */
-static uint64_t kb_field(const char *text, const char *key)
+static int kb_field(const char *text, const char *key, uint64_t *ret)
 {
-	size_t len = strlen(key);
+	uint64_t kb;
 
-	for (const char *line = text; line; line = strchr(line, '\n')) {
-		if (*line == '\n')
-			line++;
-		if (strncmp(line, key, len) == 0)
-			return strtoull(line + len, NULL, 10) * 1024;
-	}
+	if (!kernel_field(text, key, &kb) || kb > UINT64_MAX / 1024)
+		return -EBADMSG;
+	*ret = kb * 1024;
+	return 0;
+}
+
+static uint64_t kb_field_or_0(const char *text, const char *key)
+{
+	uint64_t bytes;
+
+	return kb_field(text, key, &bytes) < 0 ? 0 : bytes;
+}
+
+int host_meminfo_read(const struct kernel_files *files, uint64_t *ret_total_bytes,
+		      uint64_t *ret_available_bytes)
+{
+	_cleanup_free_ char *text = NULL;
+	ssize_t len = kernel_file_read(files, "/proc/meminfo", &text);
+	uint64_t total, available;
+
+	if (len < 0)
+		return (int)len;
+	if (kb_field(text, "MemTotal:", &total) < 0 ||
+	    kb_field(text, "MemAvailable:", &available) < 0 || total == 0 || available > total)
+		return -EBADMSG;
+	*ret_total_bytes = total;
+	*ret_available_bytes = available;
 	return 0;
 }
 
 static void read_psi(struct host_memory *ret)
 {
 	_cleanup_free_ char *text = NULL;
-	const char *full;
+	struct psi psi;
 
-	if (read_file_at(AT_FDCWD, "/proc/pressure/memory", PROC_FILE_MAX, &text) < 0)
+	if (kernel_file_read(&kernel_files_system, "/proc/pressure/memory", &text) < 0 ||
+	    psi_parse(text, &psi) < 0)
 		return;
-	full = strstr(text, "full ");
-	ret->has_psi = full && sscanf(text, "some avg10=%lf", &ret->psi_some_avg10) == 1 &&
-		       sscanf(full, "full avg10=%lf", &ret->psi_full_avg10) == 1;
+	ret->has_psi = true;
+	ret->psi_some_avg10 = psi.some.avg10;
+	ret->psi_full_avg10 = psi.full.avg10;
 }
 
 int host_memory_read(struct host_memory *ret)
 {
-	_cleanup_free_ char *text = NULL;
-	ssize_t len = read_file_at(AT_FDCWD, "/proc/meminfo", PROC_FILE_MAX, &text);
+	struct host_memory memory = {0};
+	int r = host_meminfo_read(&kernel_files_system, &memory.total_bytes,
+				  &memory.available_bytes);
 
-	if (len < 0)
-		return (int)len;
-	*ret = (struct host_memory){
-		.total_bytes = kb_field(text, "MemTotal:"),
-		.available_bytes = kb_field(text, "MemAvailable:"),
-	};
-	read_psi(ret);
+	if (r < 0)
+		return r;
+	read_psi(&memory);
+	*ret = memory;
 	return 0;
 }
 
@@ -62,13 +76,13 @@ int process_memory_read(pid_t pid, struct process_memory *ret)
 	ssize_t len;
 
 	snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)pid);
-	len = read_file_at(AT_FDCWD, path, PROC_FILE_MAX, &text);
+	len = kernel_file_read(&kernel_files_system, path, &text);
 	if (len < 0)
 		return (int)len;
 	*ret = (struct process_memory){
-		.rss_bytes = kb_field(text, "Rss:"),
-		.pss_bytes = kb_field(text, "Pss:"),
-		.anonymous_bytes = kb_field(text, "Anonymous:"),
+		.rss_bytes = kb_field_or_0(text, "Rss:"),
+		.pss_bytes = kb_field_or_0(text, "Pss:"),
+		.anonymous_bytes = kb_field_or_0(text, "Anonymous:"),
 	};
 	return 0;
 }

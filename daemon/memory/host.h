@@ -7,14 +7,25 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+struct kernel_files;
+
 struct host_memory {
 	uint64_t total_bytes, available_bytes;
 	bool has_psi; /* false: the kernel was built or booted without it */
 	double psi_some_avg10, psi_full_avg10; /* per cent */
 };
 
-/* Reads both files. 0, or -errno when /proc/meminfo cannot be read; absent PSI is not an error. */
+/* Reads both files. 0, or -errno when /proc/meminfo cannot be read (-EBADMSG: not understood);
+ * absent PSI is not an error. */
 int host_memory_read(struct host_memory *ret);
+
+/*
+ * MemTotal and MemAvailable of /proc/meminfo: what programs could still have without swapping, by
+ * the kernel's estimate. 0, -errno, or -EBADMSG when they are not there or impossible. Source:
+ * Documentation/filesystems/proc.rst.
+ */
+int host_meminfo_read(const struct kernel_files *files, uint64_t *ret_total_bytes,
+		      uint64_t *ret_available_bytes);
 
 /* Memory of one process. */
 struct process_memory {
