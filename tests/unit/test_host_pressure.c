@@ -3,19 +3,16 @@
  * Memory pressure: each source and the next one down, wakes, loss and rebuilding, and samples.
  *
  * The host is a directory; the descriptors that triggers are opened on are socket ends, whose
- * urgent data is POLLPRI as a trigger's event is. One test has triggers of the kernel itself.
+ * urgent data is POLLPRI as a trigger's event is. test_host_kernel.c has the kernel's own.
  */
 #include "daemon/memory/host_pressure.h"
 
+#include "base/log.h"
 #include "tests/fake/wait.h"
 #include "tests/unit/suite.h"
 #include "tests/unit/test_kernel_files.h"
 
-#include <sched.h>
-#include <signal.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 
 #define MIB       (UINT64_C(1) << 20)
 #define SECOND_US UINT64_C(1000000)
@@ -93,6 +90,7 @@ static void setup(void)
 	refuse_kind = NULL;
 	peer_count = written_count = triggers = ticks = 0;
 	opened_path = "";
+	log_set_level(LOG_ERR); /* each choice of a source is a line */
 }
 
 static void teardown(void)
@@ -482,102 +480,6 @@ START_TEST(test_no_budget)
 }
 END_TEST
 
-/* --- The kernel's own. --- */
-
-/* Processor pressure stands in for memory pressure, which would hurt the machine. */
-static int real_open(const char *path, int flags)
-{
-	int fd;
-
-	if (strcmp(path, TEST_PSI) != 0)
-		return host_dir_open(path, flags);
-	fd = open("/proc/pressure/cpu", flags | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
-}
-
-static pid_t busy[64];
-static int busy_count;
-
-/* Two more than there are processors: some wait at any time. */
-static void keep_busy(void)
-{
-	cpu_set_t processors;
-
-	ck_assert_int_eq(sched_getaffinity(0, sizeof(processors), &processors), 0);
-	busy_count = MIN(CPU_COUNT(&processors) + 2, (int)ELEMENTSOF(busy));
-	for (int i = 0; i < busy_count; i++) {
-		busy[i] = fork();
-		if (busy[i] == 0) {
-			prctl(PR_SET_PDEATHSIG, SIGKILL);
-			for (volatile unsigned n = 0;; n++)
-				;
-		}
-	}
-}
-
-static void end_busy(void)
-{
-	for (int i = 0; i < busy_count; i++) {
-		kill(busy[i], SIGKILL);
-		waitpid(busy[i], NULL, 0);
-	}
-}
-
-static bool kernel_takes(const char *trigger)
-{
-	_cleanup_close_ int fd = open("/proc/pressure/cpu", O_RDWR | O_NONBLOCK | O_CLOEXEC);
-
-	return fd >= 0 && write(fd, trigger, strlen(trigger) + 1) == (ssize_t)strlen(trigger) + 1;
-}
-
-/* What this kernel allows this process, asked beside the object: whichever it is must wake. */
-static enum host_source_kind expected_kind(void)
-{
-	_cleanup_free_ char *text = NULL;
-	struct psi psi;
-
-	if (read_file_at(AT_FDCWD, "/proc/pressure/cpu", 4096, &text) < 0 ||
-	    psi_parse(text, &psi) < 0)
-		return HOST_SOURCE_AVAILABLE;
-	if (kernel_takes("some 50000 1000000"))
-		return HOST_SOURCE_TRIGGERS;
-	return kernel_takes("some 100000 2000000") ? HOST_SOURCE_SLOW_TRIGGERS : HOST_SOURCE_TOTALS;
-}
-
-START_TEST(test_of_this_kernel)
-{
-	struct kernel_files files = {.open = real_open, .write = kernel_files_system.write};
-	enum host_source_kind kind = expected_kind();
-	uint64_t started;
-	unsigned iterations;
-
-	host_remove(OWN);
-	config.files = &files;
-	start();
-	assert_source(kind, kind == HOST_SOURCE_AVAILABLE ? NULL : TEST_PSI);
-	keep_busy();
-	started = now_us();
-	iterations = ev_iteration(loop_ev(loop));
-	if (kind == HOST_SOURCE_AVAILABLE)
-		ck_assert(WAIT_FOR(loop, ticks == 2));
-	else
-		ck_assert(WAIT_FOR(loop, triggers == 1));
-	end_busy();
-	ck_assert_int_eq(sample.has_psi, kind != HOST_SOURCE_AVAILABLE);
-	if (sample.has_psi)
-		ck_assert_double_gt(sample.some_stall_percent, 1.);
-	printf("%s: woken after %ju ms\n", host_source_kind_name(kind),
-	       (uintmax_t)(sample.measured_us - started) / 1000);
-	iterations = ev_iteration(loop_ev(loop)) - iterations;
-	ck_assert_uint_le(iterations, 4 + 8 * ((now_us() - started) / SECOND_US + 1));
-	/* The event was taken: the loop sleeps again. */
-	iterations = ev_iteration(loop_ev(loop));
-	ticks = 0;
-	ck_assert(WAIT_FOR(loop, ticks == 2));
-	ck_assert_uint_le(ev_iteration(loop_ev(loop)) - iterations, 20);
-}
-END_TEST
-
 Suite *unit_suite(void)
 {
 	Suite *suite = suite_create("host_pressure");
@@ -606,7 +508,6 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, test_meminfo_lost);
 	tcase_add_test(tests, test_the_tightest_counts);
 	tcase_add_test(tests, test_no_budget);
-	tcase_add_test(tests, test_of_this_kernel);
 	suite_add_tcase(suite, tests);
 	return suite;
 }
