@@ -360,12 +360,17 @@ END_TEST
 
 START_TEST(test_rebuilt_after_loss)
 {
+	int before;
+
 	start();
+	before = test_open_fds();
 	host_remove(OWN); /* its cgroup is removed */
 	close_fd(peers[0]);
 	peers[0] = -1;
 	ck_assert(WAIT_FOR(loop, is_watched(TEST_PSI)));
 	assert_source(HOST_SOURCE_TRIGGERS, TEST_PSI);
+	/* The lost descriptors are closed: one end less here, two more of the new pair's. */
+	ck_assert_int_eq(test_open_fds(), before - 1 + 2);
 	ck_assert_int_eq(triggers, 0); /* a loss is no pressure */
 	signal_trigger(peer_count - 1);
 	ck_assert(WAIT_FOR(loop, triggers == 1));
