@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The memory policy's step: the level, the order of things, the last resort. */
+#include "daemon/memory/policy.h"
+
+#include "base/util.h"
+#include "daemon/memory/policy_internal.h"
+
+#include <assert.h>
+
+const struct policy_config policy_defaults = {
+	/* Guests of 192 MB froze at targets of 64 to 128 MB elsewhere: below this, none. */
+	.floor_bytes = 64 * MIB,
+	/* The model's mean growth of a run is 37 MiB (LN(25, 0.9)). */
+	.run_bytes = 40 * MIB,
+	/* Three intervals of the guest's statistics. */
+	.guest_max_age_us = 6 * SECOND,
+	/* A squeeze costs guest and host processor time: 136 MiB took 0.7 s of a vCPU (TCG). */
+	.inflating_max = 8,
+	/* Idle VMs get memory back above the first; runs start on what is above the second, which
+	 * lies between the ways into RED and BLACK. */
+	.resume_head = 0.30,
+	.keep_head = 0.04,
+};
+
+static const char *const level_names[] = {"green", "yellow", "orange", "red", "black"};
+static_assert(ELEMENTSOF(level_names) == POLICY_BLACK + 1, "one name per level");
+
+const char *policy_level_name(enum policy_level level)
+{
+	return level_names[level];
+}
+
+const char *policy_pressure_name(enum policy_level level)
+{
+	if (level == POLICY_GREEN)
+		return "calm";
+	return level < POLICY_RED ? "soft" : "hard";
+}
+
+void policy_init(struct policy *policy, const struct policy_config *config)
+{
+	*policy = (struct policy){.config = *config, .may_refill_spares = true, .may_admit = true};
+}
+
+/* --- Levels --- */
+
+/* How a level is entered (any of it) and left (all of it, for the hold). Simulated: with holds of
+ * this length and demand served from YELLOW on, levels changed 13 times in 90 min, not 288. */
+static const struct level_limits {
+	double enter_head, leave_head;
+	double some_percent, full_percent; /* 0: does not count */
+	uint64_t hold_us;
+} limits[] = {
+	[POLICY_GREEN] = {0, 0, 0, 0, 0},
+	[POLICY_YELLOW] = {0.20, 0.225, 1, 0, 10 * SECOND},
+	[POLICY_ORANGE] = {0.10, 0.125, 5, 1, 10 * SECOND},
+	[POLICY_RED] = {0.05, 0.075, 0, 5, 3 * SECOND},
+	[POLICY_BLACK] = {0.025, 0.05, 0, 20, 3 * SECOND},
+};
+
+/* Without stall figures pressure is seen later: all limits of headroom are higher by this. */
+#define NO_PSI_HEAD 0.025
+
+static double head_shift(const struct policy_host *host)
+{
+	return host->has_psi ? 0 : NO_PSI_HEAD;
+}
+
+static bool is_stalled(const struct policy_host *host, const struct level_limits *limit)
+{
+	if (!host->has_psi)
+		return false;
+	return (limit->some_percent > 0 && host->some_percent >= limit->some_percent) ||
+	       (limit->full_percent > 0 && host->full_percent >= limit->full_percent);
+}
+
+static enum policy_level level_entered(const struct policy_round *round)
+{
+	enum policy_level level = POLICY_BLACK;
+
+	while (level > POLICY_GREEN &&
+	       round->head >= limits[level].enter_head + head_shift(round->host) &&
+	       !is_stalled(round->host, &limits[level]))
+		level--;
+	return level;
+}
+
+static bool is_fit_to_leave(const struct policy_round *round, const struct level_limits *limit)
+{
+	return round->head > limit->leave_head + head_shift(round->host) &&
+	       !is_stalled(round->host, limit);
+}
+
+static void set_level(struct policy_round *round, enum policy_level level)
+{
+	struct policy *policy = round->policy;
+
+	if (level == POLICY_BLACK && policy->level != POLICY_BLACK)
+		policy->black_since_us = round->now_us;
+	policy->level = level;
+	policy->better_since_us = 0;
+}
+
+static void update_level(struct policy_round *round)
+{
+	struct policy *policy = round->policy;
+	const struct level_limits *limit = &limits[policy->level];
+	enum policy_level entered = level_entered(round);
+
+	if (entered > policy->level) {
+		set_level(round, entered);
+		return;
+	}
+	if (policy->level == POLICY_GREEN)
+		return;
+	if (!is_fit_to_leave(round, limit))
+		policy->better_since_us = 0;
+	else if (policy->better_since_us == 0)
+		policy->better_since_us = round->now_us;
+	else if (!is_within(round->now_us, policy->better_since_us, limit->hold_us))
+		set_level(round, policy->level - 1);
+}
+
+/* --- Need --- */
+
+/* As much as the host may be relieved of in a second, by level: a level that was just entered is
+ * not answered with everything at once. */
+static const uint64_t relief_mib_per_s[] = {0, 256, 1024, 2048, 4096};
+static_assert(ELEMENTSOF(relief_mib_per_s) == POLICY_BLACK + 1, "one rate per level");
+
+/* What lacks to the way out of YELLOW. */
+static void set_need(struct policy_round *round)
+{
+	struct policy *policy = round->policy;
+	double lack = limits[POLICY_YELLOW].leave_head + head_shift(round->host) - round->head;
+	uint64_t rate = relief_mib_per_s[policy->level] * MIB;
+	uint64_t wanted;
+
+	policy->need_bytes = 0;
+	if (policy->level == POLICY_GREEN || lack <= 0)
+		return;
+	wanted = (uint64_t)(lack * (double)round->host->managed_bytes);
+	policy->need_bytes = less(wanted, round->coming_bytes);
+	round->budget_bytes = MIN(policy->need_bytes, rate * round->dt_us / SECOND);
+}
+
+/* --- What happened since the last step --- */
+
+/* Less than a quarter of what was expected: it gives nothing, or takes it again at once. */
+#define USELESS_PART 4
+#define USELESS_US   (60 * SECOND)
+
+static void check_gain(const struct policy_sample *vm, uint64_t now_us)
+{
+	struct policy_vm *record = vm->vm;
+	uint64_t gained = less(record->private_before_bytes, vm->private_bytes);
+
+	if (record->expected_gain_bytes == 0 || !vm->is_private_known ||
+	    is_within(now_us, record->measured_us, COMING_US) ||
+	    is_within(now_us, record->down_us, SPACING_US))
+		return;
+	if (gained < record->expected_gain_bytes / USELESS_PART)
+		record->useless_until_us = now_us + USELESS_US;
+	record->expected_gain_bytes = 0;
+}
+
+static void note_reached(const struct policy_sample *vm, uint64_t now_us)
+{
+	struct policy_vm *record = vm->vm;
+
+	if (record->direction == 0 || record->reached_us > 0 || vm->is_in_flight)
+		return;
+	if (less(vm->actual_bytes, vm->target_bytes) < REACHED_BYTES &&
+	    less(vm->target_bytes, vm->actual_bytes) < REACHED_BYTES)
+		record->reached_us = now_us;
+}
+
+/* What is still to come from this VM, by what was said in earlier steps. */
+static uint64_t coming_from(const struct policy_sample *vm, uint64_t now_us)
+{
+	const struct policy_vm *record = vm->vm;
+	uint64_t gained;
+
+	if (is_within(now_us, record->ended_us, COMING_US))
+		return vm->private_bytes;
+	if (record->direction >= 0 || !is_within(now_us, record->down_us, COMING_US))
+		return 0;
+	gained = vm->is_private_known ? less(record->private_before_bytes, vm->private_bytes) : 0;
+	return less(record->expected_gain_bytes, gained);
+}
+
+static void observe(struct policy_round *round)
+{
+	for (size_t i = 0; i < round->n; i++) {
+		const struct policy_sample *vm = &round->vms[i];
+
+		round->sum_shares += shares_of(vm);
+		round->inflating += vm->is_in_flight && vm->target_bytes < vm->actual_bytes;
+		note_reached(vm, round->now_us);
+		check_gain(vm, round->now_us);
+		policy_learn_idle(round->policy, vm);
+		policy_learn_run(vm);
+		round->coming_bytes += coming_from(vm, round->now_us);
+	}
+	round->mean_shares = round->n > 0 ? round->sum_shares / (double)round->n : 1;
+	round->is_taking = round->coming_bytes > 0;
+}
+
+/* --- The last resort --- */
+
+#define KILL_AFTER_US (5 * SECOND)
+/* Guests that promise and do not deliver cannot hold the last resort up for longer than this. */
+#define KILL_ANYWAY_US (30 * SECOND)
+
+static double over_share(const struct policy_round *round, const struct policy_sample *vm)
+{
+	double fair = (double)round->host->managed_bytes * shares_of(vm) / round->sum_shares;
+
+	return (double)vm->private_bytes - fair;
+}
+
+/* Those that failed a squeeze go before others if they have more than their share. */
+static bool is_worse(const struct policy_round *round, size_t one, size_t other)
+{
+	const struct policy_sample *a = &round->vms[one], *b = &round->vms[other];
+	double over_a = over_share(round, a), over_b = over_share(round, b);
+	bool failed_a = over_a > 0 && policy_has_failed(a, round->now_us);
+	bool failed_b = over_b > 0 && policy_has_failed(b, round->now_us);
+
+	return failed_a != failed_b ? failed_a : over_a > over_b;
+}
+
+static void kill_one(struct policy_round *round)
+{
+	size_t worst = round->n;
+
+	for (size_t i = 0; i < round->n; i++) {
+		const struct policy_sample *vm = &round->vms[i];
+
+		if (vm->state == POLICY_SPARE || !vm->is_private_known ||
+		    is_within(round->now_us, vm->vm->ended_us, COMING_US))
+			continue;
+		if (worst == round->n || is_worse(round, i, worst))
+			worst = i;
+	}
+	/* One that gives in this very step may live until the next. */
+	if (worst == round->n || policy_has_acted(round, worst))
+		return;
+	policy_act(round, worst, POLICY_KILL_VM);
+	round->vms[worst].vm->ended_us = round->now_us;
+	round->policy->killed_us = round->now_us;
+}
+
+static void resort(struct policy_round *round)
+{
+	const struct policy *policy = round->policy;
+	uint64_t since_us = MAX(policy->black_since_us, policy->killed_us);
+
+	if (policy->level != POLICY_BLACK || policy->need_bytes == 0 ||
+	    is_within(round->now_us, since_us, KILL_AFTER_US))
+		return;
+	if (!round->is_taking || !is_within(round->now_us, since_us, KILL_ANYWAY_US))
+		kill_one(round);
+}
+
+/* --- The step --- */
+
+bool policy_has_acted(const struct policy_round *round, size_t index)
+{
+	return round->vms[index].vm->step == round->policy->steps;
+}
+
+struct policy_action *policy_act(struct policy_round *round, size_t index,
+				 enum policy_action_kind kind)
+{
+	struct policy_action *action = &round->actions[round->count++];
+
+	assert(!policy_has_acted(round, index));
+	round->vms[index].vm->step = round->policy->steps;
+	*action =
+		(struct policy_action){.kind = kind, .index = index, .key = round->vms[index].key};
+	return action;
+}
+
+/* Weights of the time below RED, in sixteenths: all busy VMs have their memory back after 16 s on
+ * GREEN, or 256 s on ORANGE. */
+static const unsigned calm_weights[] = {16, 4, 1, 0, 0};
+static_assert(ELEMENTSOF(calm_weights) == POLICY_BLACK + 1, "one weight per level");
+
+static void count_calm(struct policy_round *round)
+{
+	struct policy *policy = round->policy;
+
+	if (policy->level >= POLICY_RED)
+		policy->calm_us = 0;
+	else
+		policy->calm_us += round->dt_us * calm_weights[policy->level] / 16;
+}
+
+/* A step that comes late has no more than this time's budget. */
+#define STEP_MAX_US (2 * SECOND)
+
+size_t policy_step(struct policy *policy, uint64_t now_us, const struct policy_host *host,
+		   const struct policy_sample *vms, size_t n, struct policy_action *actions)
+{
+	struct policy_round round = {
+		.policy = policy,
+		.host = host,
+		.vms = vms,
+		.n = n,
+		.actions = actions,
+		.now_us = now_us,
+		.dt_us =
+			policy->steps ? MIN(less(now_us, policy->stepped_us), STEP_MAX_US) : SECOND,
+	};
+
+	policy->steps++;
+	policy->stepped_us = now_us;
+	round.head = host->managed_bytes ? (double)MIN(host->available_bytes, host->managed_bytes) /
+						   (double)host->managed_bytes
+					 : 0;
+	observe(&round);
+	update_level(&round);
+	count_calm(&round);
+	set_need(&round);
+	policy_take(&round);
+	policy_give_back(&round);
+	policy_stop_idle(&round);
+	resort(&round);
+	policy_set_admission(&round);
+	return round.count;
+}
