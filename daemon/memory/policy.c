@@ -164,15 +164,11 @@ static void check_gain(const struct policy_sample *vm, uint64_t now_us)
 	record->expected_gain_bytes = 0;
 }
 
-static void note_reached(const struct policy_sample *vm, uint64_t now_us)
+/* The move is over, by whatever end. */
+static void note_settled(const struct policy_sample *vm, uint64_t now_us)
 {
-	struct policy_vm *record = vm->vm;
-
-	if (record->direction == 0 || record->reached_us > 0 || vm->is_in_flight)
-		return;
-	if (less(vm->actual_bytes, vm->target_bytes) < REACHED_BYTES &&
-	    less(vm->target_bytes, vm->actual_bytes) < REACHED_BYTES)
-		record->reached_us = now_us;
+	if (vm->vm->direction && vm->vm->settled_us == 0 && !vm->is_in_flight)
+		vm->vm->settled_us = now_us;
 }
 
 /* What is still to come from this VM, by what was said in earlier steps. */
@@ -196,7 +192,7 @@ static void observe(struct policy_round *round)
 
 		round->sum_shares += shares_of(vm);
 		round->inflating += vm->is_in_flight && vm->target_bytes < vm->actual_bytes;
-		note_reached(vm, round->now_us);
+		note_settled(vm, round->now_us);
 		check_gain(vm, round->now_us);
 		policy_learn_idle(round->policy, vm);
 		policy_learn_run(vm);

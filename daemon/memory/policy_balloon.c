@@ -26,14 +26,19 @@ static bool is_possible(const struct policy_sample *vm)
 	       guest->free_bytes <= total && guest->caches_bytes <= total;
 }
 
-/* New enough, and said after the last move. A stopped guest's last word stays true. */
-static bool is_fresh(const struct policy *policy, const struct policy_sample *vm, uint64_t now_us)
+/* A stopped guest's last word stays true. */
+static bool is_stale(const struct policy *policy, const struct policy_sample *vm)
+{
+	return !vm->is_stopped && vm->guest.age_us > policy->config.guest_max_age_us;
+}
+
+/* Its word is from before its balloon settled: the next one will do. */
+static bool is_outdated(const struct policy_sample *vm, uint64_t now_us)
 {
 	const struct policy_vm *record = vm->vm;
 
-	if (record->direction && less(now_us, vm->guest.age_us) < record->moved_us)
-		return false;
-	return vm->is_stopped || vm->guest.age_us <= policy->config.guest_max_age_us;
+	return record->direction &&
+	       less(now_us, vm->guest.age_us) < MAX(record->settled_us, record->moved_us);
 }
 
 /* Measured on live guests: 1.1 for random numbers to 3.8 for Python objects with lz4. */
@@ -139,11 +144,10 @@ static uint64_t compressible(const struct policy *policy, const struct policy_sa
 static uint64_t room_bytes(const struct policy *policy, const struct policy_sample *vm,
 			   const struct claims *claims, uint64_t now_us)
 {
-	uint64_t reserve = reserve_bytes(policy, vm), available = vm->guest.available_bytes;
-	uint64_t room = less(claims->free, reserve) + claims->caches / 10 * 9;
-
 	/* What it calls available is less than free and caches together. */
-	room = MIN(room, less(available, reserve)) + compressible(policy, vm, claims);
+	uint64_t room = MIN(claims->free + claims->caches / 10 * 9, vm->guest.available_bytes);
+
+	room = less(room + compressible(policy, vm, claims), reserve_bytes(policy, vm));
 	return MIN(room, less(vm->actual_bytes, floor_bytes(policy, vm, now_us, false)));
 }
 
@@ -186,7 +190,11 @@ struct policy_offer policy_offer(const struct policy *policy, const struct polic
 	struct claims claims;
 	uint64_t room, nothing, gain, step, least = least_bytes(vm);
 
-	if (!is_possible(vm) || !is_fresh(policy, vm, now_us))
+	if (!vm->guest.is_known || is_stale(policy, vm))
+		return offer_blind(policy, vm, now_us);
+	if (is_outdated(vm, now_us))
+		return offer;
+	if (!is_possible(vm))
 		return offer_blind(policy, vm, now_us);
 	claims = claims_of(vm);
 	room = room_bytes(policy, vm, &claims, now_us);
@@ -218,7 +226,7 @@ void policy_move(const struct policy_sample *vm, uint64_t target_bytes, uint64_t
 	record->progress_bytes = vm->actual_bytes;
 	record->moved_bytes =
 		is_down ? vm->actual_bytes - target_bytes : target_bytes - vm->actual_bytes;
-	record->reached_us = 0;
+	record->settled_us = 0;
 	/* Squeezes that follow each other are measured as one: what they brought shows late. */
 	if (!is_down || record->expected_gain_bytes == 0) {
 		record->expected_gain_bytes = 0;
@@ -270,7 +278,7 @@ uint64_t policy_stalled(struct policy *policy, const struct policy_sample *vm, u
 		record->backoff_us ? MIN(2 * record->backoff_us, BACKOFF_MAX_US) : BACKOFF_MIN_US;
 	record->stall_until_us = now_us + record->backoff_us;
 	record->expected_gain_bytes = 0;
-	if (record->direction > 0)
+	if (vm->target_bytes > vm->actual_bytes)
 		return MIN(vm->actual_bytes, vm->size_bytes);
 	target = MIN(MAX(target, policy->config.floor_bytes), vm->size_bytes);
 	record->learned_floor_bytes = target;
@@ -302,7 +310,6 @@ enum policy_progress policy_progress(struct policy *policy, const struct policy_
 	if (less(vm->actual_bytes, vm->target_bytes) < REACHED_BYTES &&
 	    less(vm->target_bytes, vm->actual_bytes) < REACHED_BYTES) {
 		vm->vm->backoff_us = 0;
-		vm->vm->reached_us = now_us;
 		return POLICY_REACHED;
 	}
 	if (!is_stalled(vm->vm, vm->actual_bytes, now_us))

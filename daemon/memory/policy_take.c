@@ -245,7 +245,7 @@ void policy_give_back(struct policy_round *round)
 
 /* --- Stopping --- */
 
-/* Only after the guest has spoken since it reached its target, and has no more to give. */
+/* The offer is only exhausted when the guest has spoken since its balloon settled. */
 void policy_stop_idle(struct policy_round *round)
 {
 	if (round->policy->level == POLICY_GREEN)
@@ -256,8 +256,7 @@ void policy_stop_idle(struct policy_round *round)
 
 		if (vm->state != POLICY_IDLE || vm->is_stopped || vm->is_in_flight ||
 		    policy_has_acted(round, i) || record->direction >= 0 ||
-		    record->reached_us == 0 || policy_has_failed(vm, round->now_us) ||
-		    less(round->now_us, vm->guest.age_us) <= record->reached_us)
+		    policy_has_failed(vm, round->now_us))
 			continue;
 		if (policy_offer(round->policy, vm, round->now_us, MIB).is_exhausted)
 			policy_act(round, i, POLICY_STOP_VCPU);

@@ -36,7 +36,7 @@ struct policy_vm {
 	uint64_t moved_us; /* the later of both */
 	uint64_t moved_bytes;
 	uint64_t progress_us, progress_bytes; /* where it was last seen moving */
-	uint64_t reached_us;                  /* 0: not reached yet */
+	uint64_t settled_us; /* when it ended, reached or given up; 0: it goes on */
 
 	/* What the squeezes since measured_us were to bring */
 	uint64_t measured_us;
@@ -58,7 +58,7 @@ struct policy_vm {
 	uint64_t ended_us; /* DROP_SPARE or KILL_VM was said; 0: not */
 
 	/* Of the running step only */
-	uint64_t step, take_bytes, gain_bytes;
+	uint64_t step;
 	int class;
 	double price;
 };
