@@ -239,6 +239,35 @@ START_TEST(busy_vms_have_all_back_soon_after_pressure)
 }
 END_TEST
 
+/* Not only on GREEN: nobody is kept short for as long as the host is not at its best. */
+START_TEST(busy_vms_have_all_back_below_red)
+{
+	uint64_t calm_us;
+	unsigned missing = VMS;
+
+	start(VMS);
+	for (size_t i = 0; i < VMS; i++) {
+		vm_is(i, POLICY_BUSY);
+		vm_has(i, 128 * MIB);
+	}
+	head(4);
+	step();
+	ck_assert_uint_eq(policy.level, POLICY_RED);
+	head(_i ? 11 : 21);
+	while (policy.level > (_i ? POLICY_ORANGE : POLICY_YELLOW))
+		step();
+	for (calm_us = now; missing > 0 && now < calm_us + 400 * SECOND;) {
+		step();
+		obey(0);
+		missing = 0;
+		for (size_t i = 0; i < VMS; i++)
+			missing += vms[i].actual_bytes < SIZE;
+	}
+	ck_assert_uint_gt(now - calm_us, (_i ? 128 : 32) * SECOND);
+	ck_assert_uint_le(now - calm_us, (_i ? 257 : 65) * SECOND);
+}
+END_TEST
+
 START_TEST(idle_vms_get_it_back_slowly)
 {
 	uint64_t began_us, first_us = 0;
@@ -452,6 +481,7 @@ static TCase *give_cases(void)
 	tcase_add_loop_test(tests, a_run_gets_memory_at_once, 0, ELEMENTSOF(execs));
 	tcase_add_loop_test(tests, no_squeeze_soon_after_a_gift, 0, 2);
 	tcase_add_test(tests, busy_vms_have_all_back_soon_after_pressure);
+	tcase_add_loop_test(tests, busy_vms_have_all_back_below_red, 0, 2);
 	tcase_add_test(tests, idle_vms_get_it_back_slowly);
 	tcase_add_test(tests, credit_is_what_is_above_the_reserve_and_not_promised);
 	tcase_add_loop_test(tests, there_is_no_credit_at_black_or_below_the_reserve, 0, 2);
