@@ -124,16 +124,28 @@ static void update_level(struct policy_round *round)
 /* --- Need --- */
 
 /* As much as the host may be relieved of in a second, by level: a level that was just entered is
- * not answered with everything at once. */
-static const uint64_t relief_mib_per_s[] = {0, 256, 1024, 2048, 4096};
-static_assert(ELEMENTSOF(relief_mib_per_s) == POLICY_BLACK + 1, "one rate per level");
+ * not answered with everything at once. Absolute rates as simulated on hosts of 32 GiB, and the
+ * same parts of larger ones, whose VMs also take more in a second. */
+static const struct {
+	uint64_t mib_per_s;
+	unsigned part; /* of the managed memory: one in so many */
+} relief[] = {{0, 0}, {256, 128}, {1024, 32}, {2048, 16}, {4096, 8}};
+static_assert(ELEMENTSOF(relief) == POLICY_BLACK + 1, "one rate per level");
+
+static uint64_t relief_bytes(const struct policy_round *round)
+{
+	enum policy_level level = round->policy->level;
+	uint64_t per_s =
+		MAX(relief[level].mib_per_s * MIB, round->host->managed_bytes / relief[level].part);
+
+	return (uint64_t)((double)per_s * ((double)round->dt_us / (double)SECOND));
+}
 
 /* What lacks to the way out of YELLOW. */
 static void set_need(struct policy_round *round)
 {
 	struct policy *policy = round->policy;
 	double lack = limits[POLICY_YELLOW].leave_head + head_shift(round->host) - round->head;
-	uint64_t rate = relief_mib_per_s[policy->level] * MIB;
 	uint64_t wanted;
 
 	policy->need_bytes = 0;
@@ -141,7 +153,7 @@ static void set_need(struct policy_round *round)
 		return;
 	wanted = (uint64_t)(lack * (double)round->host->managed_bytes);
 	policy->need_bytes = less(wanted, round->coming_bytes);
-	round->budget_bytes = MIN(policy->need_bytes, rate * round->dt_us / SECOND);
+	round->budget_bytes = MIN(policy->need_bytes, relief_bytes(round));
 }
 
 /* --- What happened since the last step --- */
@@ -195,7 +207,7 @@ static void observe(struct policy_round *round)
 		note_settled(vm, round->now_us);
 		check_gain(vm, round->now_us);
 		policy_learn_idle(round->policy, vm);
-		policy_learn_run(vm);
+		policy_learn_run(vm, round->now_us);
 		round->coming_bytes += coming_from(vm, round->now_us);
 	}
 	round->mean_shares = round->n > 0 ? round->sum_shares / (double)round->n : 1;
@@ -240,7 +252,7 @@ static void kill_one(struct policy_round *round)
 			worst = i;
 	}
 	/* One that gives in this very step may live until the next. */
-	if (worst == round->n || policy_has_acted(round, worst))
+	if (worst == round->n || !policy_may_act(round, worst))
 		return;
 	policy_act(round, worst, POLICY_KILL_VM);
 	round->vms[worst].vm->ended_us = round->now_us;
@@ -261,9 +273,12 @@ static void resort(struct policy_round *round)
 
 /* --- The step --- */
 
-bool policy_has_acted(const struct policy_round *round, size_t index)
+bool policy_may_act(const struct policy_round *round, size_t index)
 {
-	return round->vms[index].vm->step == round->policy->steps;
+	const struct policy_vm *record = round->vms[index].vm;
+
+	return record->step != round->policy->steps &&
+	       !is_within(round->now_us, record->ended_us, COMING_US);
 }
 
 struct policy_action *policy_act(struct policy_round *round, size_t index,
@@ -271,7 +286,7 @@ struct policy_action *policy_act(struct policy_round *round, size_t index,
 {
 	struct policy_action *action = &round->actions[round->count++];
 
-	assert(!policy_has_acted(round, index));
+	assert(policy_may_act(round, index));
 	round->vms[index].vm->step = round->policy->steps;
 	*action =
 		(struct policy_action){.kind = kind, .index = index, .key = round->vms[index].key};

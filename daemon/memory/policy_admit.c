@@ -12,10 +12,12 @@
 /* So many runs of its own, then the VM's figure is used instead of the configured one. */
 #define GROWTH_RUNS 3
 
-static void begin_run(struct policy_vm *record, const struct policy_sample *vm)
+static void see_run(struct policy_vm *record, const struct policy_sample *vm, uint64_t now_us)
 {
-	if (!record->is_run_known)
+	if (!record->is_run_known) {
 		record->is_start_known = false;
+		record->run_us = now_us;
+	}
 	record->is_run_known = true;
 	if (!vm->is_private_known)
 		return;
@@ -39,24 +41,29 @@ static void end_run(struct policy_vm *record)
 		MAX(growth, record->growth_bytes - record->growth_bytes / GROWTH_DECAY);
 }
 
-void policy_learn_run(const struct policy_sample *vm)
+void policy_learn_run(const struct policy_sample *vm, uint64_t now_us)
 {
 	if (vm->state == POLICY_BUSY)
-		begin_run(vm->vm, vm);
+		see_run(vm->vm, vm, now_us);
 	else if (vm->vm->is_run_known)
 		end_run(vm->vm);
 }
 
+/* What a run has not taken in so long it will not take at once: five mean runs of the model. */
+#define RESERVED_US (30 * SECOND)
+
 /* What a run that goes on is still expected to take. */
-static uint64_t reservation_left(const struct policy *policy, const struct policy_sample *vm)
+static uint64_t reservation_left(const struct policy *policy, const struct policy_sample *vm,
+				 uint64_t now_us)
 {
 	const struct policy_vm *record = vm->vm;
 	uint64_t reservation =
 		record->runs < GROWTH_RUNS ? policy->config.run_bytes : record->growth_bytes;
+	uint64_t left_us = less(RESERVED_US, less(now_us, record->run_us));
 
-	if (!record->is_start_known || !vm->is_private_known)
-		return reservation;
-	return less(reservation, less(vm->private_bytes, record->run_private_bytes));
+	if (record->is_start_known && vm->is_private_known)
+		reservation = less(reservation, less(vm->private_bytes, record->run_private_bytes));
+	return (uint64_t)((double)reservation * ((double)left_us / (double)RESERVED_US));
 }
 
 /* --- Credit --- */
@@ -75,7 +82,7 @@ static uint64_t credit(const struct policy_round *round)
 		return 0;
 	for (size_t i = 0; i < round->n; i++)
 		if (round->vms[i].state == POLICY_BUSY)
-			reserved += reservation_left(policy, &round->vms[i]);
+			reserved += reservation_left(policy, &round->vms[i], round->now_us);
 	return less((uint64_t)above, reserved);
 }
 

@@ -90,11 +90,17 @@ void policy_learn_idle(const struct policy *policy, const struct policy_sample *
 #define BUSY_KEEP_BYTES  (32 * MIB)
 #define IDLE_SLACK_BYTES (24 * MIB)
 
-/* What the guest's kernel and agent need to stay alive: less when the host is at RED, and the
- * kernel's min_free_kbytes, which is 4 % of the memory and at least 5632 kB. */
+/* The guest's min_free_kbytes, which its kernel does not go below: 4 % of the memory, at least 5632
+ * kB (MEMORY.md, 1). */
+static uint64_t min_free_bytes(const struct policy_sample *vm)
+{
+	return MAX(5632 * KIB, vm->size_bytes / 25);
+}
+
+/* What the guest's kernel and agent need to stay alive; less when the host is at RED. */
 static uint64_t reserve_bytes(const struct policy *policy, const struct policy_sample *vm)
 {
-	return (policy->level >= POLICY_RED ? 8 : 16) * MIB + MAX(5632 * KIB, vm->size_bytes / 25);
+	return (policy->level >= POLICY_RED ? 8 : 16) * MIB + min_free_bytes(vm);
 }
 
 static uint64_t floor_bytes(const struct policy *policy, const struct policy_sample *vm,
@@ -125,11 +131,14 @@ static uint64_t guest_private_bytes(const struct policy_sample *vm)
 
 /*
  * Pages the guest never touched, or reported free, cost the host nothing, and an inflating balloon
- * takes free pages first, among them these: measured, 60 MiB of them brought 0.
+ * takes free pages first, among them these: measured, 60 MiB of them brought 0. The last of them
+ * the kernel keeps.
  */
 static uint64_t free_for_nothing(const struct policy_sample *vm, const struct claims *claims)
 {
-	return less(claims->free, less(guest_private_bytes(vm), claims->used));
+	uint64_t resident = less(guest_private_bytes(vm), claims->used);
+
+	return less(claims->free, resident + min_free_bytes(vm));
 }
 
 static uint64_t compressible(const struct policy *policy, const struct policy_sample *vm,

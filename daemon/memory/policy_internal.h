@@ -51,7 +51,8 @@ static inline unsigned shares_of(const struct policy_sample *vm)
 /* policy.c: one action for this VM, the only one of this step. */
 struct policy_action *policy_act(struct policy_round *round, size_t index,
 				 enum policy_action_kind kind);
-bool policy_has_acted(const struct policy_round *round, size_t index);
+/* No action was written for it in this step, and it was not told to end. */
+bool policy_may_act(const struct policy_round *round, size_t index);
 
 /* policy_balloon.c: what one VM can give. */
 struct policy_offer {
@@ -74,7 +75,7 @@ void policy_give_back(struct policy_round *round);
 void policy_stop_idle(struct policy_round *round);
 
 /* policy_admit.c */
-void policy_learn_run(const struct policy_sample *vm);
+void policy_learn_run(const struct policy_sample *vm, uint64_t now_us);
 void policy_set_admission(struct policy_round *round);
 
 #endif

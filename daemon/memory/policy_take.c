@@ -29,8 +29,7 @@ static void drop_spares(struct policy_round *round)
 		for (size_t i = 0; i < round->n; i++) {
 			const struct policy_sample *vm = &round->vms[i];
 
-			if (vm->state != POLICY_SPARE || policy_has_acted(round, i) ||
-			    is_within(round->now_us, vm->vm->ended_us, COMING_US))
+			if (vm->state != POLICY_SPARE || !policy_may_act(round, i))
 				continue;
 			if (largest == round->n ||
 			    spare_bytes(vm) > spare_bytes(&round->vms[largest]))
@@ -75,12 +74,11 @@ static bool is_open(const struct policy_round *round, size_t index)
 		round->policy->level >= POLICY_ORANGE ? OPPOSITE_HIGH_US : OPPOSITE_LOW_US;
 
 	if (vm->state == POLICY_SPARE || !vm->can_balloon || vm->is_in_flight ||
-	    policy_has_acted(round, index) || policy_has_failed(vm, round->now_us))
+	    !policy_may_act(round, index) || policy_has_failed(vm, round->now_us))
 		return false;
 	if (vm->state == POLICY_BUSY && round->policy->level < POLICY_RED)
 		return false;
-	return !is_within(round->now_us, record->ended_us, COMING_US) &&
-	       !is_within(round->now_us, record->up_us, opposite_us);
+	return !is_within(round->now_us, record->up_us, opposite_us);
 }
 
 static int class_of(const struct policy_sample *vm, const struct policy_offer *offer)
@@ -126,7 +124,7 @@ static size_t dearest(const struct policy_round *round)
 	for (size_t i = 0; i < round->n; i++) {
 		const struct policy_vm *record = round->vms[i].vm;
 
-		if (record->class != CLASS_NONE && !policy_has_acted(round, i) &&
+		if (record->class != CLASS_NONE && policy_may_act(round, i) &&
 		    (found == round->n || is_before(record, round->vms[found].vm)))
 			found = i;
 	}
@@ -189,9 +187,8 @@ static bool lacks_memory(const struct policy_round *round, size_t index)
 {
 	const struct policy_sample *vm = &round->vms[index];
 
-	return vm->can_balloon && !vm->is_in_flight && !policy_has_acted(round, index) &&
-	       vm->target_bytes < vm->size_bytes && round->now_us >= vm->vm->stall_until_us &&
-	       !is_within(round->now_us, vm->vm->ended_us, COMING_US);
+	return vm->can_balloon && !vm->is_in_flight && policy_may_act(round, index) &&
+	       vm->target_bytes < vm->size_bytes && round->now_us >= vm->vm->stall_until_us;
 }
 
 static void give(struct policy_round *round, size_t index, uint64_t target_bytes)
@@ -255,7 +252,7 @@ void policy_stop_idle(struct policy_round *round)
 		const struct policy_vm *record = vm->vm;
 
 		if (vm->state != POLICY_IDLE || vm->is_stopped || vm->is_in_flight ||
-		    policy_has_acted(round, i) || record->direction >= 0 ||
+		    !policy_may_act(round, i) || record->direction >= 0 ||
 		    policy_has_failed(vm, round->now_us))
 			continue;
 		if (policy_offer(round->policy, vm, round->now_us, MIB).is_exhausted)

@@ -51,6 +51,7 @@ struct policy_vm {
 
 	/* Its runs */
 	bool is_run_known, is_start_known;
+	uint64_t run_us;                            /* when it began */
 	uint64_t run_private_bytes, run_peak_bytes; /* at its start, greatest since */
 	uint64_t growth_bytes;                      /* what a run of this VM takes, nine in ten */
 	unsigned runs;                              /* that growth_bytes was learnt from */

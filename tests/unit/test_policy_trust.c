@@ -410,13 +410,30 @@ START_TEST(credit_is_what_is_above_the_reserve_and_not_promised)
 	ck_assert_uint_eq(policy.credit_bytes, (uint64_t)(0.46 * (double)GIB) - 40 * MIB);
 	vms[0].private_bytes += 30 * MIB;
 	step();
-	ck_assert_uint_eq(policy.credit_bytes, (uint64_t)(0.46 * (double)GIB) - 10 * MIB);
+	/* A thirtieth of what is left lapses in each second. */
+	ck_assert_uint_eq(policy.credit_bytes, (uint64_t)(0.46 * (double)GIB) -
+						       (uint64_t)(10. * (double)MIB * (29. / 30.)));
 	vms[0].private_bytes += 60 * MIB;
 	step();
 	ck_assert_uint_eq(policy.credit_bytes, (uint64_t)(0.46 * (double)GIB));
 	ck_assert(policy_admit(&policy, 400 * MIB));
 	ck_assert(!policy_admit(&policy, 100 * MIB));
 	ck_assert(policy_admit(&policy, 60 * MIB));
+}
+END_TEST
+
+START_TEST(a_run_that_does_not_grow_holds_no_credit_for_ever)
+{
+	start(1);
+	vm_is(0, POLICY_BUSY);
+	host.managed_bytes = GIB;
+	head(50);
+	step();
+	for (unsigned i = 0; i < 30; i++) {
+		ck_assert_uint_lt(policy.credit_bytes, (uint64_t)(0.46 * (double)GIB));
+		step();
+	}
+	ck_assert_uint_eq(policy.credit_bytes, (uint64_t)(0.46 * (double)GIB));
 }
 END_TEST
 
@@ -484,6 +501,7 @@ static TCase *give_cases(void)
 	tcase_add_loop_test(tests, busy_vms_have_all_back_below_red, 0, 2);
 	tcase_add_test(tests, idle_vms_get_it_back_slowly);
 	tcase_add_test(tests, credit_is_what_is_above_the_reserve_and_not_promised);
+	tcase_add_test(tests, a_run_that_does_not_grow_holds_no_credit_for_ever);
 	tcase_add_loop_test(tests, there_is_no_credit_at_black_or_below_the_reserve, 0, 2);
 	tcase_add_test(tests, a_vm_teaches_what_its_runs_take);
 	return tests;
