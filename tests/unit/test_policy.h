@@ -31,6 +31,7 @@ static UNUSED void start(size_t vms_used)
 {
 	policy_init(&policy, &policy_defaults);
 	n = vms_used;
+	count = 0;
 	now = 1000 * SECOND;
 	host = (struct policy_host){.managed_bytes = 16 * GIB, .has_psi = true};
 	head(50);
