@@ -32,22 +32,28 @@
 
 /* --- Limits from the host. --- */
 
+static uint64_t reserve_mb_of(const struct config *config, uint64_t total_mb)
+{
+	return config->host_reserve_mb
+		       ? (uint64_t)config->host_reserve_mb
+		       : MAX(total_mb * RESERVE_PER_CENT / 100, (uint64_t)RESERVE_MIN_MB);
+}
+
 static uint64_t memory_budget_mb(const struct config *config)
 {
 	struct host_memory memory;
-	uint64_t total_mb, available_mb, reserve_mb;
+	uint64_t available_mb, reserve_mb, budget_mb;
 
 	if (host_memory_read(&memory) < 0)
 		return (uint64_t)config->default_memory_mb + VM_OVERHEAD_MB;
-	total_mb = memory.total_bytes >> 20;
 	available_mb = memory.available_bytes >> 20;
-	reserve_mb = config->host_reserve_mb
-			     ? (uint64_t)config->host_reserve_mb
-			     : MAX(total_mb * RESERVE_PER_CENT / 100, (uint64_t)RESERVE_MIN_MB);
+	reserve_mb = reserve_mb_of(config, memory.total_bytes >> 20);
+	budget_mb = available_mb - MIN(available_mb, reserve_mb);
+	if (config->memory_budget_mb)
+		budget_mb = MIN(budget_mb, (uint64_t)config->memory_budget_mb);
 	/* A host below its reserve still gets one VM: the kernel's word on memory is not that
 	 * exact. */
-	return MAX(available_mb - MIN(available_mb, reserve_mb),
-		   (uint64_t)config->default_memory_mb + VM_OVERHEAD_MB);
+	return MAX(budget_mb, (uint64_t)config->default_memory_mb + VM_OVERHEAD_MB);
 }
 
 /* Raises RLIMIT_NOFILE to its hard limit and says how many VMs that feeds. */
@@ -275,6 +281,43 @@ static int start_pool(struct daemon *daemon, int templates_fd)
 	return r;
 }
 
+static void on_memory_level(void *user, enum policy_level old)
+{
+	struct daemon *daemon = user;
+	const struct host_sample *sample = memory_control_sample(daemon->memory);
+	enum policy_level level = memory_control_level(daemon->memory);
+
+	events_publish(rpc_server_events(daemon->server), "memory.pressure", EVENTS_FOR_ADMINS,
+		       json_pack("{s:{s:s, s:s, s:s, s:I, s:I}}", "data", "level",
+				 policy_level_name(level), "old_level", policy_level_name(old),
+				 "state", policy_pressure_name(level), "managed_bytes",
+				 (json_int_t)sample->managed_bytes, "managed_available_bytes",
+				 (json_int_t)sample->available_bytes));
+}
+
+static int start_memory(struct daemon *daemon)
+{
+	const struct config *config = daemon->config;
+	struct memory_control_config control_config = {
+		.loop = daemon->loop,
+		.host = &daemon->vm_host,
+		.budget_bytes = (uint64_t)config->memory_budget_mb << 20,
+		.on_level = on_memory_level,
+		.user = daemon,
+	};
+	struct host_memory memory;
+	int r = host_memory_read(&memory);
+
+	if (r == 0) {
+		control_config.reserve_bytes = reserve_mb_of(config, memory.total_bytes >> 20)
+					       << 20;
+		r = memory_control_create(&control_config, &daemon->memory);
+	}
+	if (r < 0)
+		log_error(NULL, "Cannot watch the host's memory: %s", strerror(-r));
+	return r;
+}
+
 static void on_idle(void *context)
 {
 	struct daemon *daemon = context;
@@ -381,6 +424,9 @@ int daemon_start(struct daemon *daemon, const struct config *config, const struc
 	}
 	if (r == 0)
 		r = start_server(daemon, fds);
+	/* Its callbacks come from the loop, with a server to publish events. */
+	if (r == 0)
+		r = start_memory(daemon);
 	if (r < 0)
 		return r;
 	daemon->run_env =
@@ -408,6 +454,7 @@ void daemon_fini(struct daemon *daemon)
 {
 	struct rpc_server *server = TAKE_PTR(daemon->server);
 
+	memory_control_destroy(TAKE_PTR(daemon->memory));
 	/* Runs are answered, hand their VMs back, and then these are destroyed. */
 	if (server)
 		rpc_server_stop_calls(server);

@@ -13,6 +13,7 @@
 #define DAEMON_DAEMON_H
 
 #include "conf/config.h"
+#include "daemon/memory/control.h"
 #include "daemon/notify.h"
 #include "daemon/pool/pool.h"
 #include "daemon/rpc/events.h"
@@ -31,6 +32,7 @@ struct daemon {
 	struct store *store;
 	struct templates *templates; /* NULL with templates = off, and before there are images */
 	struct pool *pool;
+	struct memory_control *memory;
 	struct rpc_server *server;
 	struct notify notify;
 	struct run_env run_env;

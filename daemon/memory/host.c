@@ -86,3 +86,14 @@ int process_memory_read(pid_t pid, struct process_memory *ret)
 	};
 	return 0;
 }
+
+int process_anonymous_read(pid_t pid, uint64_t *ret_bytes)
+{
+	_cleanup_free_ char *text = NULL;
+	char path[64];
+	ssize_t len;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	len = kernel_file_read(&kernel_files_system, path, &text);
+	return len < 0 ? (int)len : kb_field(text, "RssAnon:", ret_bytes);
+}

@@ -38,4 +38,7 @@ struct process_memory {
  */
 int process_memory_read(pid_t pid, struct process_memory *ret);
 
+/* RssAnon of /proc/<pid>/status, which the kernel only has to print. 0, -errno or -EBADMSG. */
+int process_anonymous_read(pid_t pid, uint64_t *ret_bytes);
+
 #endif

@@ -5,29 +5,23 @@
 #include "base/util.h"
 #include "daemon/memory/host.h"
 
-/*
- * The API's pressure state. Until the memory policy acts on pressure, the kernel's own trigger
- * thresholds name it: 10 % of some, 5 % of full.
- */
-static const char *pressure_state(const struct host_memory *memory)
+json_t *memory_host_json(const struct memory_control *control)
 {
-	if (memory->psi_full_avg10 >= 5.)
-		return "hard";
-	return memory->psi_some_avg10 >= 10. ? "soft" : "calm";
-}
-
-json_t *memory_host_json(void)
-{
+	const struct host_sample *sample = memory_control_sample(control);
+	enum policy_level level = memory_control_level(control);
 	struct host_memory memory;
 
 	if (host_memory_read(&memory) < 0)
 		return NULL;
-	return json_pack("{s:I, s:I, s:o, s:o, s:s}", "total_bytes", (json_int_t)memory.total_bytes,
-			 "available_bytes", (json_int_t)memory.available_bytes, "psi_some_avg10",
+	return json_pack("{s:I, s:I, s:I, s:I, s:o, s:o, s:s, s:s}", "total_bytes",
+			 (json_int_t)memory.total_bytes, "available_bytes",
+			 (json_int_t)memory.available_bytes, "managed_bytes",
+			 (json_int_t)sample->managed_bytes, "managed_available_bytes",
+			 (json_int_t)sample->available_bytes, "psi_some_avg10",
 			 memory.has_psi ? json_real(memory.psi_some_avg10) : json_null(),
 			 "psi_full_avg10",
-			 memory.has_psi ? json_real(memory.psi_full_avg10) : json_null(), "state",
-			 pressure_state(&memory));
+			 memory.has_psi ? json_real(memory.psi_full_avg10) : json_null(), "level",
+			 policy_level_name(level), "state", policy_pressure_name(level));
 }
 
 static void set_bytes(json_t *object, const char *key, uint64_t bytes, bool is_known)

@@ -3,13 +3,13 @@
 #ifndef DAEMON_MEMORY_STATS_H
 #define DAEMON_MEMORY_STATS_H
 
-#include "daemon/vm/vm.h"
+#include "daemon/memory/control.h"
 
 #include <jansson.h>
 
-/* {total_bytes, available_bytes, psi_some_avg10, psi_full_avg10, state}. New reference, NULL on
- * failure. */
-json_t *memory_host_json(void);
+/* {total_bytes, available_bytes, managed_bytes, managed_available_bytes, psi_some_avg10,
+ * psi_full_avg10, level, state}. New reference, NULL on failure. */
+json_t *memory_host_json(const struct memory_control *control);
 
 /*
  * One VM's sample. Guest figures come from the agent, or from the balloon's statistics before the

@@ -30,7 +30,7 @@ struct rpc_reply method_memory_stats(struct rpc_call *call, const json_t *params
 				json_array_append_new(vms, memory_vm_json(vm));
 	}
 	return rpc_reply_result(call,
-				json_pack("{s:o, s:o}", "host", memory_host_json(), "vms", vms));
+				json_pack("{s:o, s:o}", "host", memory_host_json(daemon->memory), "vms", vms));
 }
 
 /* One balloon operation that a caller waits for. */

@@ -293,7 +293,10 @@ while True:
         self.assertIn(vm, [entry["vm"] for entry in everything["vms"]])
         host = everything["host"]
         self.assertGreater(host["total_bytes"], host["available_bytes"])
-        self.assertIn(host["state"], ("calm", "soft", "hard"))
+        self.assertIn((host["level"], host["state"]), (
+            ("green", "calm"), ("yellow", "soft"), ("orange", "soft"), ("red", "hard"), ("black", "hard")))
+        self.assertLessEqual(host["managed_available_bytes"], host["managed_bytes"])
+        self.assertLess(host["managed_bytes"], host["total_bytes"])
         self.stop(request_id)
 
     @needs_root
