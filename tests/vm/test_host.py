@@ -6,7 +6,7 @@ import shutil
 import socket
 
 import support
-from support import VmTest
+from support import VmTest, until
 
 
 class Images(VmTest):
@@ -147,6 +147,28 @@ class Kvm(VmTest):
         sandbox = self.prepare("normal", accel="kvm").spawn()
         self.assertNotEqual(sandbox.wait(), 0)
         self.assertIn(f"KVM cannot be used: {auto['kvm']}", sandbox.log())
+
+
+class Budget(VmTest):
+    def test_as_if_the_host_had_no_more(self):
+        """memory_budget_mb bounds what VMs get and what pressure is measured of."""
+        client = self.daemon("normal", memory_budget_mb=400).client()
+        host = client.call("memory.stats")["host"]
+        self.assertEqual((host["managed_bytes"], host["level"], host["state"]), (400 << 20, "green", "calm"))
+        request = client.request("run", language="shell", code="true", limits={"memory_mb": 512})
+        self.assert_error(2006, client.wait, request)
+
+    def test_pressure_has_a_level(self):
+        """Two VMs that hold more than the budget are pressure, and admins hear of it."""
+        client = self.daemon(memory_budget_mb=400, memory_overcommit_percent=200).client()
+        client.call("events.subscribe", types=["memory.*"])
+        for _ in range(2):
+            client.request("run", language="python", limits={"memory_mb": 256}, timeout_seconds=600,
+                           code="kept = bytearray(b'x') * (190 << 20)\nimport time; time.sleep(600)")
+        event = client.wait_notification(lambda method, given: method == "event")
+        self.assertEqual((event["type"], event["data"]["old_level"]), ("memory.pressure", "green"))
+        self.assertLess(event["data"]["managed_available_bytes"], 0.2 * event["data"]["managed_bytes"])
+        until(lambda: client.call("memory.stats")["host"]["state"] != "calm", "the state is told")
 
 
 class Places(VmTest):
