@@ -29,8 +29,8 @@ struct rpc_reply method_memory_stats(struct rpc_call *call, const json_t *params
 			if (method_may_see(call, vm))
 				json_array_append_new(vms, memory_vm_json(vm));
 	}
-	return rpc_reply_result(call,
-				json_pack("{s:o, s:o}", "host", memory_host_json(daemon->memory), "vms", vms));
+	return rpc_reply_result(call, json_pack("{s:o, s:o}", "host",
+						memory_host_json(daemon->memory), "vms", vms));
 }
 
 /* One balloon operation that a caller waits for. */
