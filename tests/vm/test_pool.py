@@ -322,7 +322,10 @@ class Spares(PoolTest):
                 sandbox.plan(f"clone {plan}")
                 result = self.python(client, "out a")
                 self.assertEqual((result["status"], result["start"]), ("ok", "boot"))
+                # One that does well: the template is not at fault.
                 sandbox.plan()
+                self.spares(client, 1)
+                self.assertEqual(self.python(client, "out a")["start"], "clone")
 
     def test_improved(self):
         """A rehearsed spare that was taken is replaced from among the loaded ones."""
