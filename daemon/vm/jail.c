@@ -153,11 +153,6 @@ void jail_close(struct jail *jail)
 	jail->child_filter_fd = close_fd(jail->child_filter_fd);
 }
 
-static bool has_stubs(const struct stubs *stubs)
-{
-	return stubs && stubs->names[0];
-}
-
 int jail_open(struct jail *jail, int filter_fd, const struct stubs *stubs, struct proc_fds *fds)
 {
 	char path[32];
@@ -174,8 +169,10 @@ int jail_open(struct jail *jail, int filter_fd, const struct stubs *stubs, struc
 	jail->info_number = r;
 	if (r >= 0)
 		jail->filter_number = r = proc_fds_add(fds, jail->child_filter_fd);
-	if (r >= 0 && has_stubs(stubs))
+	if (r >= 0 && stubs && stubs->names[0]) {
+		jail->stubs = stubs;
 		jail->stubs_number = r = proc_fds_add(fds, stubs->fd);
+	}
 	if (r < 0) {
 		jail_close(jail);
 		return r;
@@ -213,7 +210,7 @@ static void add_stubs(struct argv *argv, const struct stubs *stubs, int number)
 
 /* Merged /usr as Debian has it. /dev without bubblewrap's --dev: that is a writable tmpfs with
  * terminals. Nothing here can be written. */
-static void add_files(struct argv *argv, const struct jail_config *config, const struct jail *jail)
+static void add_files(struct argv *argv, bool has_kvm)
 {
 	static const char *const before[] = {
 		"--ro-bind",    "/usr",         "/usr",      "--symlink", "usr/bin",
@@ -225,10 +222,8 @@ static void add_files(struct argv *argv, const struct jail_config *config, const
 	static const char *const after[] = {"--remount-ro", "/", "--chdir", "/", NULL};
 
 	argv_add_all(argv, before);
-	if (config->has_kvm)
+	if (has_kvm)
 		argv_add_all(argv, kvm);
-	if (has_stubs(config->stubs))
-		add_stubs(argv, config->stubs, jail->stubs_number);
 	argv_add_all(argv, after);
 }
 
@@ -243,7 +238,10 @@ int jail_argv(const struct jail_config *config, const struct jail *jail, char *c
 	argv_add(&argv, config->bubblewrap);
 	add_namespaces(&argv);
 	argv_add_all(&argv, rights);
-	add_files(&argv, config, jail);
+	/* Before the root is read-only. */
+	if (jail->stubs)
+		add_stubs(&argv, jail->stubs, jail->stubs_number);
+	add_files(&argv, config->has_kvm);
 	argv_add(&argv, "--info-fd");
 	argv_addf(&argv, "%d", jail->info_number);
 	argv_add(&argv, "--seccomp");

@@ -32,10 +32,9 @@ enum jail_punch_hole {
 int jail_filter_create(enum jail_punch_hole punch_hole, int *ret_fd);
 
 struct jail_config {
-	const char *bubblewrap;    /* absolute path */
-	uid_t uid;                 /* geteuid() of the process that starts it */
-	bool has_kvm;              /* /dev/kvm is needed inside */
-	const struct stubs *stubs; /* shown to the dynamic linker; NULL or none: not */
+	const char *bubblewrap; /* absolute path */
+	uid_t uid;              /* geteuid() of the process that starts it */
+	bool has_kvm;           /* /dev/kvm is needed inside */
 };
 
 /* The descriptors of one jail, all closed by jail_close(); -1 where handed over. */
@@ -43,13 +42,15 @@ struct jail {
 	int info_fd;                        /* our end of the info pipe: proc_spec.info_fd_take */
 	int child_info_fd, child_filter_fd; /* borrowed by the proc_fds until the spawn */
 	int info_number, filter_number;     /* their numbers in the child */
-	int stubs_number;                   /* of the stand-ins; only where there are any */
+	const struct stubs *stubs;          /* borrowed, for the dynamic linker; NULL: none */
+	int stubs_number;                   /* of their file, where there are any */
 };
 
 /*
  * Opens the descriptors of a jail and adds what the child needs to `fds`, which borrows them.
  * `filter_fd` is from jail_filter_create(); each jail gets an open file description of its own,
- * because bubblewrap reads it from where its offset stands. 0 or -errno.
+ * because bubblewrap reads it from where its offset stands. `stubs` may be NULL or have none. 0 or
+ * -errno.
  */
 int jail_open(struct jail *jail, int filter_fd, const struct stubs *stubs, struct proc_fds *fds);
 

@@ -109,8 +109,7 @@ static int spawn_jailed(const struct vm_host *host, const char *id, int filter_f
 	const struct stubs *stubs = stubs_fit(&host->stubs, host->qemu) ? &host->stubs : NULL;
 	struct jail_config config = {.bubblewrap = host->bubblewrap,
 				     .uid = geteuid(),
-				     .has_kvm = host->accel == ACCEL_KVM,
-				     .stubs = stubs};
+				     .has_kvm = host->accel == ACCEL_KVM};
 	_cleanup_(argv_freep) char **argv = NULL;
 	struct proc_spec spec = {
 		.fds = fds, .oom_score_adj = QEMU_OOM_SCORE_ADJ, .has_no_huge_pages = true};

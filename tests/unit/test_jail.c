@@ -82,7 +82,7 @@ START_TEST(test_stubs)
 	static const char *const path[] = {"--setenv", "LD_LIBRARY_PATH", "/stubs", NULL};
 	char *program[] = {(char *)"/usr/bin/qemu", NULL};
 	struct stubs stubs = {.names = {(char *)"libone.so.1", (char *)"libtwo.so.2"}};
-	struct jail_config config = {.bubblewrap = BUBBLEWRAP, .uid = 1000, .stubs = &stubs};
+	struct jail_config config = {.bubblewrap = BUBBLEWRAP, .uid = 1000};
 	struct proc_fds fds = {.len = 0};
 	char **argv = NULL;
 	struct jail jail;
