@@ -28,6 +28,11 @@ enum config_accel {
 	CONFIG_ACCEL_TCG,
 };
 
+enum config_memory {
+	CONFIG_MEMORY_AUTO,
+	CONFIG_MEMORY_OFF, /* looked at, not acted on */
+};
+
 enum config_templates {
 	CONFIG_TEMPLATES_AUTO, /* VMs are clones wherever this QEMU can make them */
 	CONFIG_TEMPLATES_OFF,  /* every VM boots */
@@ -99,6 +104,7 @@ struct config {
 	int64_t memory_budget_mb; /* 0: none */
 	double stats_interval_seconds;
 	int64_t memory_overcommit_percent;
+	enum config_memory memory_control;
 };
 
 /* Where to read from. */

@@ -14,6 +14,7 @@
 static_assert(sizeof(enum config_accel) == sizeof(int), "an enum of another size");
 static_assert(sizeof(enum config_log_target) == sizeof(int), "an enum of another size");
 static_assert(sizeof(enum config_templates) == sizeof(int), "an enum of another size");
+static_assert(sizeof(enum config_memory) == sizeof(int), "an enum of another size");
 
 #define PATH_LENGTH_MAX   4095 /* PATH_MAX without the NUL */
 #define SOCKET_LENGTH_MAX 107  /* sun_path without the NUL: clients connect by this path */
@@ -39,6 +40,12 @@ static const struct config_choice accels[] = {
 	{"auto", CONFIG_ACCEL_AUTO},
 	{"kvm", CONFIG_ACCEL_KVM},
 	{"tcg", CONFIG_ACCEL_TCG},
+	{NULL, 0},
+};
+
+static const struct config_choice memory_controls[] = {
+	{"auto", CONFIG_MEMORY_AUTO},
+	{"off", CONFIG_MEMORY_OFF},
 	{NULL, 0},
 };
 
@@ -161,13 +168,16 @@ const struct config_option config_schema[] = {
 	 PLACE(host_reserve_mb), "Memory kept free for the host; 0 for 8 % of it, at least 512"},
 	{"memory", "memory_budget_mb", CONFIG_INTEGER, "MiB", 0, TIB_IN_MIB, "0", NULL,
 	 PLACE(memory_budget_mb),
-	 "Memory for VMs, as if the host had no more; 0 for all but the host's reserve"},
+	 "Memory for VMs besides templates, as if the host had no more; 0 for all but its reserve"},
 	/* A sample older than 10 s is not used to take memory. */
 	{"memory", "stats_interval_seconds", CONFIG_SECONDS, NULL, 0.5, 10, "2", NULL,
 	 PLACE(stats_interval_seconds), "Time between two looks at a VM's memory"},
 	{"memory", "memory_overcommit_percent", CONFIG_INTEGER, "per cent", 100, 6400, "100", NULL,
 	 PLACE(memory_overcommit_percent),
-	 "Sizes of running VMs together over the memory they may use"},
+	 "Sizes and overheads of running VMs together over the memory they may use"},
+	{"memory", "memory_control", CONFIG_CHOICE, NULL, 0, 0, "auto", memory_controls,
+	 PLACE(memory_control),
+	 "Whether VMs give memory back when the host runs short (auto), or keep it (off)"},
 	{0},
 };
 

@@ -3,7 +3,7 @@
 #include "daemon/daemon.h"
 
 #include "base/log.h"
-#include "daemon/memory/host.h"
+#include "daemon/memory_owner.h"
 #include "daemon/method/methods.h"
 #include "daemon/vm/jail.h"
 #include "daemon/vm/tsc.h"
@@ -21,9 +21,6 @@
 #define VM_OVERHEAD_MB 32
 /* A clone that waits, restored and stopped: docs/PERFORMANCE.md. */
 #define SPARE_MB 16
-/* What the host keeps for itself: 8 %, at least 512 MiB. */
-#define RESERVE_MIN_MB   512
-#define RESERVE_PER_CENT 8
 /* QMP, guest link, console, pidfds, seccomp memfd, info pipe: descriptors of one VM, while it
  * starts. */
 #define FDS_PER_VM 12
@@ -31,30 +28,6 @@
 #define FDS_OWN 256
 
 /* --- Limits from the host. --- */
-
-static uint64_t reserve_mb_of(const struct config *config, uint64_t total_mb)
-{
-	return config->host_reserve_mb
-		       ? (uint64_t)config->host_reserve_mb
-		       : MAX(total_mb * RESERVE_PER_CENT / 100, (uint64_t)RESERVE_MIN_MB);
-}
-
-static uint64_t memory_budget_mb(const struct config *config)
-{
-	struct host_memory memory;
-	uint64_t available_mb, reserve_mb, budget_mb;
-
-	if (host_memory_read(&memory) < 0)
-		return (uint64_t)config->default_memory_mb + VM_OVERHEAD_MB;
-	available_mb = memory.available_bytes >> 20;
-	reserve_mb = reserve_mb_of(config, memory.total_bytes >> 20);
-	budget_mb = available_mb - MIN(available_mb, reserve_mb);
-	if (config->memory_budget_mb)
-		budget_mb = MIN(budget_mb, (uint64_t)config->memory_budget_mb);
-	/* A host below its reserve still gets one VM: the kernel's word on memory is not that
-	 * exact. */
-	return MAX(budget_mb, (uint64_t)config->default_memory_mb + VM_OVERHEAD_MB);
-}
 
 /* Raises RLIMIT_NOFILE to its hard limit and says how many VMs that feeds. */
 static size_t vms_by_descriptors(void)
@@ -76,17 +49,20 @@ static size_t processors(void)
 	return (size_t)MAX(sysconf(_SC_NPROCESSORS_ONLN), 1L);
 }
 
-static struct admission_limits derive_limits(const struct config *config)
+static struct admission_limits derive_limits(struct daemon *daemon)
 {
-	uint64_t budget_mb = memory_budget_mb(config);
+	const struct config *config = daemon->config;
+	uint64_t limit_mb = memory_owner_limit_mb(daemon, memory_owner_reserve_mb(config));
+	uint64_t budget_mb = (uint64_t)config->memory_budget_mb;
+	uint64_t vms_mb = budget_mb > 0 ? MIN(limit_mb, budget_mb) : limit_mb;
 	/* As many as are all spares: those that run are bounded by their memory. */
-	size_t max_vms = config->max_vms ? (size_t)config->max_vms : (size_t)(budget_mb / SPARE_MB);
+	size_t max_vms = config->max_vms ? (size_t)config->max_vms : (size_t)(vms_mb / SPARE_MB);
 
 	return (struct admission_limits){
 		.max_vms = MAX(MIN(max_vms, vms_by_descriptors()), (size_t)1),
 		.max_running = processors() * (size_t)config->cpu_overcommit,
 		.queue_max = (size_t)config->queue_max,
-		.memory_mb = budget_mb,
+		.memory_mb = limit_mb,
 		.uid_vms = (size_t)config->vms_per_uid,
 		.uid_queue_max = (size_t)config->queue_per_uid,
 		.uid_memory_mb = (uint64_t)config->memory_mb_per_uid,
@@ -135,12 +111,14 @@ struct rpc_error *daemon_require_images(struct daemon *daemon)
 	return rpc_error_hint(error, "build it with 'make images', or set images_dir");
 }
 
-static void on_vm_state(void *user, const struct vm *vm, enum vm_state old UNUSED)
+static void on_vm_state(void *user, struct vm *vm, enum vm_state old UNUSED)
 {
 	struct daemon *daemon = user;
 	const struct vm_spec *spec = vm_get_spec(vm);
 	char type[32] = "vm.";
 
+	if (vm_get_state(vm) == VM_GONE && daemon->memory)
+		memory_control_vm_ends(daemon->memory, vm);
 	/* VMs end after the server at the daemon's own end. */
 	if (!daemon->server)
 		return;
@@ -188,6 +166,8 @@ static int start_vm_host(struct daemon *daemon, int vms_fd)
 	daemon->vm_host.boot_timeout_seconds = config->boot_timeout_seconds;
 	daemon->vm_host.stats_interval_seconds = config->stats_interval_seconds;
 	daemon->vm_host.on_state = on_vm_state;
+	daemon->vm_host.on_memory = memory_owner_vm_memory;
+	daemon->vm_host.on_work = memory_owner_vm_work;
 	daemon->vm_host.user = daemon;
 	r = choose_accelerator(daemon);
 	if (r < 0)
@@ -253,7 +233,8 @@ static int start_pool(struct daemon *daemon, int templates_fd)
 	const struct config *config = daemon->config;
 	struct pool_config pool_config = {
 		.host = &daemon->vm_host,
-		.limits = derive_limits(config),
+		.limits = derive_limits(daemon),
+		.budget_mb = (uint64_t)config->memory_budget_mb,
 		.overhead_mb = VM_OVERHEAD_MB,
 		.spare_mb = SPARE_MB,
 		/* Nothing is translated under KVM: rehearsing costs no memory. */
@@ -265,6 +246,8 @@ static int start_pool(struct daemon *daemon, int templates_fd)
 		.boot_attempts = (unsigned)config->boot_attempts,
 		.start_max = MAX(processors(), (size_t)2),
 		.refill_max = MAX(processors() / 2, (size_t)1),
+		.may_grant = memory_owner_may_grant,
+		.user = daemon,
 		.sizes = {{"python", (size_t)config->pool_python},
 			  {"javascript", (size_t)config->pool_javascript},
 			  {"shell", (size_t)config->pool_shell}},
@@ -277,44 +260,7 @@ static int start_pool(struct daemon *daemon, int templates_fd)
 	if (r == 0)
 		log_info(NULL, "At most %zu VMs, %zu running, in %ju MiB",
 			 pool_config.limits.max_vms, pool_config.limits.max_running,
-			 (uintmax_t)pool_config.limits.memory_mb);
-	return r;
-}
-
-static void on_memory_level(void *user, enum policy_level old)
-{
-	struct daemon *daemon = user;
-	const struct host_sample *sample = memory_control_sample(daemon->memory);
-	enum policy_level level = memory_control_level(daemon->memory);
-
-	events_publish(rpc_server_events(daemon->server), "memory.pressure", EVENTS_FOR_ADMINS,
-		       json_pack("{s:{s:s, s:s, s:s, s:I, s:I}}", "data", "level",
-				 policy_level_name(level), "old_level", policy_level_name(old),
-				 "state", policy_pressure_name(level), "managed_bytes",
-				 (json_int_t)sample->managed_bytes, "managed_available_bytes",
-				 (json_int_t)sample->available_bytes));
-}
-
-static int start_memory(struct daemon *daemon)
-{
-	const struct config *config = daemon->config;
-	struct memory_control_config control_config = {
-		.loop = daemon->loop,
-		.host = &daemon->vm_host,
-		.budget_bytes = (uint64_t)config->memory_budget_mb << 20,
-		.on_level = on_memory_level,
-		.user = daemon,
-	};
-	struct host_memory memory;
-	int r = host_memory_read(&memory);
-
-	if (r == 0) {
-		control_config.reserve_bytes = reserve_mb_of(config, memory.total_bytes >> 20)
-					       << 20;
-		r = memory_control_create(&control_config, &daemon->memory);
-	}
-	if (r < 0)
-		log_error(NULL, "Cannot watch the host's memory: %s", strerror(-r));
+			 (uintmax_t)pool_admission(daemon->pool)->limits.memory_mb);
 	return r;
 }
 
@@ -426,7 +372,7 @@ int daemon_start(struct daemon *daemon, const struct config *config, const struc
 		r = start_server(daemon, fds);
 	/* Its callbacks come from the loop, with a server to publish events. */
 	if (r == 0)
-		r = start_memory(daemon);
+		r = memory_owner_start(daemon);
 	if (r < 0)
 		return r;
 	daemon->run_env =

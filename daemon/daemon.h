@@ -33,6 +33,7 @@ struct daemon {
 	struct templates *templates; /* NULL with templates = off, and before there are images */
 	struct pool *pool;
 	struct memory_control *memory;
+	uint64_t available_mb; /* the host had this at the start */
 	struct rpc_server *server;
 	struct notify notify;
 	struct run_env run_env;

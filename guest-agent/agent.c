@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/util.h"
+#include "guest-agent/drop.h"
 #include "guest-agent/exec.h"
 #include "guest-agent/guard.h"
 #include "guest-agent/identity.h"
@@ -34,6 +35,8 @@ struct agent {
 	struct exec *execs[EXECS_MAX];
 	struct exec *leaving[EXECS_MAX]; /* acknowledged, not all gone */
 	struct defer pump;
+	pid_t drop_pid; /* drops caches; 0: none does */
+	uint64_t drop_id;
 	struct guard guard;
 	ev_timer guard_timer, memory_timer;
 	ev_signal on_child, on_terminate;
@@ -100,6 +103,24 @@ static void on_memory_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int even
 	if (link_has_room(&agent->link))
 		send_memory(agent, 0);
 	loop_timer_start(agent->loop, timer, MEMORY_SECONDS);
+}
+
+/* In a child, because it takes longer than output may wait. One that is asked for meanwhile is
+ * answered with it. */
+static void on_memory_drop(struct agent *agent, uint64_t id)
+{
+	agent->drop_id = id;
+	/* An ordinary process would drop its host's. */
+	if (agent->drop_pid == 0 && agent->config->is_init)
+		agent->drop_pid = drop_start();
+	if (agent->drop_pid == 0)
+		send_memory(agent, id);
+}
+
+static void on_drop_reaped(struct agent *agent)
+{
+	agent->drop_pid = 0;
+	send_memory(agent, agent->drop_id);
 }
 
 /* --- The pressure guard ------------------------------------------------------------------------
@@ -294,6 +315,8 @@ static void on_link_message(void *user, struct msg *msg)
 		on_kill(agent, &msg->kill);
 	else if (msg->type == FRAME_MEMORY_GET)
 		send_memory(agent, msg->ping.id);
+	else if (msg->type == FRAME_MEMORY_DROP)
+		on_memory_drop(agent, msg->ping.id);
 	else if (msg->type == FRAME_PING)
 		link_send(&agent->link, &pong);
 	else if (msg->type == FRAME_EXIT_ACK)
@@ -373,6 +396,8 @@ static void reap(struct agent *agent)
 	while ((pid = wait4(-1, &status, WNOHANG, &rusage)) > 0) {
 		if (standbys_on_reaped(agent->standbys, pid))
 			continue;
+		if (pid == agent->drop_pid)
+			on_drop_reaped(agent);
 		for (size_t i = 0; i < EXECS_MAX; i++)
 			if (agent->execs[i] && exec_pid(agent->execs[i]) == pid)
 				exec_on_reaped(agent->execs[i], status, &rusage);

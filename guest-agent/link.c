@@ -141,6 +141,7 @@ static int on_frame(void *user, uint8_t type, uint32_t stream, const uint8_t *pa
 	case FRAME_EXEC:
 	case FRAME_KILL:
 	case FRAME_MEMORY_GET:
+	case FRAME_MEMORY_DROP:
 	case FRAME_PING:
 	case FRAME_EXIT_ACK:
 	case FRAME_PREPARE:

@@ -10,23 +10,42 @@
 
 #define MM_STAT "/sys/block/zram0/mm_stat"
 
+static uint64_t keyed_bytes(const char *text, const char *key)
+{
+	uint64_t kib;
+
+	return proctext_keyed(text, key, &kib) ? kib * 1024 : 0;
+}
+
+static uint64_t minus(uint64_t a, uint64_t b)
+{
+	return a - MIN(a, b);
+}
+
+/*
+ * What dropping caches frees, and what could be compressed. Cached has the pages of tmpfs in it,
+ * which are swapped and not dropped, and those that programs map, which are not dropped either;
+ * locked memory (the agent's own) goes nowhere. Source: Documentation/filesystems/proc.rst.
+ */
+static void parse_kinds(const char *text, struct msg_memory *memory)
+{
+	uint64_t shmem = keyed_bytes(text, "Shmem");
+	uint64_t pages = keyed_bytes(text, "Buffers") + keyed_bytes(text, "Cached");
+
+	memory->mem_caches = minus(pages, shmem + keyed_bytes(text, "Mapped")) +
+			     keyed_bytes(text, "SReclaimable");
+	memory->mem_anonymous =
+		minus(keyed_bytes(text, "AnonPages") + shmem, keyed_bytes(text, "Mlocked"));
+}
+
 void memory_parse_meminfo(const char *text, struct msg_memory *memory)
 {
-	const struct {
-		const char *key;
-		uint64_t *value;
-	} fields[] = {
-		{"MemTotal", &memory->mem_total},         {"MemFree", &memory->mem_free},
-		{"MemAvailable", &memory->mem_available}, {"SwapTotal", &memory->swap_total},
-		{"SwapFree", &memory->swap_free},
-	};
-
-	for (size_t i = 0; i < ELEMENTSOF(fields); i++) {
-		uint64_t kib;
-
-		if (proctext_keyed(text, fields[i].key, &kib))
-			*fields[i].value = kib * 1024;
-	}
+	memory->mem_total = keyed_bytes(text, "MemTotal");
+	memory->mem_free = keyed_bytes(text, "MemFree");
+	memory->mem_available = keyed_bytes(text, "MemAvailable");
+	memory->swap_total = keyed_bytes(text, "SwapTotal");
+	memory->swap_free = keyed_bytes(text, "SwapFree");
+	parse_kinds(text, memory);
 }
 
 void memory_parse_vmstat(const char *text, struct msg_memory *memory)

@@ -16,6 +16,7 @@ static const char *const type_names[] = {
 	[FRAME_EXEC] = "EXEC",
 	[FRAME_KILL] = "KILL",
 	[FRAME_MEMORY_GET] = "MEMORY_GET",
+	[FRAME_MEMORY_DROP] = "MEMORY_DROP",
 	[FRAME_PING] = "PING",
 	[FRAME_EXIT_ACK] = "EXIT_ACK",
 	[FRAME_PREPARE] = "PREPARE",

@@ -44,6 +44,8 @@ enum frame_type {
 	FRAME_EXIT_ACK =
 		7, /* struct msg_exec_ref: the exit was taken, the agent may forget the exec */
 	FRAME_PREPARE = 8, /* struct msg_prepare: interpreters shall wait; answered by PREPARED */
+	FRAME_MEMORY_DROP =
+		9, /* struct msg_ping: drop the page cache; answered by MEMORY with that id */
 	/* Guest to host. */
 	FRAME_READY = 32, /* struct msg_ready: the agent has opened its port and waits for HELLO */
 	FRAME_HELLO_REPLY =

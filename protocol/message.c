@@ -137,6 +137,8 @@ static const struct field memory_fields[] = {
 	NEEDS(FIELD_U64, msg_memory, mem_total),
 	NEEDS(FIELD_U64, msg_memory, mem_free),
 	NEEDS(FIELD_U64, msg_memory, mem_available),
+	MAY(FIELD_U64, msg_memory, mem_caches),
+	MAY(FIELD_U64, msg_memory, mem_anonymous),
 	MAY(FIELD_U64, msg_memory, swap_total),
 	MAY(FIELD_U64, msg_memory, swap_free),
 	MAY(FIELD_U64, msg_memory, swap_in),
@@ -175,6 +177,7 @@ static const struct field *fields_of(uint8_t type)
 	case FRAME_PING:
 	case FRAME_PONG:
 	case FRAME_MEMORY_GET:
+	case FRAME_MEMORY_DROP:
 	case FRAME_IDENTITY_DONE:
 		return ping_fields;
 	case FRAME_STARTED:

@@ -48,7 +48,7 @@ struct msg_identity {
 	uint8_t machine_id[16];
 };
 
-struct msg_ping { /* PING, PONG, MEMORY_GET, IDENTITY_DONE */
+struct msg_ping { /* PING, PONG, MEMORY_GET, MEMORY_DROP, IDENTITY_DONE */
 	uint64_t id;
 };
 
@@ -119,8 +119,10 @@ struct msg_exit {
 };
 
 struct msg_memory {
-	uint64_t id;                                 /* of MEMORY_GET; 0 when it comes by itself */
+	uint64_t id; /* of MEMORY_GET or _DROP; 0 when it comes by itself */
 	uint64_t mem_total, mem_free, mem_available; /* bytes */
+	uint64_t mem_caches;    /* page cache and slab that MEMORY_DROP could free */
+	uint64_t mem_anonymous; /* what could go into the zram: anonymous memory and tmpfs */
 	uint64_t swap_total, swap_free;
 	uint64_t swap_in, swap_out; /* bytes since boot */
 	/* zram mm_stat, in the kernel's order (Documentation/admin-guide/blockdev/zram.rst) */

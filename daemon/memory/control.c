@@ -1,54 +1,168 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Memory control: the host's pressure, and the level that the policy makes of it. */
+/* Memory control: steps, their settings, and who may start. */
 #include "daemon/memory/control.h"
 
 #include "base/log.h"
 #include "base/util.h"
+#include "daemon/memory/control_internal.h"
 #include "daemon/memory/host.h"
 
 #include <errno.h>
 
 #define LOG_OBJECT "memory"
 
-struct memory_control {
-	struct memory_control_config config;
-	struct host_pressure *pressure;
-	struct host_sample sample; /* the last one */
-	struct policy policy;
-};
+#define MIB                (UINT64_C(1) << 20)
+#define STEP_SECONDS       1.
+#define QUICK_STEP_SECONDS 0.2
+/* A clone's own memory before its program has run: docs/PERFORMANCE.md, M1. */
+#define CLONE_BYTES (16 * MIB)
+/* A host of thousands of VMs has processors for more balloons at once: `make sim`. */
+#define VMS_PER_INFLATION 64
 
-/* Counted against a budget only: without one nobody asks. */
-static uint64_t used_bytes(const struct vm_host *host)
+/* --- The look --- */
+
+static bool make_room(struct memory_control *control)
 {
-	uint64_t sum = 0, bytes;
+	size_t room = MAX(2 * control->room, (size_t)16);
+	void *memories, *samples, *actions;
 
-	for (struct vm *vm = host->vms; vm; vm = vm_next(vm))
-		if (vm_pid(vm) > 0 && process_anonymous_read(vm_pid(vm), &bytes) == 0)
-			sum += bytes;
-	return sum;
+	if (control->count < control->room)
+		return true;
+	memories = reallocarray(control->memories, room, sizeof(*control->memories));
+	if (memories)
+		control->memories = memories;
+	samples = reallocarray(control->samples, room, sizeof(*control->samples));
+	if (samples)
+		control->samples = samples;
+	actions = reallocarray(control->actions, room, sizeof(*control->actions));
+	if (actions)
+		control->actions = actions;
+	if (!memories || !samples || !actions)
+		return false;
+	control->room = room;
+	return true;
+}
+
+static void look_at(struct memory_control *control, struct vm *vm, uint64_t now)
+{
+	struct memory_vm *memory = memory_vm_get(control, vm);
+	enum policy_vm_state before;
+
+	if (!memory || !make_room(control))
+		return;
+	before = memory->sample.state;
+	memory_vm_look(memory, control->config.meter, now);
+	if (before == POLICY_IDLE && memory->sample.state == POLICY_BUSY && !control->config.is_off)
+		control_wake(control, memory);
+	control->memories[control->count] = memory;
+	control->samples[control->count++] = memory->sample;
+}
+
+/* All VMs that are managed; returns what all there are use together. */
+static uint64_t look(struct memory_control *control)
+{
+	uint64_t now = now_us(), used = 0, bytes;
+
+	control->count = 0;
+	for (struct vm *vm = control->config.host->vms; vm; vm = vm_next(vm)) {
+		if (memory_vm_is_managed(vm))
+			look_at(control, vm, now);
+		else if (vm_pid(vm) > 0 &&
+			 control->config.meter->anonymous(vm_pid(vm), &bytes) == 0)
+			used += bytes;
+	}
+	for (size_t i = 0; i < control->count; i++)
+		used += control->samples[i].is_private_known ? control->samples[i].private_bytes
+							     : 0;
+	return used;
+}
+
+/* --- The step --- */
+
+struct policy_host control_host(const struct memory_control *control)
+{
+	const struct host_sample *sample = &control->sample;
+
+	return (struct policy_host){.managed_bytes = sample->managed_bytes,
+				    .available_bytes = sample->available_bytes,
+				    .has_psi = sample->has_psi,
+				    .some_percent = sample->some_stall_percent,
+				    .full_percent = sample->full_stall_percent};
+}
+
+static void tell_level(struct memory_control *control, enum policy_level old)
+{
+	const struct host_sample *sample = &control->sample;
+	enum policy_level level = control->policy.level;
+
+	if (level == old)
+		return;
+	log_notice(LOG_OBJECT,
+		   "Pressure %s -> %s: %ju of %ju MiB left, stalled %.1f %% (all %.1f %%)",
+		   policy_level_name(old), policy_level_name(level),
+		   (uintmax_t)(sample->available_bytes >> 20),
+		   (uintmax_t)(sample->managed_bytes >> 20), sample->some_stall_percent,
+		   sample->full_stall_percent);
+	if (control->config.ops->on_level)
+		control->config.ops->on_level(control->config.user, old);
+}
+
+static void set_interval(struct memory_control *control)
+{
+	bool is_quick = control->policy.level >= POLICY_ORANGE || control->reclaim.on_done ||
+			control->is_awaited;
+
+	host_pressure_set_interval(control->pressure, is_quick ? QUICK_STEP_SECONDS : STEP_SECONDS);
+}
+
+/* The time from the wake to the first command of those that this need brings about. */
+static void note_reaction(struct memory_control *control, const struct policy_action *action)
+{
+	if (control->had_need || action->kind == POLICY_STOP_VCPU)
+		return;
+	control->had_need = true;
+	control->counters.reaction_us = now_us() - control->sample.measured_us;
+}
+
+static void decide(struct memory_control *control)
+{
+	struct policy_host host = control_host(control);
+	size_t n = control->config.is_off ? 0 : control->count, actions;
+	struct policy_config *config = &control->policy.config;
+	unsigned inflating_max = config->inflating_max;
+
+	config->inflating_max = MAX(inflating_max, (unsigned)(n / VMS_PER_INFLATION));
+	actions = policy_step(&control->policy, control->sample.measured_us, &host,
+			      control->samples, n, control->actions);
+	config->inflating_max = inflating_max;
+	if (control->policy.need_bytes == 0)
+		control->had_need = false;
+	for (size_t i = 0; i < actions; i++) {
+		control_act(control, &control->actions[i]);
+		note_reaction(control, &control->actions[i]);
+	}
 }
 
 static void step(struct memory_control *control)
 {
-	const struct host_sample *sample = &control->sample;
 	enum policy_level old = control->policy.level;
-	struct policy_host host = {.managed_bytes = sample->managed_bytes,
-				   .available_bytes = sample->available_bytes,
-				   .has_psi = sample->has_psi,
-				   .some_percent = sample->some_stall_percent,
-				   .full_percent = sample->full_stall_percent};
+	uint64_t used = look(control), wake_us = control->sample.measured_us;
 
-	policy_step(&control->policy, sample->measured_us, &host, NULL, 0, NULL);
-	if (control->policy.level == old)
-		return;
-	log_notice(LOG_OBJECT,
-		   "Pressure %s -> %s: %ju of %ju MiB left, stalled %.1f %% (all %.1f %%)",
-		   policy_level_name(old), policy_level_name(control->policy.level),
-		   (uintmax_t)(sample->available_bytes >> 20),
-		   (uintmax_t)(sample->managed_bytes >> 20), sample->some_stall_percent,
-		   sample->full_stall_percent);
-	if (control->config.on_level)
-		control->config.on_level(control->config.user, old);
+	if (control->config.budget_bytes > 0) {
+		host_pressure_set_used(control->pressure, used);
+		host_pressure_sample(control->pressure, &control->sample);
+		control->sample.measured_us = wake_us;
+	}
+	for (size_t i = 0; i < control->count; i++)
+		control_watch(control, control->memories[i]);
+	decide(control);
+	control_reclaim_step(control);
+	control->is_awaited = false;
+	tell_level(control, old);
+	/* This may ask for more than there is: is_awaited again. */
+	if (control->config.ops->on_step)
+		control->config.ops->on_step(control->config.user);
+	set_interval(control);
 }
 
 static void on_pressure(void *user, const struct host_sample *sample, enum host_wake wake UNUSED)
@@ -56,9 +170,24 @@ static void on_pressure(void *user, const struct host_sample *sample, enum host_
 	struct memory_control *control = user;
 
 	control->sample = *sample;
-	if (control->config.budget_bytes > 0)
-		host_pressure_set_used(control->pressure, used_bytes(control->config.host));
 	step(control);
+}
+
+void control_hurry(struct memory_control *control)
+{
+	host_pressure_set_interval(control->pressure, QUICK_STEP_SECONDS);
+}
+
+/* --- Life --- */
+
+/* Credit from the first moment on, before anybody can hear of anything. */
+static void begin(struct memory_control *control)
+{
+	struct policy_host host;
+
+	host_pressure_sample(control->pressure, &control->sample);
+	host = control_host(control);
+	policy_step(&control->policy, control->sample.measured_us, &host, NULL, 0, NULL);
 }
 
 int memory_control_create(const struct memory_control_config *config, struct memory_control **ret)
@@ -72,6 +201,8 @@ int memory_control_create(const struct memory_control_config *config, struct mem
 	if (!control)
 		return -ENOMEM;
 	control->config = *config;
+	if (!config->meter)
+		control->config.meter = &memory_meter_kernel;
 	policy_init(&control->policy, &policy_defaults);
 	r = host_pressure_create(config->loop, &pressure_config, on_pressure, control,
 				 &control->pressure);
@@ -79,7 +210,7 @@ int memory_control_create(const struct memory_control_config *config, struct mem
 		free(control);
 		return r;
 	}
-	host_pressure_sample(control->pressure, &control->sample);
+	begin(control);
 	*ret = control;
 	return 0;
 }
@@ -88,16 +219,80 @@ void memory_control_destroy(struct memory_control *control)
 {
 	if (!control)
 		return;
+	control_reclaim_stop(control);
+	for (struct vm *vm = control->config.host->vms; vm; vm = vm_next(vm))
+		memory_vm_forget(vm);
 	host_pressure_destroy(control->pressure);
+	free(control->memories);
+	free(control->samples);
+	free(control->actions);
 	free(control);
-}
-
-enum policy_level memory_control_level(const struct memory_control *control)
-{
-	return control->policy.level;
 }
 
 const struct host_sample *memory_control_sample(const struct memory_control *control)
 {
 	return &control->sample;
+}
+
+const struct policy *memory_control_policy(const struct memory_control *control)
+{
+	return &control->policy;
+}
+
+const struct memory_counters *memory_control_counters(const struct memory_control *control)
+{
+	return &control->counters;
+}
+
+struct memory_vm *memory_control_look(struct memory_control *control, struct vm *vm)
+{
+	struct memory_vm *memory = memory_vm_get(control, vm);
+
+	if (memory)
+		memory_vm_look(memory, control->config.meter, now_us());
+	return memory;
+}
+
+/* --- Settings --- */
+
+void memory_control_get(const struct memory_control *control, struct memory_settings *ret)
+{
+	const struct policy_config *config = &control->policy.config;
+
+	*ret = (struct memory_settings){.is_off = control->config.is_off,
+					.reserve_bytes = control->config.reserve_bytes,
+					.budget_bytes = control->config.budget_bytes,
+					.floor_bytes = config->floor_bytes,
+					.run_bytes = config->run_bytes,
+					.inflating_max = config->inflating_max};
+}
+
+void memory_control_set(struct memory_control *control, const struct memory_settings *settings)
+{
+	control->config.is_off = settings->is_off;
+	control->config.reserve_bytes = settings->reserve_bytes;
+	control->config.budget_bytes = settings->budget_bytes;
+	control->policy.config.floor_bytes = settings->floor_bytes;
+	control->policy.config.run_bytes = settings->run_bytes;
+	control->policy.config.inflating_max = settings->inflating_max;
+	host_pressure_set_limits(control->pressure, settings->reserve_bytes,
+				 settings->budget_bytes);
+	host_pressure_sample(control->pressure, &control->sample);
+	step(control);
+}
+
+/* --- Admission --- */
+
+bool memory_control_admit(struct memory_control *control, bool has_spare)
+{
+	struct policy *policy = &control->policy;
+	uint64_t cost = policy->config.run_bytes + (has_spare ? 0 : CLONE_BYTES);
+
+	if (control->config.is_off)
+		return true;
+	if ((has_spare || policy->may_admit) && policy_admit(policy, cost))
+		return true;
+	control->is_awaited = true;
+	control_hurry(control);
+	return false;
 }

@@ -7,7 +7,10 @@
 #include "daemon/memory/psi.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
+#include <time.h>
+#include <unistd.h>
 
 static int kb_field(const char *text, const char *key, uint64_t *ret)
 {
@@ -90,10 +93,30 @@ int process_memory_read(pid_t pid, struct process_memory *ret)
 int process_anonymous_read(pid_t pid, uint64_t *ret_bytes)
 {
 	_cleanup_free_ char *text = NULL;
+	uint64_t resident, shared;
 	char path[64];
 	ssize_t len;
 
-	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	snprintf(path, sizeof(path), "/proc/%d/statm", (int)pid);
 	len = kernel_file_read(&kernel_files_system, path, &text);
-	return len < 0 ? (int)len : kb_field(text, "RssAnon:", ret_bytes);
+	if (len < 0)
+		return (int)len;
+	if (sscanf(text, "%*u %" SCNu64 " %" SCNu64, &resident, &shared) != 2 || shared > resident)
+		return -EBADMSG;
+	*ret_bytes = (resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE);
+	return 0;
+}
+
+int process_cpu_read(pid_t pid, uint64_t *ret_us)
+{
+	struct timespec time;
+	clockid_t clock;
+	int r = clock_getcpuclockid(pid, &clock);
+
+	if (r != 0)
+		return -r;
+	if (clock_gettime(clock, &time) < 0)
+		return -errno;
+	*ret_us = (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_nsec / 1000;
+	return 0;
 }

@@ -38,7 +38,14 @@ struct process_memory {
  */
 int process_memory_read(pid_t pid, struct process_memory *ret);
 
-/* RssAnon of /proc/<pid>/status, which the kernel only has to print. 0, -errno or -EBADMSG. */
+/*
+ * Anonymous memory of a process: resident less shared of /proc/<pid>/statm, which the kernel only
+ * has to print (3 us, where status takes 20). 0, -errno or -EBADMSG.
+ */
 int process_anonymous_read(pid_t pid, uint64_t *ret_bytes);
+
+/* Processor time of all threads of a process so far, microseconds. 0 or -errno. Source:
+ * clock_getcpuclockid(3). */
+int process_cpu_read(pid_t pid, uint64_t *ret_us);
 
 #endif

@@ -11,7 +11,7 @@
 
 #define LOG_OBJECT "host"
 
-#define TICK_SECONDS 1.
+#define INTERVAL_SECONDS 1.
 /* A quarter of the window that is watched. */
 #define POLL_SECONDS 0.25
 /* What the levels of the policy are defined over. */
@@ -28,6 +28,7 @@ struct host_pressure {
 	struct psi_history history; /* of this source */
 	ev_io trigger_io;
 	ev_timer poll, tick;
+	double interval_seconds;
 	uint64_t last_wake_us; /* by totals */
 
 	uint64_t used_bytes;
@@ -42,7 +43,6 @@ static void follow_source(struct host_pressure *pressure)
 {
 	switch (pressure->source.kind) {
 	case HOST_SOURCE_TRIGGERS:
-	case HOST_SOURCE_SLOW_TRIGGERS:
 		ev_io_set(&pressure->trigger_io, pressure->source.trigger.epoll_fd, EV_READ);
 		ev_io_start(loop_ev(pressure->loop), &pressure->trigger_io);
 		break;
@@ -214,7 +214,7 @@ static void on_tick(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSE
 	struct host_pressure *pressure = timer->data;
 	struct host_sample sample;
 
-	loop_timer_start(pressure->loop, &pressure->tick, TICK_SECONDS);
+	loop_timer_start(pressure->loop, &pressure->tick, pressure->interval_seconds);
 	retry_source(pressure);
 	look(pressure, now_us(), &sample);
 	pressure->on_pressure(pressure->user, &sample, HOST_WAKE_TIMER);
@@ -256,7 +256,7 @@ int host_pressure_create(struct loop *loop, const struct host_pressure_config *c
 	init_watchers(pressure);
 	read_psi(pressure, now_us(), &psi);
 	follow_source(pressure);
-	loop_timer_start(loop, &pressure->tick, TICK_SECONDS);
+	host_pressure_set_interval(pressure, INTERVAL_SECONDS);
 	*ret = pressure;
 	return 0;
 }
@@ -274,6 +274,21 @@ void host_pressure_destroy(struct host_pressure *pressure)
 void host_pressure_set_used(struct host_pressure *pressure, uint64_t used_bytes)
 {
 	pressure->used_bytes = used_bytes;
+}
+
+void host_pressure_set_limits(struct host_pressure *pressure, uint64_t reserve_bytes,
+			      uint64_t budget_bytes)
+{
+	pressure->config.reserve_bytes = reserve_bytes;
+	pressure->config.budget_bytes = budget_bytes;
+}
+
+void host_pressure_set_interval(struct host_pressure *pressure, double seconds)
+{
+	if (pressure->interval_seconds == seconds)
+		return;
+	pressure->interval_seconds = seconds;
+	loop_timer_start(pressure->loop, &pressure->tick, seconds);
 }
 
 void host_pressure_sample(struct host_pressure *pressure, struct host_sample *ret)

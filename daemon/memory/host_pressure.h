@@ -3,9 +3,9 @@
  * Memory pressure of the host: a callback when there is some, and figures every second.
  *
  * Theory of operation: a wake (a kernel trigger, or totals read every 250 ms where the kernel
- * grants none) only says when to look; what it looks at, and what is looked at every second even
- * if a wake was lost, are the kernel's running totals of time waited. Sources and their fallbacks
- * are host_source's.
+ * grants none) only says when to look; what it looks at, and what is looked at every second
+ * (or oftener, if the owner wants it) even if a wake was lost, are the kernel's running totals of
+ * time waited. Sources and their fallbacks are host_source's.
  */
 #ifndef DAEMON_MEMORY_HOST_PRESSURE_H
 #define DAEMON_MEMORY_HOST_PRESSURE_H
@@ -27,7 +27,7 @@ struct host_sample {
 
 enum host_wake {
 	HOST_WAKE_TRIGGER, /* tasks waited for memory 5 % of the time: at most twice in a second */
-	HOST_WAKE_TIMER,   /* a second has passed */
+	HOST_WAKE_TIMER,   /* the interval has passed */
 };
 
 /* The owner is not to destroy the object from inside. */
@@ -52,6 +52,13 @@ void host_pressure_destroy(struct host_pressure *pressure);
 
 /* What all VMs together use now; counts against the budget from the next sample on. */
 void host_pressure_set_used(struct host_pressure *pressure, uint64_t used_bytes);
+
+/* Changes the two figures of the configuration, from the next sample on. */
+void host_pressure_set_limits(struct host_pressure *pressure, uint64_t reserve_bytes,
+			      uint64_t budget_bytes);
+
+/* How often it is looked when nothing wakes it: 1 s at first. */
+void host_pressure_set_interval(struct host_pressure *pressure, double seconds);
 
 /* Measures now, without a callback: four to a dozen small files of the kernel. */
 void host_pressure_sample(struct host_pressure *pressure, struct host_sample *ret);

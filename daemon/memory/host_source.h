@@ -3,9 +3,9 @@
  * Where the daemon learns of memory pressure from: the best source that this host allows.
  *
  * Theory of operation: the first PSI file that can be read is taken: the own cgroup's, else the
- * host's. Kernel triggers on it are tried from the quickest kind down; without any its totals are
- * read often; without PSI only free memory is left. A source that fails is closed and, at most as
- * often as a delay allows that doubles with each attempt, chosen anew from the start.
+ * host's. Without the kernel's triggers on it its totals are read often; without PSI only free
+ * memory is left. A source that fails is closed and, at most as often as a delay allows that
+ * doubles with each attempt, chosen anew from the start.
  */
 #ifndef DAEMON_MEMORY_HOST_SOURCE_H
 #define DAEMON_MEMORY_HOST_SOURCE_H
@@ -15,10 +15,9 @@
 #include "daemon/memory/psi_trigger.h"
 
 enum host_source_kind {
-	HOST_SOURCE_TRIGGERS,      /* triggers over 1 s: needs CAP_SYS_RESOURCE */
-	HOST_SOURCE_SLOW_TRIGGERS, /* triggers over 2 s: anybody's since Linux 6.4 */
-	HOST_SOURCE_TOTALS,        /* `total=` is to be read every 250 ms */
-	HOST_SOURCE_AVAILABLE,     /* no PSI: MemAvailable is all there is */
+	HOST_SOURCE_TRIGGERS,  /* triggers over 1 s: needs CAP_SYS_RESOURCE */
+	HOST_SOURCE_TOTALS,    /* `total=` is to be read every 250 ms */
+	HOST_SOURCE_AVAILABLE, /* no PSI: MemAvailable is all there is */
 };
 
 struct host_source {
@@ -36,7 +35,7 @@ struct host_source {
  * with. */
 extern const struct psi_threshold host_source_threshold;
 
-/* "triggers", "slow-triggers", "totals", "available". */
+/* "triggers", "totals", "available". */
 const char *host_source_kind_name(enum host_source_kind kind);
 
 /* Chooses and opens; what was chosen is logged. `files` must live as long. */

@@ -311,25 +311,34 @@ static void count_calm(struct policy_round *round)
 /* A step that comes late has no more than this time's budget. */
 #define STEP_MAX_US (2 * SECOND)
 
-size_t policy_step(struct policy *policy, uint64_t now_us, const struct policy_host *host,
-		   const struct policy_sample *vms, size_t n, struct policy_action *actions)
+static struct policy_round begin_round(struct policy *policy, uint64_t now_us,
+				       const struct policy_host *host,
+				       const struct policy_sample *vms, size_t n,
+				       struct policy_action *actions)
 {
-	struct policy_round round = {
+	policy->steps++;
+	return (struct policy_round){
 		.policy = policy,
 		.host = host,
 		.vms = vms,
 		.n = n,
 		.actions = actions,
 		.now_us = now_us,
-		.dt_us =
-			policy->steps ? MIN(less(now_us, policy->stepped_us), STEP_MAX_US) : SECOND,
+		.head = host->managed_bytes
+				? (double)MIN(host->available_bytes, host->managed_bytes) /
+					  (double)host->managed_bytes
+				: 0,
 	};
+}
 
-	policy->steps++;
+size_t policy_step(struct policy *policy, uint64_t now_us, const struct policy_host *host,
+		   const struct policy_sample *vms, size_t n, struct policy_action *actions)
+{
+	bool is_first = policy->steps == 0;
+	struct policy_round round = begin_round(policy, now_us, host, vms, n, actions);
+
+	round.dt_us = is_first ? SECOND : MIN(less(now_us, policy->stepped_us), STEP_MAX_US);
 	policy->stepped_us = now_us;
-	round.head = host->managed_bytes ? (double)MIN(host->available_bytes, host->managed_bytes) /
-						   (double)host->managed_bytes
-					 : 0;
 	observe(&round);
 	update_level(&round);
 	count_calm(&round);
@@ -339,5 +348,20 @@ size_t policy_step(struct policy *policy, uint64_t now_us, const struct policy_h
 	policy_stop_idle(&round);
 	resort(&round);
 	policy_set_admission(&round);
+	return round.count;
+}
+
+size_t policy_reclaim(struct policy *policy, uint64_t now_us, const struct policy_host *host,
+		      const struct policy_sample *vms, size_t n, uint64_t bytes,
+		      struct policy_action *actions)
+{
+	struct policy_round round = begin_round(policy, now_us, host, vms, n, actions);
+	enum policy_level level = policy->level;
+
+	observe(&round);
+	round.budget_bytes = less(bytes, round.coming_bytes);
+	policy->level = MAX(level, POLICY_RED);
+	policy_take(&round);
+	policy->level = level;
 	return round.count;
 }

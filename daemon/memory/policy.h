@@ -94,6 +94,17 @@ size_t policy_step(struct policy *policy, uint64_t now_us, const struct policy_h
 		   const struct policy_sample *vms, size_t n, struct policy_action *actions);
 
 /*
+ * Somebody wants `bytes` of these VMs whatever the level: a round of taking, by the rules and in
+ * the order of RED, but without its limit per second. Writes and returns as policy_step().
+ */
+size_t policy_reclaim(struct policy *policy, uint64_t now_us, const struct policy_host *host,
+		      const struct policy_sample *vms, size_t n, uint64_t bytes,
+		      struct policy_action *actions);
+
+/* The target was set by other hands than the policy's. */
+void policy_moved(const struct policy_sample *vm, uint64_t target_bytes, uint64_t now_us);
+
+/*
  * Code is about to run in this VM: the target to set now, without waiting for the balloon. All of
  * its size below RED, half of what it lacks otherwise. Equal to target_bytes: leave it.
  */

@@ -245,6 +245,11 @@ void policy_move(const struct policy_sample *vm, uint64_t target_bytes, uint64_t
 	record->expected_gain_bytes += gain_bytes;
 }
 
+void policy_moved(const struct policy_sample *vm, uint64_t target_bytes, uint64_t now_us)
+{
+	policy_move(vm, target_bytes, 0, now_us);
+}
+
 bool policy_has_failed(const struct policy_sample *vm, uint64_t now_us)
 {
 	const struct policy_vm *record = vm->vm;

@@ -251,8 +251,8 @@ void policy_stop_idle(struct policy_round *round)
 		const struct policy_sample *vm = &round->vms[i];
 		const struct policy_vm *record = vm->vm;
 
-		if (vm->state != POLICY_IDLE || vm->is_stopped || vm->is_in_flight ||
-		    !policy_may_act(round, i) || record->direction >= 0 ||
+		if (vm->state != POLICY_IDLE || !vm->can_stop || vm->is_stopped ||
+		    vm->is_in_flight || !policy_may_act(round, i) || record->direction >= 0 ||
 		    policy_has_failed(vm, round->now_us))
 			continue;
 		if (policy_offer(round->policy, vm, round->now_us, MIB).is_exhausted)

@@ -77,6 +77,7 @@ struct policy_sample {
 	uint64_t target_bytes;
 	bool can_balloon;  /* false: no device, or its QMP is silent; P is then fixed */
 	bool is_in_flight; /* a change of the target is under way */
+	bool can_stop;     /* its owner wakes it: STOP_VCPU is possible */
 	bool is_stopped;   /* its vCPUs are; SET_TARGET then means: continue it first */
 	uint64_t idle_us;  /* 0 for BUSY */
 	unsigned shares;   /* weight among the VMs; 0 counts as 1 */

@@ -7,15 +7,15 @@
 
 #include <jansson.h>
 
-/* {total_bytes, available_bytes, managed_bytes, managed_available_bytes, psi_some_avg10,
- * psi_full_avg10, level, state}. New reference, NULL on failure. */
+/* {total_bytes, available_bytes, managed_bytes, managed_available_bytes, reserve_bytes,
+ * budget_bytes, psi_some_avg10, psi_full_avg10, level, state}. New reference, NULL on failure. */
 json_t *memory_host_json(const struct memory_control *control);
 
 /*
- * One VM's sample. Guest figures come from the agent, or from the balloon's statistics before the
- * agent has spoken; what is not known is null, and age_ms says how old the guest's word is. New
- * reference, NULL without memory.
+ * One VM's sample: the host's figures, the balloon's, and the guest's claims as guest_stats joins
+ * them. What is not known is null, and age_ms says how old the guest's word is. New reference, NULL
+ * without memory.
  */
-json_t *memory_vm_json(struct vm *vm);
+json_t *memory_vm_json(struct memory_control *control, struct vm *vm);
 
 #endif

@@ -8,6 +8,8 @@ const struct rpc_handler method_handlers[] = {
 	{"health", method_health},
 	{"info", method_info},
 	{"memory.balloon", method_memory_balloon},
+	{"memory.policy", method_memory_policy},
+	{"memory.reclaim", method_memory_reclaim},
 	{"memory.stats", method_memory_stats},
 	{"pool.get", method_pool_get},
 	{"pool.set", method_pool_set},

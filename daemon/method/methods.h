@@ -17,6 +17,8 @@ struct rpc_reply method_vm_list(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_vm_info(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_memory_stats(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_memory_balloon(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_memory_policy(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_memory_reclaim(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_pool_get(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_pool_set(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_template_build(struct rpc_call *call, const json_t *params);

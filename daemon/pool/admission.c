@@ -244,6 +244,13 @@ static bool fits_without_spares(const struct admission *admission,
 	       has_room(admission, ticket->memory_mb, admission->spares, admission->spares_mb);
 }
 
+/* Asked last, because a yes counts as taken. */
+static bool is_allowed(const struct admission *admission, const struct admission_ticket *ticket)
+{
+	return !admission->may_grant ||
+	       admission->may_grant(admission->user, spare_ready(admission, ticket->kind) != NULL);
+}
+
 /* --- Grants --- */
 
 static void grant(struct admission *admission, struct admission_uid *uid,
@@ -296,6 +303,8 @@ static bool advance(struct admission *admission, uint64_t now_us)
 	head = TAILQ_FIRST(&uid->queue);
 	if (!fits(admission, head))
 		return reclaim_for(admission, head);
+	if (!is_allowed(admission, head))
+		return false;
 	dequeue(admission, head);
 	grant(admission, uid, head, now_us);
 	if (head != admission->requested)
@@ -336,7 +345,7 @@ static enum admission_refusal place(struct admission *admission, struct admissio
 		uid->waiting == 0 && has_turn(admission, uid, ticket) && !next_uid(admission);
 	enum admission_refusal refusal;
 
-	if (is_next && fits(admission, ticket)) {
+	if (is_next && fits(admission, ticket) && is_allowed(admission, ticket)) {
 		grant(admission, uid, ticket, now_us);
 		return ADMISSION_FITS;
 	}
@@ -495,6 +504,11 @@ void admission_set_limits(struct admission *admission, const struct admission_li
 			  uint64_t now_us)
 {
 	admission->limits = *limits;
+	advance_all(admission, now_us);
+}
+
+void admission_retry(struct admission *admission, uint64_t now_us)
+{
 	advance_all(admission, now_us);
 }
 

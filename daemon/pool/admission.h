@@ -108,6 +108,10 @@ struct admission {
 	size_t waiting;
 	uint64_t memory_used_mb;
 	uint64_t mean_hold_us; /* moving average of how long a share is held */
+	/* The last word before a grant that fits: false while the host's memory does not allow it,
+	 * then its head waits, and nobody overtakes it, until admission_retry(). `has_spare`: it
+	 * would get one. May be NULL. */
+	bool (*may_grant)(void *user, bool has_spare);
 	/* This spare has to go, now: destroy its VM, then admission_spare_end() (at once, if it is
 	 * dead at once). May call any function here but admission_fini(). */
 	void (*on_reclaim)(void *user, struct admission_spare *spare);
@@ -124,7 +128,7 @@ struct admission {
 	bool is_granting;                         /* grants do not nest */
 };
 
-/* on_reclaim and user are set afterwards; on_reclaim before the first spare. */
+/* may_grant, on_reclaim and user are set afterwards; on_reclaim before the first spare. */
 void admission_init(struct admission *admission, const struct admission_limits *limits);
 
 /* No ticket may wait or hold a share any more; spares that are left are forgotten. */
@@ -176,6 +180,9 @@ void admission_spare_end(struct admission *admission, struct admission_spare *sp
 /* New limits hold from now on; who is over them is not thrown out. */
 void admission_set_limits(struct admission *admission, const struct admission_limits *limits,
 			  uint64_t now_us);
+
+/* may_grant may answer otherwise now. */
+void admission_retry(struct admission *admission, uint64_t now_us);
 
 /* When it makes sense for this uid to come back, in milliseconds: the length of the queue that is
  * in its way times how long shares are held. At least 1, at most 5 minutes. */

@@ -72,13 +72,18 @@ static void answer_failed(struct pool_claim *claim, struct rpc_error *error_take
 static struct rpc_error *capacity_error(struct pool *pool, uid_t uid, const char *what)
 {
 	const struct admission *admission = &pool->admission;
+	uint64_t retry_ms = admission_retry_after_ms(admission, uid);
 	struct rpc_error *error = rpc_error_new(
-		RPC_CAPACITY, "%s: %zu VMs run (at most %zu), %zu requests wait (at most %zu)",
-		what, admission->running, admission->limits.max_running, admission->waiting,
+		RPC_CAPACITY, "%s%s: %zu VMs run (at most %zu), %zu requests wait (at most %zu)",
+		what, pool->is_memory_short ? ", the host's memory is short" : "",
+		admission->running, admission->limits.max_running, admission->waiting,
 		admission->limits.queue_max);
 
-	rpc_error_set(error, "retry_after_ms",
-		      json_integer((json_int_t)admission_retry_after_ms(admission, uid)));
+	if (pool->is_memory_short) {
+		retry_ms = MAX(retry_ms, pool->retry_ms);
+		rpc_error_set(error, "reason", json_string("memory_pressure"));
+	}
+	rpc_error_set(error, "retry_after_ms", json_integer((json_int_t)retry_ms));
 	return rpc_error_hint(error, "send it again after retry_after_ms");
 }
 
@@ -269,7 +274,27 @@ static void on_reclaim(void *user UNUSED, struct admission_spare *spare)
 	slot_stop(spare->user);
 }
 
-/* Templates take their memory from the same host. */
+static bool may_grant(void *user, bool has_spare)
+{
+	struct pool *pool = user;
+
+	pool->is_memory_short = !pool->config.may_grant(pool->config.user, has_spare);
+	return !pool->is_memory_short;
+}
+
+void pool_memory_changed(struct pool *pool, bool may_refill, uint64_t retry_ms)
+{
+	bool is_looser = may_refill && pool->is_refill_held;
+
+	pool->is_refill_held = !may_refill;
+	pool->retry_ms = retry_ms;
+	pool->is_memory_short = false;
+	admission_retry(&pool->admission, now_us());
+	if (is_looser)
+		pool_advance(pool);
+}
+
+/* Templates take their memory from the same host, not from the VMs' budget. */
 static void update_limits(struct pool *pool)
 {
 	struct admission_limits limits = pool->config.limits;
@@ -277,7 +302,17 @@ static void update_limits(struct pool *pool)
 		pool->config.templates ? templates_memory_mb(pool->config.templates) : 0;
 
 	limits.memory_mb -= MIN(templates_mb, limits.memory_mb);
+	if (pool->config.budget_mb > 0)
+		limits.memory_mb = MIN(limits.memory_mb, pool->config.budget_mb);
 	admission_set_limits(&pool->admission, &limits, now_us());
+}
+
+void pool_set_memory(struct pool *pool, uint64_t memory_mb, uint64_t budget_mb)
+{
+	pool->config.limits.memory_mb = memory_mb;
+	pool->config.budget_mb = budget_mb;
+	update_limits(pool);
+	pool_advance(pool);
 }
 
 void pool_template_changed(struct pool *pool, struct template *template)
@@ -293,8 +328,10 @@ void pool_template_changed(struct pool *pool, struct template *template)
 
 static uint64_t share_mb(const struct pool *pool, const struct vm_spec *spec)
 {
-	return (uint64_t)((double)spec->memory_mb / pool->config.memory_overcommit) +
-	       pool->config.overhead_mb + vm_translation_mb(pool->config.host, spec->language);
+	uint64_t most_mb = spec->memory_mb + pool->config.overhead_mb +
+			   vm_translation_mb(pool->config.host, spec->language);
+
+	return (uint64_t)((double)most_mb / pool->config.memory_overcommit);
 }
 
 static struct pool_claim *claim_new(struct pool *pool, struct pool_request *request)
@@ -361,17 +398,32 @@ void pool_cancel(struct pool *pool UNUSED, struct pool_request *request)
 	slot_stop(claim->slot);
 }
 
-void pool_release(struct pool *pool, struct vm *vm)
+static struct slot *find_slot(const struct pool *pool, const struct vm *vm)
 {
 	struct slot *slot;
 
 	LIST_FOREACH(slot, &pool->slots, link)
-	{
-		if (slot->vm != vm)
-			continue;
+	if (slot->vm == vm)
+		return slot;
+	return NULL;
+}
+
+void pool_release(struct pool *pool, struct vm *vm)
+{
+	struct slot *slot = find_slot(pool, vm);
+
+	if (slot)
 		slot_stop(slot);
-		return;
-	}
+}
+
+bool pool_drop_spare(struct pool *pool, const struct vm *vm)
+{
+	struct slot *slot = find_slot(pool, vm);
+
+	if (!slot || slot->claim || slot->state == SLOT_ENDING)
+		return false;
+	slot_stop(slot);
+	return true;
 }
 
 /* --- Life and numbers. --- */
@@ -404,7 +456,11 @@ int pool_create(const struct pool_config *config, struct pool **ret)
 	TAILQ_INIT(&pool->claims);
 	LIST_INIT(&pool->slots);
 	admission_init(&pool->admission, &config->limits);
+	update_limits(pool);
 	pool->admission.on_reclaim = on_reclaim;
+	if (config->may_grant)
+		pool->admission.may_grant = may_grant;
+	pool->admission.user = pool;
 	pool_refill_init(pool);
 	*ret = pool;
 	if (config->templates)

@@ -36,8 +36,9 @@ struct pool_claim;
 
 struct pool_config {
 	struct vm_host *host;
-	struct templates *templates; /* borrowed; NULL: every VM boots */
-	struct admission_limits limits;
+	struct templates *templates;    /* borrowed; NULL: every VM boots */
+	struct admission_limits limits; /* memory_mb: of VMs and templates */
+	uint64_t budget_mb;             /* of VMs alone; 0: no less than that */
 	uint64_t overhead_mb;      /* of one QEMU besides the guest's memory and translated code */
 	uint64_t spare_mb;         /* of one spare besides its translated code */
 	size_t hot_max;            /* rehearsed spares of one language */
@@ -47,6 +48,9 @@ struct pool_config {
 	double queue_timeout_seconds;
 	unsigned boot_attempts;
 	size_t start_max, refill_max; /* VMs that start at once: for requests; for the pool */
+	/* May a VM be given out, as far as the host's memory goes? admission.h. May be NULL. */
+	bool (*may_grant)(void *user, bool has_spare);
+	void *user;
 	struct {
 		const char *language;
 		size_t size;
@@ -96,6 +100,17 @@ void pool_release(struct pool *pool, struct vm *vm);
 
 /* A template's state changed, or the memory that templates hold (then `template` may be NULL). */
 void pool_template_changed(struct pool *pool, struct template *template);
+
+/* What memory control says now: whether spares may be made, and when those who are refused for want
+ * of memory should come again (0: nobody is). Who waits for memory is served, as far as may_grant
+ * lets it. */
+void pool_memory_changed(struct pool *pool, bool may_refill, uint64_t retry_ms);
+
+/* What VMs and templates, and VMs alone (0: no less), may have together from now on. */
+void pool_set_memory(struct pool *pool, uint64_t memory_mb, uint64_t budget_mb);
+
+/* Ends a spare. False when the VM is none, or is promised to a request. */
+bool pool_drop_spare(struct pool *pool, const struct vm *vm);
 
 /* A language's spares. False when there is no such language. */
 bool pool_get(const struct pool *pool, const char *language, struct pool_status *ret);

@@ -78,6 +78,9 @@ struct pool {
 	struct pool_kind kinds[POOL_LANGUAGES_MAX];
 	size_t kind_count;
 	uint64_t delivered_us; /* when a VM was last handed out */
+	bool is_refill_held;   /* the host's memory is short */
+	bool is_memory_short;  /* a request that fits was not granted for it */
+	uint64_t retry_ms;     /* memory control's hint */
 	ev_timer refill_timer, quiet_timer;
 	struct defer advance_later;
 };

@@ -173,7 +173,7 @@ void pool_refill(struct pool *pool)
 {
 	uint64_t now = now_us(), quiet_us = now - pool->delivered_us;
 
-	if (!may_start_spare(pool))
+	if (pool->is_refill_held || !may_start_spare(pool))
 		return;
 	if (quiet_us < QUIET_US) {
 		loop_timer_start(pool->loop, &pool->quiet_timer,

@@ -8,11 +8,7 @@
 #include <errno.h>
 
 /* QEMU answers these from memory; only a main loop that hangs takes longer. */
-#define QMP_DEADLINE_MS 2000
-/* A guest that moves less than 4 MiB in 2 s is stuck (an inflate of 136 MiB takes 0.1 to 0.8 s). */
-#define STALL_BYTES      (4u << 20)
-#define STALL_US         2000000u
-#define TOTAL_US         5000000u
+#define QMP_DEADLINE_MS  2000
 #define PROGRESS_SECONDS 0.1
 /* Guest pages are 4 KiB and the driver works in 1 MiB steps: nearer than that is there. */
 #define NEAR_BYTES (1u << 20)
@@ -45,6 +41,9 @@ static void on_stats(void *user, const json_t *ret, const struct qmp_error *erro
 	struct balloon *balloon = user;
 	const json_t *stats = json_object_get(ret, "stats");
 
+	uint64_t updated_s = stat_of(ret, "last-update");
+	bool is_same = updated_s == balloon->stats.updated_s;
+
 	if (error)
 		return;
 	balloon->stats = (struct balloon_stats){
@@ -54,7 +53,8 @@ static void on_stats(void *user, const json_t *ret, const struct qmp_error *erro
 		.caches = stat_of(stats, "stat-disk-caches"),
 		.swap_in = stat_of(stats, "stat-swap-in"),
 		.swap_out = stat_of(stats, "stat-swap-out"),
-		.updated_s = stat_of(ret, "last-update"),
+		.updated_s = updated_s,
+		.received_us = is_same ? balloon->stats.received_us : now_us(),
 	};
 }
 
@@ -99,27 +99,10 @@ static void on_poll(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSE
 	loop_timer_start(balloon->loop, &balloon->poll, balloon->interval_seconds);
 }
 
-static int send_target(struct balloon *balloon, uint64_t target_bytes, qmp_done_fn on_done)
-{
-	int r = qmp_command(balloon->qmp, "balloon",
-			    json_pack("{s:I}", "value", (json_int_t)target_bytes), QMP_DEADLINE_MS,
-			    on_done, balloon);
-
-	if (r == 0)
-		balloon->target_bytes = target_bytes;
-	return r;
-}
-
 static void on_progress_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
 {
 	struct balloon *balloon = timer->data;
-	uint64_t now = now_us();
 
-	if (now - balloon->progressed_us >= STALL_US || now - balloon->started_us >= TOTAL_US) {
-		(void)send_target(balloon, balloon->actual_bytes, NULL);
-		finish(balloon, -ETIME);
-		return;
-	}
 	query(balloon);
 	loop_timer_start(balloon->loop, &balloon->progress, PROGRESS_SECONDS);
 }
@@ -128,13 +111,14 @@ static void on_target_set(void *user, const json_t *ret UNUSED, const struct qmp
 {
 	struct balloon *balloon = user;
 
+	/* Answers come in order: until the last one they are of targets that were replaced. */
+	if (--balloon->unanswered > 0 || !balloon->on_done)
+		return;
 	if (error) {
 		balloon->target_bytes = balloon->actual_bytes;
 		finish(balloon, error->error);
 		return;
 	}
-	if (!balloon->on_done)
-		return;
 	query(balloon);
 	loop_timer_start(balloon->loop, &balloon->progress, PROGRESS_SECONDS);
 }
@@ -142,12 +126,16 @@ static void on_target_set(void *user, const json_t *ret UNUSED, const struct qmp
 void balloon_start(struct balloon *balloon, struct loop *loop, struct qmp *qmp, uint64_t size_bytes,
 		   double interval_seconds)
 {
+	/* Of an earlier client of the same VM. */
+	unsigned unanswered = balloon->qmp == qmp ? balloon->unanswered : 0;
+
 	*balloon = (struct balloon){.loop = loop,
 				    .qmp = qmp,
 				    .size_bytes = size_bytes,
 				    .actual_bytes = size_bytes,
 				    .target_bytes = size_bytes,
-				    .interval_seconds = interval_seconds};
+				    .interval_seconds = interval_seconds,
+				    .unanswered = unanswered};
 	ev_timer_init(&balloon->poll, on_poll, 0., 0.);
 	ev_timer_init(&balloon->progress, on_progress_timer, 0., 0.);
 	balloon->poll.data = balloon->progress.data = balloon;
@@ -164,29 +152,28 @@ void balloon_stop(struct balloon *balloon)
 
 int balloon_set(struct balloon *balloon, uint64_t target_bytes, balloon_done_fn on_done, void *user)
 {
-	int r;
+	int r = qmp_command(balloon->qmp, "balloon",
+			    json_pack("{s:I}", "value", (json_int_t)target_bytes), QMP_DEADLINE_MS,
+			    on_target_set, balloon);
 
-	if (balloon->on_done)
-		return -EBUSY;
-	r = send_target(balloon, target_bytes, on_target_set);
 	if (r < 0)
 		return r;
+	balloon->unanswered++;
+	balloon->target_bytes = target_bytes;
+	finish(balloon, -ECANCELED);
 	balloon->on_done = on_done;
 	balloon->user = user;
-	balloon->started_us = balloon->progressed_us = now_us();
-	balloon->progressed_bytes = balloon->actual_bytes;
 	return 0;
+}
+
+void balloon_cancel(struct balloon *balloon)
+{
+	finish(balloon, -ECANCELED);
 }
 
 void balloon_changed(struct balloon *balloon, uint64_t actual_bytes)
 {
 	balloon->actual_bytes = MIN(actual_bytes, balloon->size_bytes);
-	if (!balloon->on_done)
-		return;
-	if (distance(balloon->actual_bytes, balloon->progressed_bytes) >= STALL_BYTES) {
-		balloon->progressed_bytes = balloon->actual_bytes;
-		balloon->progressed_us = now_us();
-	}
-	if (distance(balloon->actual_bytes, balloon->target_bytes) < NEAR_BYTES)
+	if (balloon->on_done && distance(balloon->actual_bytes, balloon->target_bytes) < NEAR_BYTES)
 		finish(balloon, 0);
 }

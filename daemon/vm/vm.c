@@ -300,13 +300,71 @@ void vm_attach(struct vm *vm, uid_t uid, const struct vm_client_ops *ops, void *
 	vm_set_state(vm, VM_RUNNING);
 }
 
+/* False when it has failed over it. */
+static bool resume(struct vm *vm)
+{
+	if (vm->is_halted && vm_continue(vm) < 0) {
+		vm_fail(vm, vm_lost_code(vm), "cannot continue");
+		return false;
+	}
+	vm->is_halted = false;
+	return true;
+}
+
 void vm_detach(struct vm *vm)
 {
 	if (vm->state != VM_RUNNING)
 		return;
 	balloon_stop(&vm->balloon);
 	vm->client_ops = NULL;
-	vm_set_state(vm, VM_READY);
+	vm->rest_us = 0;
+	if (resume(vm))
+		vm_set_state(vm, VM_READY);
+}
+
+void vm_rest(struct vm *vm)
+{
+	if (vm->state == VM_RUNNING && vm->rest_us == 0)
+		vm->rest_us = now_us();
+}
+
+void vm_work(struct vm *vm)
+{
+	if (vm->state != VM_RUNNING || vm->rest_us == 0)
+		return;
+	vm->rest_us = 0;
+	if (resume(vm) && vm->host->on_work)
+		vm->host->on_work(vm->host->user, vm);
+}
+
+static void on_halted(void *user, const json_t *ret UNUSED, const struct qmp_error *error)
+{
+	struct vm *vm = user;
+
+	if (error && !vm_is_end(error->error))
+		vm_fail(vm, vm_lost_code(vm), "cannot stop its vCPU: %s", error->desc);
+}
+
+void vm_halt(struct vm *vm)
+{
+	assert(vm->state == VM_RUNNING && vm->rest_us > 0);
+	/* A QEMU that takes no command now is asked again by who wanted this. */
+	if (!vm->is_halted && qmp_command(vm->qmp, "stop", NULL, VM_COMMAND_MS, on_halted, vm) == 0)
+		vm->is_halted = true;
+}
+
+void vm_resume(struct vm *vm)
+{
+	(void)resume(vm);
+}
+
+void vm_end_for_memory(struct vm *vm)
+{
+	if (vm->state >= VM_STOPPING)
+		return;
+	vm_fail(vm, RPC_CAPACITY, "the host's memory ran out, and it had more than its share");
+	rpc_error_set(vm->error, "dispatched", json_boolean(vm->client_ops != NULL));
+	rpc_error_set(vm->error, "reason", json_string("memory_pressure"));
 }
 
 static void on_paused(void *user, const json_t *ret UNUSED, const struct qmp_error *error)
@@ -426,9 +484,24 @@ const struct vm_telemetry *vm_telemetry(const struct vm *vm)
 	return &vm->telemetry;
 }
 
-struct vm_footprint *vm_footprint(struct vm *vm)
+struct memory_vm *vm_memory(const struct vm *vm)
 {
-	return &vm->footprint;
+	return vm->memory;
+}
+
+void vm_set_memory(struct vm *vm, struct memory_vm *memory)
+{
+	vm->memory = memory;
+}
+
+uint64_t vm_rest_us(const struct vm *vm)
+{
+	return vm->rest_us;
+}
+
+bool vm_is_halted(const struct vm *vm)
+{
+	return vm->is_halted;
 }
 
 struct balloon *vm_balloon(struct vm *vm)
@@ -444,6 +517,11 @@ bool vm_is_alive(const struct vm *vm)
 struct vm *vm_next(const struct vm *vm)
 {
 	return vm->next;
+}
+
+struct vm_host *vm_get_host(const struct vm *vm)
+{
+	return vm->host;
 }
 
 struct vm *vm_find(struct vm_host *host, const char *id)

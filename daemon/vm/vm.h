@@ -13,7 +13,9 @@
  *
  * A READY VM is given to a client that runs code in it, or stopped with vm_pause() until then: it
  * costs no CPU and continues with the client's first message. A template's VM is saved instead,
- * with vm_save(), and is of no use afterwards.
+ * with vm_save(), and is of no use afterwards. A client in whose VM no code runs says so with
+ * vm_rest(): memory control may then take the VM's memory, and halt its vCPU when it has nothing
+ * left to do; vm_work() wakes it.
  *
  * Whatever goes wrong, and vm_stop(), leads to STOPPING: QEMU is killed, and when its processes are
  * confirmed dead, the directory is removed and the owner's on_gone comes, last; the VM frees itself
@@ -24,7 +26,7 @@
  *   LOADED    a clone that waits    vm_wake, vm_stop
  *   READY     nobody's code runs    vm_attach, vm_pause, vm_save, vm_stop
  *   PAUSED    its vCPU is stopped   vm_attach, vm_stop
- *   RUNNING   a client is attached  link, memory, vm_detach, vm_stop
+ *   RUNNING   a client is attached  link, memory, vm_rest, vm_work, vm_halt, vm_detach, vm_stop
  *   SAVING    goes into an image    vm_stop
  *   STOPPING  QEMU is being killed  nothing
  *   GONE      all reaped            nothing; freed in this iteration
@@ -45,6 +47,8 @@
 #include <sys/types.h>
 
 #define VM_ID_SIZE 64
+
+struct memory_vm;
 
 enum vm_state {
 	VM_STARTING,
@@ -75,7 +79,11 @@ struct vm_host {
 	uint64_t disk_default_bytes; /* of the guest's home directory, for rehearsals */
 	double stats_interval_seconds;
 	/* A VM changed state (also to its first one). May be NULL. */
-	void (*on_state)(void *user, const struct vm *vm, enum vm_state old);
+	void (*on_state)(void *user, struct vm *vm, enum vm_state old);
+	/* Its guest has told of its memory: vm_telemetry(). May be NULL. */
+	void (*on_memory)(void *user, struct vm *vm);
+	/* Code is about to run in it, after a rest. May be NULL. */
+	void (*on_work)(void *user, struct vm *vm);
 	void *user;
 	struct vm *vms;        /* all of them, newest first: vm_next() */
 	unsigned failed_boots; /* in a row; for `health` */
@@ -144,6 +152,24 @@ void vm_attach(struct vm *vm, uid_t uid, const struct vm_client_ops *ops, void *
 /* Takes a RUNNING VM from its client: READY. */
 void vm_detach(struct vm *vm);
 
+/* No code of its client runs in a RUNNING VM from now on, and code is about to run again: then its
+ * vCPU continues if it was halted. */
+void vm_rest(struct vm *vm);
+void vm_work(struct vm *vm);
+
+/* Stops the vCPU of a RUNNING VM that rests, and has it go on though it still rests. Harmless when
+ * that is so already. */
+void vm_halt(struct vm *vm);
+void vm_resume(struct vm *vm);
+
+/* Since when it rests, now_us(); 0: code runs. */
+uint64_t vm_rest_us(const struct vm *vm);
+bool vm_is_halted(const struct vm *vm);
+
+/* Ends a VM because the host's memory is short: its client hears 3002 with data.dispatched true, an
+ * owner without one a failure. */
+void vm_end_for_memory(struct vm *vm);
+
 /* Stops the vCPU of a READY VM: PAUSED at once, on_paused when QEMU has done it. */
 void vm_pause(struct vm *vm);
 
@@ -170,12 +196,9 @@ struct agent_link *vm_link(struct vm *vm);
 
 const struct vm_telemetry *vm_telemetry(const struct vm *vm);
 
-/* What the host last measured of its QEMU; filled by memory/stats, which says how old it may be. */
-struct vm_footprint {
-	uint64_t rss_bytes, pss_bytes, anonymous_bytes;
-	uint64_t measured_us; /* now_us(); 0 = never */
-};
-struct vm_footprint *vm_footprint(struct vm *vm);
+/* What memory control keeps of this VM (memory/memory_vm.h): its own. NULL until it is set. */
+struct memory_vm *vm_memory(const struct vm *vm);
+void vm_set_memory(struct vm *vm, struct memory_vm *memory);
 
 /* The balloon, which a user's client has: NULL unless RUNNING for one. */
 struct balloon *vm_balloon(struct vm *vm);
@@ -185,6 +208,8 @@ bool vm_is_alive(const struct vm *vm);
 
 /* Walks host->vms. */
 struct vm *vm_next(const struct vm *vm);
+
+struct vm_host *vm_get_host(const struct vm *vm);
 
 /* NULL when there is none of that id. */
 struct vm *vm_find(struct vm_host *host, const char *id);

@@ -34,7 +34,9 @@ struct vm {
 	struct balloon balloon;
 	struct snapshot snapshot;
 	struct vm_telemetry telemetry;
-	struct vm_footprint footprint;
+	struct memory_vm *memory;
+	uint64_t rest_us; /* 0: code runs, or nobody's */
+	bool is_halted;
 	bool has_machine, has_agent; /* the two halves of READY */
 	ev_timer start_deadline;
 	ev_timer end_deadline; /* QMP has closed: the process ends by then */

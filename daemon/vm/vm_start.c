@@ -148,6 +148,8 @@ static void on_link_message(void *user, const struct msg *msg)
 	if (msg->type == FRAME_MEMORY) {
 		vm->telemetry.memory = msg->memory;
 		vm->telemetry.received_us = now_us();
+		if (vm->host->on_memory)
+			vm->host->on_memory(vm->host->user, vm);
 	} else if (msg->type == FRAME_IDENTITY_DONE && vm->state == VM_STARTING) {
 		vm->has_agent = true;
 		become_ready(vm);

@@ -129,6 +129,7 @@ static void fill_sample(struct host *host, size_t i)
 		.target_bytes = (uint64_t)(guest->target * MIB),
 		.can_balloon = !is_spare,
 		.is_in_flight = guest->is_in_flight,
+		.can_stop = true,
 		.is_stopped = guest->is_stopped,
 		.idle_us = is_busy ? 0 : (host->tick - guest->since) * SECOND,
 		.shares = 1,

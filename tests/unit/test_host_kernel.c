@@ -123,9 +123,7 @@ static enum host_source_kind expected_kind(void)
 	if (read_file_at(AT_FDCWD, "/proc/pressure/cpu", 4096, &text) < 0 ||
 	    psi_parse(text, &psi) < 0)
 		return HOST_SOURCE_AVAILABLE;
-	if (kernel_takes("some 50000 1000000"))
-		return HOST_SOURCE_TRIGGERS;
-	return kernel_takes("some 100000 2000000") ? HOST_SOURCE_SLOW_TRIGGERS : HOST_SOURCE_TOTALS;
+	return kernel_takes("some 50000 1000000") ? HOST_SOURCE_TRIGGERS : HOST_SOURCE_TOTALS;
 }
 
 START_TEST(test_of_this_kernel)

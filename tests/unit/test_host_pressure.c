@@ -25,7 +25,7 @@ static int fds_before;
 
 /* What the kernel of a test allows, and what it was asked. */
 static int open_error;            /* of opening for a trigger */
-static int refuse_1s, refuse_2s;  /* of writing one */
+static int refuse;                /* of writing one */
 static const char *refuse_kind;   /* only of those of this kind; NULL: of both */
 static int peers[64], peer_count; /* the other ends of the triggers' descriptors */
 static char written[64][64];
@@ -50,13 +50,11 @@ static int play_open(const char *path, int flags)
 
 static int play_write(int fd UNUSED, const char *data, size_t len)
 {
-	int error = strstr(data, " 1000000") ? refuse_1s : refuse_2s;
-
 	/* The kernel puts its own NUL over the last byte. */
 	ck_assert_uint_eq(len, strlen(data) + 1);
 	ck_assert_int_lt(written_count, ELEMENTSOF(written));
 	snprintf(written[written_count++], sizeof(written[0]), "%s", data);
-	return refuse_kind && strncmp(data, refuse_kind, 4) != 0 ? 0 : error;
+	return refuse_kind && strncmp(data, refuse_kind, 4) != 0 ? 0 : refuse;
 }
 
 static const struct kernel_files played = {.open = play_open, .write = play_write};
@@ -86,7 +84,7 @@ static void setup(void)
 	host_write_psi(OWN, 0, 0);
 	ck_assert_int_eq(loop_create(&loop), 0);
 	config = (struct host_pressure_config){.reserve_bytes = 100 * MIB, .files = &played};
-	open_error = refuse_1s = refuse_2s = 0;
+	open_error = refuse = 0;
 	refuse_kind = NULL;
 	peer_count = written_count = triggers = ticks = 0;
 	opened_path = "";
@@ -185,34 +183,22 @@ END_TEST
 
 static const int refusals[] = {-EINVAL, -EPERM, -EOPNOTSUPP, -EBUSY};
 
-START_TEST(test_slow_triggers)
-{
-	refuse_1s = refusals[_i];
-	start();
-	assert_source(HOST_SOURCE_SLOW_TRIGGERS, OWN);
-	ck_assert_str_eq(written[written_count - 2], "some 100000 2000000");
-	ck_assert_str_eq(written[written_count - 1], "full 100000 2000000");
-	signal_trigger(peer_count - 1);
-	ck_assert(WAIT_FOR(loop, triggers == 1));
-}
-END_TEST
-
 /* One of the pair refused is the pair refused. */
 START_TEST(test_half_a_pair)
 {
 	int before = test_open_fds();
 
 	refuse_kind = "full";
-	refuse_1s = -EINVAL;
+	refuse = -EINVAL;
 	start();
-	assert_source(HOST_SOURCE_SLOW_TRIGGERS, OWN);
-	ck_assert_int_eq(test_open_fds(), before + peer_count + 2 + 1); /* and their set */
+	assert_source(HOST_SOURCE_TOTALS, OWN);
+	ck_assert_int_eq(test_open_fds(), before + peer_count);
 }
 END_TEST
 
 START_TEST(test_totals_when_triggers_are_refused)
 {
-	refuse_1s = refuse_2s = refusals[_i];
+	refuse = refusals[_i];
 	start();
 	assert_source(HOST_SOURCE_TOTALS, OWN);
 }
@@ -495,7 +481,6 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, test_triggers_on_the_own_cgroup);
 	tcase_add_test(tests, test_hybrid_layout);
 	tcase_add_test(tests, test_the_host_where_the_cgroup_has_none);
-	tcase_add_loop_test(tests, test_slow_triggers, 0, ELEMENTSOF(refusals));
 	tcase_add_test(tests, test_half_a_pair);
 	tcase_add_loop_test(tests, test_totals_when_triggers_are_refused, 0, ELEMENTSOF(refusals));
 	tcase_add_test(tests, test_totals_when_the_file_is_not_ours);

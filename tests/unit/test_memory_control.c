@@ -23,6 +23,13 @@ static void on_level(void *user, enum policy_level old)
 	last_old = old;
 }
 
+static bool drop_spare(void *user UNUSED, struct vm *vm UNUSED)
+{
+	return false;
+}
+
+static const struct memory_control_ops ops = {.on_level = on_level, .drop_spare = drop_spare};
+
 static void setup(void)
 {
 	test_dir_make(host_dir);
@@ -35,7 +42,7 @@ static void setup(void)
 						.host = &host,
 						.reserve_bytes = 100 * MIB,
 						.files = &host_dir_files,
-						.on_level = on_level,
+						.ops = &ops,
 						.user = &changes};
 	changes = 0;
 	log_set_level(LOG_ERR);
@@ -49,6 +56,11 @@ static void teardown(void)
 	test_dir_remove(host_dir);
 }
 
+static enum policy_level level(void)
+{
+	return memory_control_policy(control)->level;
+}
+
 static void start(void)
 {
 	ck_assert_int_eq(memory_control_create(&config, &control), 0);
@@ -57,7 +69,7 @@ static void start(void)
 START_TEST(test_known_at_once)
 {
 	start();
-	ck_assert_int_eq(memory_control_level(control), POLICY_GREEN);
+	ck_assert_int_eq(level(), POLICY_GREEN);
 	ck_assert_uint_eq(memory_control_sample(control)->managed_bytes, 1000 * MIB);
 	ck_assert_uint_eq(memory_control_sample(control)->available_bytes, 800 * MIB);
 	ck_assert_int_eq(changes, 0);
@@ -75,11 +87,11 @@ START_TEST(test_level_follows_what_is_left)
 
 	start();
 	for (size_t i = 0; i < ELEMENTSOF(steps); i++) {
-		enum policy_level before = memory_control_level(control);
+		enum policy_level before = level();
 
 		host_write_meminfo(1100, steps[i].available_mb);
-		ck_assert(WAIT_FOR(loop, memory_control_level(control) != before));
-		ck_assert_int_eq(memory_control_level(control), steps[i].level);
+		ck_assert(WAIT_FOR(loop, level() != before));
+		ck_assert_int_eq(level(), steps[i].level);
 		ck_assert_int_eq(last_old, before);
 		ck_assert_int_eq(changes, (int)i + 1);
 	}
@@ -91,7 +103,7 @@ START_TEST(test_stalls_count)
 	start();
 	/* A tenth of every second from now on. */
 	host_write_psi(TEST_PSI, 2000000, 0);
-	ck_assert(WAIT_FOR(loop, memory_control_level(control) != POLICY_GREEN));
+	ck_assert(WAIT_FOR(loop, level() != POLICY_GREEN));
 	ck_assert_double_gt(memory_control_sample(control)->some_stall_percent, 1.);
 	ck_assert_int_eq(changes, 1);
 }
@@ -103,7 +115,7 @@ START_TEST(test_budget)
 	start();
 	ck_assert_uint_eq(memory_control_sample(control)->managed_bytes, 300 * MIB);
 	ck_assert_uint_eq(memory_control_sample(control)->available_bytes, 300 * MIB);
-	ck_assert_int_eq(memory_control_level(control), POLICY_GREEN);
+	ck_assert_int_eq(level(), POLICY_GREEN);
 }
 END_TEST
 

@@ -49,7 +49,7 @@ static UNUSED struct policy_sample *vm_is(size_t i, enum policy_vm_state state)
 
 	vm->state = state;
 	vm->size_bytes = vm->actual_bytes = vm->target_bytes = SIZE;
-	vm->is_private_known = vm->can_balloon = true;
+	vm->is_private_known = vm->can_balloon = vm->can_stop = true;
 	vm->overhead_bytes = 20 * MIB;
 	vm->private_bytes = vm->overhead_bytes + 140 * MIB;
 	vm->shares = 1;

@@ -106,6 +106,7 @@ static void create_vm(size_t i)
 					.size_bytes = size,
 					.overhead_bytes = 20 * MIB,
 					.can_balloon = chance(12) > 0,
+					.can_stop = chance(8) > 0,
 					.shares = (unsigned)chance(4)};
 }
 
@@ -436,7 +437,8 @@ static void check_action(const struct policy_action *action)
 			check_up(i, action);
 		return;
 	case POLICY_STOP_VCPU:
-		REQUIRE(vms[i].state == POLICY_IDLE && !vms[i].is_stopped && !vms[i].is_in_flight);
+		REQUIRE(vms[i].state == POLICY_IDLE && vms[i].can_stop && !vms[i].is_stopped &&
+			!vms[i].is_in_flight);
 		stops++;
 		return;
 	case POLICY_KILL_VM:

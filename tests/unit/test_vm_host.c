@@ -16,7 +16,7 @@ static const struct vm_spec spec = {.memory_mb = 256, .language = "shell"};
 static struct vm *vm;
 static int state_count;
 
-static void on_state(void *user UNUSED, const struct vm *changed UNUSED, enum vm_state old UNUSED)
+static void on_state(void *user UNUSED, struct vm *changed UNUSED, enum vm_state old UNUSED)
 {
 	state_count++;
 }

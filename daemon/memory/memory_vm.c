@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What memory control knows of one VM, and what it does to it. */
+#include "daemon/memory/memory_vm.h"
+
+#include "base/util.h"
+#include "daemon/memory/guest_stats.h"
+#include "daemon/memory/host.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#define MIB (UINT64_C(1) << 20)
+/* QEMU's own anonymous memory, without translated code: docs/PERFORMANCE.md, M1. */
+#define QEMU_OWN_BYTES (11 * MIB)
+/* A program that sleeps takes 1 to 2 % of a processor with the guest's timers and its telemetry. */
+#define ACTIVE_PERCENT 8
+/* Shorter looks than this see the kernel's ticks more than the program. */
+#define ACTIVITY_US   1000000u
+#define IDLE_AFTER_US 10000000u
+
+const struct memory_meter memory_meter_kernel = {.anonymous = process_anonymous_read,
+						 .cpu = process_cpu_read};
+
+/* Ids are random hexadecimal digits behind the last '_'. */
+static uint64_t key_of(const struct vm *vm)
+{
+	const char *digits = strrchr(vm_id(vm), '_');
+
+	return digits ? strtoull(digits + 1, NULL, 16) : 0;
+}
+
+struct memory_vm *memory_vm_get(struct memory_control *control, struct vm *vm)
+{
+	struct memory_vm *memory = vm_memory(vm);
+
+	if (memory)
+		return memory;
+	memory = calloc(1, sizeof(*memory));
+	if (!memory)
+		return NULL;
+	memory->vm = vm;
+	memory->control = control;
+	memory->sample.vm = &memory->policy;
+	memory->sample.key = key_of(vm);
+	memory->sample.size_bytes = vm_get_spec(vm)->memory_mb * MIB;
+	mover_init(&memory->mover, vm_get_host(vm)->loop);
+	vm_set_memory(vm, memory);
+	return memory;
+}
+
+void memory_vm_forget(struct vm *vm)
+{
+	struct memory_vm *memory = vm_memory(vm);
+
+	if (!memory)
+		return;
+	vm_set_memory(vm, NULL);
+	mover_stop(&memory->mover);
+	free(memory);
+}
+
+bool memory_vm_is_managed(const struct vm *vm)
+{
+	return vm_get_spec(vm)->start != QEMU_TEMPLATE && vm_get_state(vm) < VM_STOPPING &&
+	       vm_pid(vm) > 0;
+}
+
+/* --- Activity --- */
+
+/* Does the program work? Not asked while its memory moves: that is work of our own making. */
+static void see_activity(struct memory_vm *memory, uint64_t cpu_us, uint64_t now_us)
+{
+	uint64_t span_us = now_us - memory->cpu_seen_us;
+
+	if (memory->mover.state != MOVER_STILL) {
+		memory->cpu_seen_us = 0;
+		return;
+	}
+	if (memory->cpu_seen_us > 0 && span_us < ACTIVITY_US)
+		return;
+	if (memory->cpu_seen_us > 0 &&
+	    (cpu_us - MIN(cpu_us, memory->cpu_us)) * 100 > span_us * ACTIVE_PERCENT)
+		memory->active_us = now_us;
+	memory->cpu_us = cpu_us;
+	memory->cpu_seen_us = now_us;
+}
+
+static enum policy_vm_state state_of(const struct memory_vm *memory, uint64_t now_us)
+{
+	const struct vm *vm = memory->vm;
+
+	if (vm_get_spec(vm)->uid == VM_UID_NONE)
+		return POLICY_SPARE;
+	if (vm_get_state(vm) != VM_RUNNING)
+		return POLICY_BUSY;
+	if (vm_rest_us(vm) > 0 || now_us - memory->active_us >= IDLE_AFTER_US)
+		return POLICY_IDLE;
+	return POLICY_BUSY;
+}
+
+static void fill_state(struct memory_vm *memory, uint64_t now_us)
+{
+	struct policy_sample *sample = &memory->sample;
+	uint64_t since_us;
+
+	/* A run begins with work. */
+	if (vm_get_state(memory->vm) != VM_RUNNING || memory->active_us == 0)
+		memory->active_us = now_us;
+	sample->state = state_of(memory, now_us);
+	since_us = MAX(vm_rest_us(memory->vm), memory->active_us);
+	sample->idle_us = sample->state == POLICY_IDLE ? now_us - MIN(since_us, now_us) : 0;
+	sample->is_stopped = vm_is_halted(memory->vm);
+	sample->can_stop = vm_rest_us(memory->vm) > 0;
+}
+
+/* --- The sample --- */
+
+static void fill_balloon(struct memory_vm *memory)
+{
+	const struct balloon *balloon = vm_balloon(memory->vm);
+	struct policy_sample *sample = &memory->sample;
+
+	sample->actual_bytes = balloon ? balloon->actual_bytes : sample->size_bytes;
+	sample->target_bytes = balloon ? balloon->target_bytes : sample->size_bytes;
+	sample->is_in_flight = memory->mover.state != MOVER_STILL;
+	/* Until the balloon's command goes out the target is what the mover is about to set. */
+	if (sample->is_in_flight)
+		sample->target_bytes = memory->mover.target_bytes;
+	sample->can_balloon = balloon && !memory->is_pinned;
+}
+
+static void fill_guest(struct memory_vm *memory, uint64_t now_us)
+{
+	const struct vm_telemetry *telemetry = vm_telemetry(memory->vm);
+	const struct balloon *balloon = vm_balloon(memory->vm);
+	const struct balloon_stats *driver =
+		balloon && balloon->stats.updated_s > 0 ? &balloon->stats : NULL;
+
+	guest_stats_join(telemetry->received_us > 0 ? &telemetry->memory : NULL,
+			 now_us - MIN(telemetry->received_us, now_us), driver,
+			 driver ? now_us - MIN(driver->received_us, now_us) : 0,
+			 &memory->sample.guest);
+}
+
+/* Translated code fills its buffer with time; what is not there yet the policy takes for the
+ * guest's, who cannot give it. */
+static uint64_t overhead_bytes(const struct memory_vm *memory)
+{
+	const struct vm *vm = memory->vm;
+	uint64_t translated = vm_translation_mb(vm_get_host(vm), vm_get_spec(vm)->language) * MIB;
+
+	return MIN(QEMU_OWN_BYTES + translated / 2, memory->sample.private_bytes);
+}
+
+void memory_vm_look(struct memory_vm *memory, const struct memory_meter *meter, uint64_t now_us)
+{
+	struct policy_sample *sample = &memory->sample;
+	pid_t pid = vm_pid(memory->vm);
+	uint64_t cpu_us;
+
+	sample->is_private_known = pid > 0 && meter->anonymous(pid, &sample->private_bytes) == 0;
+	if (pid > 0 && meter->cpu(pid, &cpu_us) == 0)
+		see_activity(memory, cpu_us, now_us);
+	fill_state(memory, now_us);
+	fill_balloon(memory);
+	fill_guest(memory, now_us);
+	sample->overhead_bytes = overhead_bytes(memory);
+}
