@@ -13,6 +13,7 @@ import struct
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 HELLO, IDENTITY, EXEC, KILL, MEMORY_GET, PING, EXIT_ACK = 1, 2, 3, 4, 5, 6, 7
+MEMORY_DROP = 9
 READY, HELLO_REPLY, IDENTITY_DONE, STARTED, EXIT, MEMORY, PONG = 32, 33, 34, 35, 36, 37, 38
 DATA, END, CREDIT = 64, 65, 66
 STDIN, STDOUT, STDERR, CODE = 0, 1, 2, 3
@@ -89,7 +90,7 @@ def host_frames():
     yield "hello-again", b"\0" + hello + execute + code + b"half a fr" + SYNC + message(
         HELLO, received={"5": 2, "6": 0}, **HELLO_FIELDS)
     yield "sync-in-pieces", b"\3" + hello + struct.pack("<IB", 100, DATA) + SYNC + message(HELLO, **HELLO_FIELDS)
-    yield "identity", b"\0" + hello + message(IDENTITY, **IDENTITY_FIELDS) + message(MEMORY_GET, id=4) + message(PING, id=5)
+    yield "identity", b"\0" + hello + message(IDENTITY, **IDENTITY_FIELDS) + message(MEMORY_GET, id=4) + message(MEMORY_DROP, id=6) + message(PING, id=5)
     yield "repeat", b"\0" + hello + execute + execute + data(CODE, 0, b"ab") + data(CODE, 1, b"bc") + data(CODE, 9, b"gap")
     yield "before-hello", b"\0" + execute + code
     yield "guest-frame", b"\0" + hello + message(PONG, id=1)

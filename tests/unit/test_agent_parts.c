@@ -64,6 +64,15 @@ START_TEST(test_memory_texts)
 	ck_assert_uint_eq(memory.mem_total, 100 * 1024);
 	ck_assert_uint_eq(memory.mem_available, 70 * 1024);
 	ck_assert_uint_eq(memory.swap_free, 9 * 1024);
+	/* Neither tmpfs nor what is mapped can be dropped; what is locked cannot be compressed. */
+	memory_parse_meminfo("Buffers: 1 kB\nCached: 60 kB\nAnonPages: 30 kB\nMapped: 10 kB\n"
+			     "Shmem: 20 kB\nSReclaimable: 4 kB\nMlocked: 2 kB\n",
+			     &memory);
+	ck_assert_uint_eq(memory.mem_caches, (1 + 60 - 20 - 10 + 4) * 1024);
+	ck_assert_uint_eq(memory.mem_anonymous, (30 + 20 - 2) * 1024);
+	memory_parse_meminfo("Cached: 1 kB\nShmem: 20 kB\nMlocked: 99 kB\n", &memory);
+	ck_assert_uint_eq(memory.mem_caches, 0);
+	ck_assert_uint_eq(memory.mem_anonymous, 0);
 	memory_parse_vmstat("pswpin 2\npswpout 3\n", &memory);
 	ck_assert_uint_eq(memory.swap_in, 2 * (uint64_t)sysconf(_SC_PAGESIZE));
 	ck_assert_uint_eq(memory.swap_out, 3 * (uint64_t)sysconf(_SC_PAGESIZE));

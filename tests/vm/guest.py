@@ -15,8 +15,8 @@ import time
 import support
 
 # protocol/frame.h
-HELLO, EXEC, EXIT_ACK, PREPARE = 1, 3, 7, 8
-READY, HELLO_REPLY, EXIT, PREPARED = 32, 33, 36, 39
+HELLO, EXEC, MEMORY_GET, EXIT_ACK, PREPARE, MEMORY_DROP = 1, 3, 5, 7, 8, 9
+READY, HELLO_REPLY, EXIT, MEMORY, PREPARED = 32, 33, 36, 37, 39
 DATA, END = 64, 65
 STDIN, STDOUT, STDERR, CODE = range(4)
 
@@ -113,6 +113,16 @@ class Guest:
         self.messages += 1
         self.socket.sendall(self.message(PREPARE, id=self.messages, language=language, count=count))
         return self.until(PREPARED)
+
+    def memory(self, kind=MEMORY_GET):
+        """What the guest says of its memory when it is asked, and the milliseconds that took."""
+        self.messages += 1
+        begun = time.monotonic()
+        self.socket.sendall(self.message(kind, id=self.messages))
+        while True:
+            memory = self.until(MEMORY)
+            if memory["id"] == self.messages:
+                return memory, (time.monotonic() - begun) * 1000
 
     def stream(self, sub, data):
         number = 4 * self.exec + sub

@@ -3,7 +3,7 @@
 
 import unittest
 
-from guest import Guest
+from guest import MEMORY_DROP, Guest
 
 PROGRAMS = {
     "python": "import sys\nprint(open('/proc/self/cgroup').read().strip(), sys.argv[1:], input())",
@@ -130,3 +130,24 @@ class Standby(unittest.TestCase):
                                 " sleep 0.1; done | grep -m1 -x 1")
         # Its own is the only one left.
         self.assertEqual(listed["stdout"], "1\n")
+
+
+class Memory(unittest.TestCase):
+    def test_drop(self):
+        """The page cache goes when the host says so, and what it says of its memory adds up."""
+        alone = Guest()
+        self.addCleanup(alone.close)
+        alone.run("shell", "find /usr/lib -type f | head -2000 | xargs cat >/dev/null")
+        alone.prepare("python", 1)
+        before, _ = alone.memory()
+        after, took_ms = alone.memory(MEMORY_DROP)
+        print(f"dropped {(before['mem_caches'] - after.get('mem_caches', 0)) >> 20} MiB in {took_ms:.0f} ms")
+        self.assertGreater(before["mem_caches"], 30 << 20)
+        self.assertLess(after["mem_caches"], before["mem_caches"] / 2)
+        self.assertGreater(after["mem_free"], before["mem_free"] + (20 << 20))
+        for memory in (before, after):
+            kinds = memory["mem_free"] + memory["mem_caches"] + memory["mem_anonymous"]
+            self.assertLess(kinds, memory["mem_total"])
+            self.assertGreater(memory["mem_anonymous"], 0)
+        # The agent has gone on with its work.
+        self.assertEqual(alone.run("shell", "echo on")["stdout"], "on\n")
