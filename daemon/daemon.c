@@ -375,8 +375,10 @@ int daemon_start(struct daemon *daemon, const struct config *config, const struc
 		r = memory_owner_start(daemon);
 	if (r < 0)
 		return r;
-	daemon->run_env =
-		(struct run_env){.loop = daemon->loop, .pool = daemon->pool, .config = config};
+	daemon->run_env = (struct run_env){.loop = daemon->loop,
+					   .pool = daemon->pool,
+					   .config = config,
+					   .counters = &daemon->run_counters};
 
 	ev_timer_init(&daemon->drain_deadline, on_drain_deadline, 0., 0.);
 	daemon->drain_deadline.data = daemon;

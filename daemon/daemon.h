@@ -37,6 +37,7 @@ struct daemon {
 	struct rpc_server *server;
 	struct notify notify;
 	struct run_env run_env;
+	struct run_counters run_counters;
 	uint64_t started_us;
 	ev_signal sigterm, sigint, sighup;
 	ev_timer drain_deadline;

@@ -265,6 +265,8 @@ const struct method method_table[] = {
 	 "{requested_bytes, reclaimed_bytes, vms: [{vm, target_bytes, actual_bytes}]}"},
 	{"memory.stats", "Memory of the host and of the caller's VMs", ACCESS_OWNER,
 	 optional_vm_param, "{host, vms: [{vm, rss_bytes, …, age_ms}]}"},
+	{"metrics", "The daemon's numbers in Prometheus' text format", ACCESS_ADMIN, no_params,
+	 "{content_type, text}"},
 	{"pool.get", "Warm VMs that wait for runs", ACCESS_ADMIN, pool_get_params,
 	 "{language, memory_mb, warm, starting, target}, or {pools: […]} of all"},
 	{"pool.set", "How many warm VMs of a language shall wait", ACCESS_ADMIN, pool_set_params,

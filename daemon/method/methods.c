@@ -11,6 +11,7 @@ const struct rpc_handler method_handlers[] = {
 	{"memory.policy", method_memory_policy},
 	{"memory.reclaim", method_memory_reclaim},
 	{"memory.stats", method_memory_stats},
+	{"metrics", method_metrics},
 	{"pool.get", method_pool_get},
 	{"pool.set", method_pool_set},
 	{"run", method_run},

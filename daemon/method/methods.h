@@ -15,6 +15,7 @@ struct rpc_reply method_info(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_health(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_vm_list(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_vm_info(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_metrics(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_memory_stats(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_memory_balloon(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_memory_policy(struct rpc_call *call, const json_t *params);

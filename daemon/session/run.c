@@ -100,6 +100,8 @@ static json_t *make_result(struct run *run, const struct msg_exit *exit)
 {
 	uint64_t now = now_us();
 	bool has_run = run->dispatched_us > 0;
+	const char *status;
+	json_t *result;
 	struct run_outcome outcome = {
 		.verdict = run->verdict,
 		.exit = exit,
@@ -114,12 +116,19 @@ static json_t *make_result(struct run *run, const struct msg_exit *exit)
 		.start = pool_start_name(run->wish.start),
 	};
 
-	return run_result(&outcome);
+	result = run_result(&outcome);
+	status = json_string_value(json_object_get(result, "status"));
+	if (status)
+		run_counters_add(run->env.counters, status, &outcome, run->wish.start);
+	return result;
 }
 
 static void answer_error(struct run *run, struct rpc_error *error_take)
 {
 	struct rpc_call *call = TAKE_PTR(run->call);
+
+	if (error_take->code != RPC_CANCELLED) /* that has a result, which was counted */
+		run_counters_add_error(run->env.counters, error_take->code);
 
 	if (call)
 		rpc_call_finish_error(call, error_take);
@@ -339,8 +348,10 @@ static void on_gone(void *user)
 	struct run *run = user;
 
 	run->call = NULL;
-	if (run->state != RUN_DONE)
-		set_state(run, RUN_DONE);
+	if (run->state == RUN_DONE)
+		return;
+	run_counters_add_abandoned(run->env.counters, run->request.language);
+	set_state(run, RUN_DONE);
 }
 
 static void on_congested(void *user, bool is_congested)
@@ -399,6 +410,13 @@ static struct run *run_new(const struct run_env *env, struct rpc_call *call,
 	return run;
 }
 
+static struct rpc_reply refuse(const struct run_env *env, struct rpc_call *call,
+			       struct rpc_error *error_take)
+{
+	run_counters_add_error(env->counters, error_take->code);
+	return rpc_reply_error(call, error_take);
+}
+
 struct rpc_reply run_start(const struct run_env *env, struct rpc_call *call, const json_t *params)
 {
 	struct run_request request;
@@ -407,24 +425,24 @@ struct rpc_reply run_start(const struct run_env *env, struct rpc_call *call, con
 	struct run *run;
 
 	if (error)
-		return rpc_reply_error(call, error);
+		return refuse(env, call, error);
 	if (!rpc_call_hold(call, request.code_len + request.input_len)) {
 		run_request_fini(&request);
 		error = rpc_error_new(
 			RPC_QUOTA_EXCEEDED,
 			"Programs and input of your requests in flight fill the buffers");
-		return rpc_reply_error(call, rpc_error_hint(error, "wait for some of them to end"));
+		return refuse(env, call, rpc_error_hint(error, "wait for some of them to end"));
 	}
 	run = run_new(env, call, &request);
 	if (!run) {
 		run_request_fini(&request);
-		return rpc_reply_error(
-			call, rpc_error_new(RPC_INTERNAL_ERROR, "The daemon is out of memory"));
+		return refuse(env, call,
+			      rpc_error_new(RPC_INTERNAL_ERROR, "The daemon is out of memory"));
 	}
 	error = pool_acquire(env->pool, &run->wish);
 	if (error) {
 		free_run(run);
-		return rpc_reply_error(call, error);
+		return refuse(env, call, error);
 	}
 	return rpc_reply_pending(call, &call_ops, run);
 }

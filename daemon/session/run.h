@@ -21,11 +21,13 @@
 #include "conf/config.h"
 #include "daemon/pool/pool.h"
 #include "daemon/rpc/call.h"
+#include "daemon/session/run_counters.h"
 
 struct run_env {
 	struct loop *loop;
 	struct pool *pool;
 	const struct config *config;
+	struct run_counters *counters;
 };
 
 /* Handles one `run` call; params have passed method_validate(). */

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How runs ended and how long they took, since the start: for `metrics`. */
+#include "daemon/session/run_counters.h"
+
+#include "base/util.h"
+#include "protocol/method.h"
+#include "protocol/rpc_error.h"
+
+#include <assert.h>
+#include <string.h>
+
+const double run_bucket_seconds[RUN_BUCKETS] = {0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+						1,     2.5,  5,     10,   30,  60};
+
+#define ABANDONED "abandoned"
+
+const char *const run_statuses[] = {"ok",           "error",     "timeout", "signal", "oom",
+				    "output_limit", "cancelled", ABANDONED, NULL};
+static_assert(ELEMENTSOF(run_statuses) == RUN_STATUSES + 1, "every status has a counter");
+
+static size_t index_of(const char *const *names, const char *name)
+{
+	size_t i = 0;
+
+	while (names[i] && strcmp(names[i], name) != 0)
+		i++;
+	return i;
+}
+
+static void count(struct run_counters *counters, const char *language, const char *status)
+{
+	size_t at = index_of(method_languages, language), what = index_of(run_statuses, status);
+
+	if (at < POOL_LANGUAGES_MAX && what < RUN_STATUSES)
+		counters->ended[at][what]++;
+}
+
+static void observe(struct run_histogram *histogram, uint64_t us)
+{
+	double seconds = (double)us / 1e6;
+	size_t i = 0;
+
+	while (i < RUN_BUCKETS && seconds > run_bucket_seconds[i])
+		i++;
+	histogram->counts[i]++;
+	histogram->sum_seconds += seconds;
+}
+
+void run_counters_add(struct run_counters *counters, const char *status,
+		      const struct run_outcome *outcome, enum pool_start start)
+{
+	count(counters, outcome->language, status);
+	observe(&counters->queue, outcome->queue_us);
+	if (outcome->execute_us == 0) /* cancelled before it had a VM */
+		return;
+	observe(&counters->start[start], outcome->start_us);
+	observe(&counters->execute, outcome->execute_us);
+}
+
+void run_counters_add_abandoned(struct run_counters *counters, const char *language)
+{
+	count(counters, language, ABANDONED);
+}
+
+void run_counters_add_error(struct run_counters *counters, int code)
+{
+	const char *name, *help;
+	int known;
+
+	for (size_t i = 0; i < RUN_CODES && rpc_code_at(i, &known, &name, &help); i++)
+		if (known == code)
+			counters->errors[i]++;
+}
