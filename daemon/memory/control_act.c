@@ -25,6 +25,14 @@ static struct memory_change change_of(const struct memory_vm *memory, uint64_t a
 				      .why = why};
 }
 
+/* Nothing is taken again before the guest has spoken: it is asked instead of waited for. */
+static void ask_guest(const struct memory_vm *memory)
+{
+	const struct msg msg = {.type = FRAME_MEMORY_GET};
+
+	(void)agent_link_send(vm_link(memory->vm), &msg);
+}
+
 static void tell_reached(struct memory_control *control, struct memory_vm *memory, uint64_t actual)
 {
 	const struct memory_control_ops *ops = control->config.ops;
@@ -36,10 +44,12 @@ static void tell_reached(struct memory_control *control, struct memory_vm *memor
 	log_debug(vm_id(memory->vm), "Balloon %ju -> %ju MiB in %ju ms",
 		  (uintmax_t)(change.from_bytes >> 20), (uintmax_t)(actual >> 20),
 		  (uintmax_t)(change.took_us / 1000));
-	if (is_squeeze)
+	if (is_squeeze) {
 		control->counters.squeezes++;
-	else
+		ask_guest(memory);
+	} else {
 		control->counters.releases++;
+	}
 	if (tell)
 		tell(control->config.user, &change);
 }

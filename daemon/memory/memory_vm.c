@@ -16,7 +16,7 @@
 #define ACTIVE_PERCENT 8
 /* Shorter looks than this see the kernel's ticks more than the program. */
 #define ACTIVITY_US   1000000u
-#define IDLE_AFTER_US 10000000u
+#define IDLE_AFTER_US 5000000u
 
 const struct memory_meter memory_meter_kernel = {.anonymous = process_anonymous_read,
 						 .cpu = process_cpu_read};

@@ -429,7 +429,7 @@ START_TEST(a_busy_vm_is_left_alone)
 }
 END_TEST
 
-/* Code that has not used the processor for 10 s is as idle; its vCPU goes on, or it would never
+/* Code that has not used the processor for 5 s is as idle; its vCPU goes on, or it would never
  * end. When it works again it gets its memory back at once. */
 START_TEST(a_program_that_sleeps_is_idle)
 {
