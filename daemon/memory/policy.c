@@ -171,8 +171,10 @@ static void check_gain(const struct policy_sample *vm, uint64_t now_us)
 	    is_within(now_us, record->measured_us, COMING_US) ||
 	    is_within(now_us, record->down_us, SPACING_US))
 		return;
-	if (gained < record->expected_gain_bytes / USELESS_PART)
+	if (gained < record->expected_gain_bytes / USELESS_PART) {
 		record->useless_until_us = now_us + USELESS_US;
+		record->useless_bytes = vm->private_bytes;
+	}
 	record->expected_gain_bytes = 0;
 }
 
@@ -206,7 +208,7 @@ static void observe(struct policy_round *round)
 		round->inflating += vm->is_in_flight && vm->target_bytes < vm->actual_bytes;
 		note_settled(vm, round->now_us);
 		check_gain(vm, round->now_us);
-		policy_learn_idle(round->policy, vm);
+		policy_learn_guest(round->policy, vm);
 		policy_learn_run(vm, round->now_us);
 		round->coming_bytes += coming_from(vm, round->now_us);
 	}

@@ -74,15 +74,34 @@ static struct claims claims_of(const struct policy_sample *vm)
 	};
 }
 
-void policy_learn_idle(const struct policy *policy, const struct policy_sample *vm)
+static uint64_t guest_private_bytes(const struct policy_sample *vm)
+{
+	if (!vm->is_private_known)
+		return vm->actual_bytes;
+	return less(vm->private_bytes, vm->overhead_bytes);
+}
+
+/*
+ * What the guest uses and its QEMU has not of its own is the template's: at least what is missing
+ * for use alone. A page that is written to leaves it; that is little, and the greatest value stays.
+ */
+static void learn_shared(const struct policy_sample *vm, const struct claims *claims)
+{
+	uint64_t missing = less(claims->used, guest_private_bytes(vm));
+
+	vm->vm->shared_bytes = MAX(vm->vm->shared_bytes, missing);
+}
+
+void policy_learn_guest(const struct policy *policy, const struct policy_sample *vm)
 {
 	struct claims claims;
 
-	if (vm->state != POLICY_IDLE || !is_possible(vm) ||
-	    vm->guest.age_us > policy->config.guest_max_age_us)
+	if (!is_possible(vm) || vm->guest.age_us > policy->config.guest_max_age_us)
 		return;
 	claims = claims_of(vm);
-	vm->vm->used_idle_bytes = MIN(claims.used + claims.compressed, vm->size_bytes);
+	learn_shared(vm, &claims);
+	if (vm->state == POLICY_IDLE)
+		vm->vm->used_idle_bytes = MIN(claims.used + claims.compressed, vm->size_bytes);
 }
 
 /* --- Floors --- */
@@ -122,23 +141,19 @@ static uint64_t floor_bytes(const struct policy *policy, const struct policy_sam
 
 /* --- Offers --- */
 
-static uint64_t guest_private_bytes(const struct policy_sample *vm)
-{
-	if (!vm->is_private_known)
-		return vm->actual_bytes;
-	return less(vm->private_bytes, vm->overhead_bytes);
-}
-
 /*
- * Pages the guest never touched, or reported free, cost the host nothing, and an inflating balloon
- * takes free pages first, among them these: measured, 60 MiB of them brought 0. The last of them
- * the kernel keeps.
+ * Free pages and caches that are not in the QEMU's own memory: never touched, reported free, or
+ * still the template's. They cost the host nothing, and an inflating balloon takes them first:
+ * measured, 60 MiB of them brought 0. Only what goes beyond them is sure to bring something. The
+ * last free pages the kernel keeps.
  */
-static uint64_t free_for_nothing(const struct policy_sample *vm, const struct claims *claims)
+static uint64_t absent_bytes(const struct policy_sample *vm, const struct claims *claims)
 {
-	uint64_t resident = less(guest_private_bytes(vm), claims->used);
+	uint64_t in_use = less(claims->used, vm->vm->shared_bytes);
+	uint64_t own = guest_private_bytes(vm), resident = less(own, in_use);
+	uint64_t claimed = less(claims->free + claims->caches, resident + min_free_bytes(vm));
 
-	return less(claims->free, resident + min_free_bytes(vm));
+	return MIN(claimed, less(vm->actual_bytes, own));
 }
 
 static uint64_t compressible(const struct policy *policy, const struct policy_sample *vm,
@@ -197,7 +212,7 @@ struct policy_offer policy_offer(const struct policy *policy, const struct polic
 {
 	struct policy_offer offer = {0};
 	struct claims claims;
-	uint64_t room, nothing, gain, step, least = least_bytes(vm);
+	uint64_t room, absent, gain, step, least = least_bytes(vm);
 
 	if (!vm->guest.is_known || is_stale(policy, vm))
 		return offer_blind(policy, vm, now_us);
@@ -207,15 +222,15 @@ struct policy_offer policy_offer(const struct policy *policy, const struct polic
 		return offer_blind(policy, vm, now_us);
 	claims = claims_of(vm);
 	room = room_bytes(policy, vm, &claims, now_us);
-	nothing = free_for_nothing(vm, &claims);
-	gain = MIN(less(room, nothing), less(guest_private_bytes(vm), MIB));
+	absent = absent_bytes(vm, &claims);
+	gain = MIN(less(room, absent), less(guest_private_bytes(vm), MIB));
 	offer.is_exhausted = MIN(room, gain) < least;
 	if (offer.is_exhausted)
 		return offer;
-	step = percent(vm->size_bytes, step_percent[policy->level]) + nothing;
+	step = percent(vm->size_bytes, step_percent[policy->level]) + absent;
 	/* No more than is wanted, but what costs nothing comes on top. */
-	offer.bytes = MIN(MIN(room, step), nothing + MAX(wanted_bytes, least));
-	offer.gain_bytes = MIN(less(offer.bytes, nothing), gain);
+	offer.bytes = MIN(MIN(room, step), absent + MAX(wanted_bytes, least));
+	offer.gain_bytes = MIN(less(offer.bytes, absent), gain);
 	offer.drop_caches = vm->state == POLICY_IDLE && offer.bytes > claims.free;
 	return offer;
 }
@@ -235,6 +250,8 @@ void policy_move(const struct policy_sample *vm, uint64_t target_bytes, uint64_t
 	record->moved_bytes =
 		is_down ? vm->actual_bytes - target_bytes : target_bytes - vm->actual_bytes;
 	record->settled_us = 0;
+	if (!is_down)
+		record->is_up_for_work = vm->state == POLICY_BUSY;
 	/* Squeezes that follow each other are measured as one: what they brought shows late. */
 	if (!is_down || record->expected_gain_bytes == 0) {
 		record->expected_gain_bytes = 0;
@@ -249,11 +266,16 @@ void policy_moved(const struct policy_sample *vm, uint64_t target_bytes, uint64_
 	policy_move(vm, target_bytes, 0, now_us);
 }
 
+/* Who has taken so much since has something else to give than what was tried. */
+#define GROWN_BYTES (16 * MIB)
+
 bool policy_has_failed(const struct policy_sample *vm, uint64_t now_us)
 {
 	const struct policy_vm *record = vm->vm;
+	bool is_useless = now_us < record->useless_until_us &&
+			  vm->private_bytes < record->useless_bytes + GROWN_BYTES;
 
-	return now_us < record->useless_until_us || now_us < record->stall_until_us;
+	return is_useless || now_us < record->stall_until_us;
 }
 
 uint64_t policy_on_exec(struct policy *policy, const struct policy_sample *vm, uint64_t now_us)
@@ -268,6 +290,7 @@ uint64_t policy_on_exec(struct policy *policy, const struct policy_sample *vm, u
 	if (!vm->can_balloon || give == 0)
 		return vm->target_bytes;
 	policy_move(vm, MAX(current + give, vm->actual_bytes), 0, now_us);
+	vm->vm->is_up_for_work = true;
 	return current + give;
 }
 

@@ -64,7 +64,7 @@ struct policy_offer {
 };
 struct policy_offer policy_offer(const struct policy *policy, const struct policy_sample *vm,
 				 uint64_t now_us, uint64_t wanted_bytes);
-void policy_learn_idle(const struct policy *policy, const struct policy_sample *vm);
+void policy_learn_guest(const struct policy *policy, const struct policy_sample *vm);
 void policy_move(const struct policy_sample *vm, uint64_t target_bytes, uint64_t gain_bytes,
 		 uint64_t now_us);
 bool policy_has_failed(const struct policy_sample *vm, uint64_t now_us);

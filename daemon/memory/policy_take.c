@@ -6,9 +6,11 @@
 #include <assert.h>
 
 /* A change of direction costs the guest twice: not within 10 s under pressure, else 100 s.
- * Source: ChromeOS balloon_blocker.h. */
+ * Source: ChromeOS balloon_blocker.h. Who got its memory for work and is idle again has shown that
+ * it needs it no more: such a VM waits only while there is time. */
 #define OPPOSITE_HIGH_US (10 * SECOND)
 #define OPPOSITE_LOW_US  (100 * SECOND)
+#define OPPOSITE_IDLE_US (20 * SECOND)
 
 /* In this order, the highest first; within one, by price. */
 enum { CLASS_NONE, CLASS_BLIND, CLASS_BUSY, CLASS_IDLE };
@@ -65,13 +67,25 @@ static double price(const struct policy_round *round, const struct policy_sample
 	       shares_of(vm);
 }
 
+/* How long its memory stays with a VM that got it back. */
+static uint64_t opposite_time(const struct policy_round *round, const struct policy_sample *vm)
+{
+	bool is_high = round->policy->level >= POLICY_ORANGE;
+
+	/* Rather to and fro than killed. */
+	if (round->policy->level == POLICY_BLACK)
+		return SPACING_US;
+	if (vm->state == POLICY_IDLE && vm->vm->is_up_for_work)
+		return is_high ? SPACING_US : OPPOSITE_IDLE_US;
+	return is_high ? OPPOSITE_HIGH_US : OPPOSITE_LOW_US;
+}
+
 /* May this VM be squeezed now, whatever it has? */
 static bool is_open(const struct policy_round *round, size_t index)
 {
 	const struct policy_sample *vm = &round->vms[index];
 	const struct policy_vm *record = vm->vm;
-	uint64_t opposite_us =
-		round->policy->level >= POLICY_ORANGE ? OPPOSITE_HIGH_US : OPPOSITE_LOW_US;
+	uint64_t opposite_us = opposite_time(round, vm);
 
 	if (vm->state == POLICY_SPARE || !vm->can_balloon || vm->is_in_flight ||
 	    !policy_may_act(round, index) || policy_has_failed(vm, round->now_us))

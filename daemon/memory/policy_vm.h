@@ -33,6 +33,7 @@ struct policy_vm {
 	/* The last change of its target */
 	int direction; /* -1 down, +1 up, 0 none yet */
 	uint64_t down_us, up_us;
+	bool is_up_for_work; /* it got memory back for code that ran */
 	uint64_t moved_us; /* the later of both */
 	uint64_t moved_bytes;
 	uint64_t progress_us, progress_bytes; /* where it was last seen moving */
@@ -45,8 +46,9 @@ struct policy_vm {
 
 	/* What was learnt from failures */
 	uint64_t stall_until_us, backoff_us;
-	uint64_t useless_until_us;
+	uint64_t useless_until_us, useless_bytes; /* what it had then */
 	uint64_t learned_floor_bytes, floor_until_us;
+	uint64_t shared_bytes;    /* what its guest uses of the template's memory */
 	uint64_t used_idle_bytes; /* what it needed, uncompressed, when it last was idle */
 
 	/* Its runs */

@@ -337,6 +337,17 @@ static double head(void)
 	return (double)host.available_bytes / (double)host.managed_bytes;
 }
 
+static uint64_t opposite_us(size_t i)
+{
+	bool is_high = policy.level >= POLICY_ORANGE;
+
+	if (policy.level == POLICY_BLACK)
+		return 2 * SECOND;
+	if (vms[i].state == POLICY_IDLE && records[i].is_up_for_work)
+		return (is_high ? 2 : 20) * SECOND;
+	return (is_high ? 10 : 100) * SECOND;
+}
+
 static void check_down(size_t i, const struct policy_action *action)
 {
 	const struct model *model = &models[i];
@@ -344,11 +355,13 @@ static void check_down(size_t i, const struct policy_action *action)
 
 	REQUIRE(policy.level >= POLICY_YELLOW && vms[i].state != POLICY_SPARE);
 	REQUIRE(target >= 64 * MIB && target < model->size);
-	REQUIRE(model->actual - target <= model->size / 4);
+	/* At most a quarter at once of what the host has of it. */
+	REQUIRE(target + model->size / 4 >= MIN(resident(model), model->actual));
 	REQUIRE(!model->down_us || now - model->down_us >= 2 * SECOND);
-	REQUIRE(!model->up_us ||
-		now - model->up_us >= (policy.level >= POLICY_ORANGE ? 10 : 100) * SECOND);
-	REQUIRE(now >= records[i].useless_until_us && now >= records[i].stall_until_us);
+	REQUIRE(!model->up_us || now - model->up_us >= opposite_us(i));
+	REQUIRE(now >= records[i].stall_until_us);
+	REQUIRE(now >= records[i].useless_until_us ||
+		vms[i].private_bytes >= records[i].useless_bytes + 16 * MIB);
 	if (model->taught_us && now - model->taught_us < 600 * SECOND &&
 	    model->since_us < model->taught_us)
 		REQUIRE(target >= model->taught_floor);
