@@ -14,11 +14,21 @@ static const char *const state_names[] = {
 };
 static_assert(ELEMENTSOF(state_names) == SLOT_ENDING + 1, "every state has a name");
 
+static bool is_starting(enum slot_state state)
+{
+	return state <= SLOT_REHEARSING;
+}
+
+/* A place to start in that comes free is for who waits for one. */
 static void set_state(struct slot *slot, enum slot_state state)
 {
+	bool leaves_place = is_starting(slot->state) && !is_starting(state);
+
 	log_debug(slot->vm ? vm_id(slot->vm) : NULL, "Pool slot %s -> %s", state_names[slot->state],
 		  state_names[state]);
 	slot->state = state;
+	if (leaves_place)
+		pool_advance(slot->pool);
 }
 
 static void free_slot(void *user)
