@@ -388,6 +388,24 @@ START_TEST(nobody_goes_while_others_still_give)
 }
 END_TEST
 
+/* BLACK holds for 3 s after the host is fit to leave it: no time to kill in. */
+START_TEST(nobody_goes_when_the_host_recovers)
+{
+	start(2);
+	host.managed_bytes = GIB;
+	no_balloons();
+	head(2);
+	for (unsigned i = 0; i < 4; i++)
+		step();
+	head(6);
+	for (unsigned i = 0; i < 10; i++) {
+		step();
+		ck_assert_uint_eq(count, 0);
+	}
+	ck_assert_int_eq(policy.level, POLICY_RED);
+}
+END_TEST
+
 /* One that always promises and never delivers holds nobody up for ever. */
 START_TEST(promises_end)
 {
@@ -503,6 +521,7 @@ static TCase *trust_cases(void)
 	tcase_add_test(tests, after_five_seconds_of_black_the_greatest_goes);
 	tcase_add_test(tests, who_failed_a_squeeze_goes_before_a_greater_one);
 	tcase_add_test(tests, nobody_goes_while_others_still_give);
+	tcase_add_test(tests, nobody_goes_when_the_host_recovers);
 	tcase_add_test(tests, promises_end);
 	return tests;
 }

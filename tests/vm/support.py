@@ -19,7 +19,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "acceptance"))
 from client import Client, RpcError  # noqa: E402  (the path is set above)
 
 # Set by tests/vm/run.
-DAEMON = IMAGES = FAKE_QEMU = None
+DAEMON = IMAGES = LYING_IMAGES = FAKE_QEMU = None
 
 # For what takes a moment on an idle machine; shared ones get much more.
 DEADLINE = 60

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The guest agent of a hostile guest: the real one, linked with --wrap=memory_read, so that its
+ * word on memory passes through here. It lies as files in /tmp tell, which code in the VM makes:
+ *
+ *   lies-plenty      everything is free, nothing is used
+ *   lies-nothing     nothing is free and nothing could be given
+ *   lies-impossible  more is free than there is
+ *   lies-deaf        the balloon's driver is gone: it never inflates
+ */
+#include "guest-agent/memory.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* As much as the protocol lets pass and no VM has. */
+#define IMPOSSIBLE (UINT64_C(1) << 50)
+#define DRIVER "/sys/bus/virtio/drivers/virtio_balloon"
+
+void __real_memory_read(const struct cgroup *cgroup, struct msg_memory *ret);
+void __wrap_memory_read(const struct cgroup *cgroup, struct msg_memory *ret);
+
+static bool is_told(const char *path)
+{
+	return access(path, F_OK) == 0;
+}
+
+static void write_to(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		perror(path);
+	if (fd >= 0)
+		close(fd);
+}
+
+/* Its devices are links named virtioN. */
+static void unbind_balloon(void)
+{
+	DIR *driver = opendir(DRIVER);
+	struct dirent *entry;
+
+	while (driver && (entry = readdir(driver)))
+		if (strncmp(entry->d_name, "virtio", strlen("virtio")) == 0)
+			write_to(DRIVER "/unbind", entry->d_name);
+	if (driver)
+		closedir(driver);
+}
+
+void __wrap_memory_read(const struct cgroup *cgroup, struct msg_memory *ret)
+{
+	__real_memory_read(cgroup, ret);
+	if (is_told("/tmp/lies-plenty")) {
+		ret->mem_free = ret->mem_available = ret->mem_total;
+		ret->mem_caches = ret->mem_anonymous = 0;
+	} else if (is_told("/tmp/lies-nothing")) {
+		ret->mem_free = ret->mem_available = ret->mem_caches = ret->mem_anonymous = 0;
+		ret->swap_free = 0;
+	} else if (is_told("/tmp/lies-impossible")) {
+		ret->mem_available = ret->mem_free = ret->mem_caches = IMPOSSIBLE;
+		ret->mem_total = 1;
+		ret->zram_orig_data_size = ret->zram_mem_used_total = IMPOSSIBLE;
+	} else if (is_told("/tmp/lies-deaf")) {
+		unbind_balloon();
+	}
+}
