@@ -266,8 +266,9 @@ static void resort(struct policy_round *round)
 	const struct policy *policy = round->policy;
 	uint64_t since_us = MAX(policy->black_since_us, policy->killed_us);
 
-	if (policy->level != POLICY_BLACK || policy->need_bytes == 0 ||
-	    is_within(round->now_us, since_us, KILL_AFTER_US))
+	/* On its way out: what is left of the level is its hold. */
+	if (policy->level != POLICY_BLACK || policy->better_since_us > 0 ||
+	    policy->need_bytes == 0 || is_within(round->now_us, since_us, KILL_AFTER_US))
 		return;
 	if (!round->is_taking || !is_within(round->now_us, since_us, KILL_ANYWAY_US))
 		kill_one(round);
