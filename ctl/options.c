@@ -89,6 +89,27 @@ int parse_number(const char *text, double *ret)
 	return 0;
 }
 
+int parse_size(const char *text, double *ret_bytes)
+{
+	static const char letters[] = "KMGT";
+	size_t len = strspn(text, "0123456789.");
+	_cleanup_free_ char *number_text = strndup(text, len);
+	const char *unit = text + len, *letter = *unit ? strchr(letters, *unit) : NULL;
+	double number;
+
+	if (!number_text || parse_number(number_text, &number) < 0)
+		return -EINVAL;
+	if (*unit && (!letter || (strcmp(unit + 1, "") != 0 && strcmp(unit + 1, "iB") != 0)))
+		return -EINVAL;
+	for (long power = letter ? letter - letters : -1; power >= 0; power--)
+		number *= 1024;
+	number = trunc(number);
+	if (number < 1 || number > (double)(1ll << 50))
+		return -EINVAL;
+	*ret_bytes = number;
+	return 0;
+}
+
 static int refuse(struct parser *parser, const char *format, ...) PRINTF_LIKE(2, 3);
 
 static int refuse(struct parser *parser, const char *format, ...)

@@ -5,12 +5,27 @@
 #include <string.h>
 
 const struct verb *const verb_table[] = {
-	&verb_run,           &verb_list,           &verb_status,
-	&verb_memory_stats,  &verb_memory_balloon, &verb_pool,
-	&verb_pool_get,      &verb_pool_set,       &verb_template_list,
-	&verb_template_info, &verb_template_build, &verb_template_remove,
-	&verb_events,        &verb_call,           &verb_doctor,
-	&verb_help,          &verb_version,        NULL,
+	&verb_run,
+	&verb_list,
+	&verb_status,
+	&verb_memory_stats,
+	&verb_memory_balloon,
+	&verb_memory_reclaim,
+	&verb_memory_policy,
+	&verb_pool,
+	&verb_pool_get,
+	&verb_pool_set,
+	&verb_template_list,
+	&verb_template_info,
+	&verb_template_build,
+	&verb_template_remove,
+	&verb_events,
+	&verb_metrics,
+	&verb_call,
+	&verb_doctor,
+	&verb_help,
+	&verb_version,
+	NULL,
 };
 
 const struct verb *verb_find(char **words, int count, int *ret_used, bool *ret_is_group)

@@ -76,6 +76,10 @@ class Ctl(DaemonTest):
         self.assertRegex(
             self.ctl("memory", "balloon", vm, "200").stdout.decode(), rf"^{vm}: \d.* of 200 MiB"
         )
+        self.assertRegex(self.ctl("memory", "stats", vm).stdout.decode(), rf"(?m)^{vm} .* yes ")
+        self.assertRegex(
+            self.ctl("memory", "reclaim", "--vm", vm, "1M").stdout.decode(), "of 1 MiB asked for"
+        )
         listed = json.loads(self.ctl("list", "--json").stdout)
         self.assertIn(vm, [entry["vm"] for entry in listed["vms"]])
         event = json.loads(

@@ -217,6 +217,42 @@ START_TEST(test_verb_find)
 }
 END_TEST
 
+static const struct {
+	const char *text;
+	double bytes; /* 0: refused */
+} sizes[] = {
+	{"1", 1},
+	{"4096", 4096},
+	{"2K", 2048},
+	{"1.5M", 1.5 * (1 << 20)},
+	{"512MiB", 512 << 20},
+	{"3G", 3. * (1 << 30)},
+	{"1024T", 1ll << 50},
+	{"1025T", 0},
+	{"", 0},
+	{"0", 0},
+	{"0.5", 0},
+	{"-1M", 0},
+	{"M", 0},
+	{"1m", 0},
+	{"1MB", 0},
+	{"1M ", 0},
+	{"1e3", 0},
+	{"1.2.3", 0},
+	{"1KM", 0},
+	{"nan", 0},
+};
+
+START_TEST(test_size)
+{
+	double bytes = 0;
+	int r = parse_size(sizes[_i].text, &bytes);
+
+	ck_assert_int_eq(r, sizes[_i].bytes > 0 ? 0 : -EINVAL);
+	ck_assert_double_eq(bytes, sizes[_i].bytes);
+}
+END_TEST
+
 START_TEST(test_wrap)
 {
 	_cleanup_free_ char *text = NULL;
@@ -249,6 +285,7 @@ Suite *unit_suite(void)
 	tcase_add_loop_test(tcase, test_params_refused, 0, 9);
 	tcase_add_test(tcase, test_verb_table);
 	tcase_add_test(tcase, test_verb_find);
+	tcase_add_loop_test(tcase, test_size, 0, ELEMENTSOF(sizes));
 	tcase_add_test(tcase, test_wrap);
 	suite_add_tcase(suite, tcase);
 	return suite;

@@ -575,17 +575,23 @@ class Verbs(CtlTest):
         """memory stats: host and VMs with sizes for people."""
         result = {
             "host": {
-                "total_bytes": 16 << 30, "available_bytes": 3 << 29, "psi_some_avg10": 0.25,
-                "psi_full_avg10": 0, "state": "calm",
+                "total_bytes": 16 << 30, "available_bytes": 3 << 29, "reserve_bytes": 1 << 30,
+                "budget_bytes": None, "psi_some_avg10": 0.25, "psi_full_avg10": 0,
+                "level": "green", "state": "calm",
             },
-            "vms": [{"vm": "vm_1", "rss_bytes": 20 << 20, "age_ms": 1500}],
+            "vms": [
+                {"vm": "vm_1", "state": "running", "policy_state": "busy", "size_bytes": 256 << 20,
+                 "rss_bytes": 20 << 20, "pss_bytes": 3 << 19, "is_pinned": True, "age_ms": 1500},
+                {"vm": "vm_2", "state": "starting", "policy_state": None, "is_pinned": False},
+            ],
         }
         with FakeDaemon({"memory.stats": answer(result)}) as daemon:
             done = self.ctl("memory", "stats", "vm_1", daemon=daemon)
             self.assertEqual(daemon.requests[0]["params"], {"vm": "vm_1"})
         text = done.stdout.decode()
-        self.assertRegex(text, r"16 GiB +1.5 GiB +0.25 +0 +calm")
-        self.assertRegex(text, r"vm_1 +20 MiB .* 1.5 s")
+        self.assertRegex(text, r"16 GiB +1.5 GiB +1 GiB +- +0.25 +0 +green +calm")
+        self.assertRegex(text, r"vm_1 +busy +256 MiB +20 MiB +1.5 MiB .* yes .* 1.5 s")
+        self.assertRegex(text, r"vm_2 +starting .* no ")
         requests = self.check_json(
             ["memory", "stats"], {"memory.stats": answer(result)}, result
         )
@@ -601,6 +607,64 @@ class Verbs(CtlTest):
             done = self.ctl("memory", "balloon", "vm_1", "much", daemon=daemon)
             self.assertEqual(done.returncode, 2)
             self.assertEqual(len(daemon.requests), 1)
+
+    def test_memory_reclaim(self):
+        """memory reclaim: sends bytes, prints what came of them."""
+        result = {
+            "requested_bytes": 512 << 20, "reclaimed_bytes": 3 << 19,
+            "vms": [{"vm": "vm_1", "target_bytes": 128 << 20, "actual_bytes": 130 << 20}],
+        }
+        handlers = {"memory.reclaim": answer(result)}
+        with FakeDaemon(handlers) as daemon:
+            done = self.ctl("memory", "reclaim", "512M", daemon=daemon)
+            self.assertEqual(daemon.requests[0]["params"], {"bytes": 512 << 20})
+            lines = done.stdout.decode().splitlines()
+            self.assertEqual(lines[0], "1.5 MiB of 512 MiB asked for")
+            self.assertRegex(lines[2], r"vm_1 +130 MiB +128 MiB")
+            self.ctl("memory", "reclaim", "--vm", "vm_1", "1.5G", daemon=daemon)
+            self.assertEqual(daemon.requests[1]["params"], {"vm": "vm_1", "bytes": 3 << 29})
+            for size in ("much", "0", "1MB", ""):
+                done = self.ctl("memory", "reclaim", size, daemon=daemon)
+                self.assertEqual((done.returncode, done.stdout), (2, b""), size)
+                self.assertIn(f"'{size}' is not a size", done.stderr.decode())
+            self.assertEqual(len(daemon.requests), 2)
+        self.check_json(["memory", "reclaim", "1"], handlers, result)
+
+    def test_memory_reclaim_nothing(self):
+        """memory reclaim: no VM has anything to give."""
+        result = {"requested_bytes": 1024, "reclaimed_bytes": 0, "vms": []}
+        with FakeDaemon({"memory.reclaim": answer(result)}) as daemon:
+            done = self.ctl("memory", "reclaim", "1K", daemon=daemon)
+        self.assertEqual((done.stdout, done.returncode), (b"0 B of 1 KiB asked for\n", 0))
+
+    def test_memory_policy(self):
+        """memory policy: asks without operands; sends numbers as numbers, the rest as it is."""
+        result = {"mode": "auto", "budget_mb": 2048, "level": "yellow", "may_admit": True}
+        handlers = {"memory.policy": answer(result)}
+        for words, params in (
+            ([], {}),
+            (["budget_mb=2048", "mode=off"], {"budget_mb": 2048, "mode": "off"}),
+            (["floor_mb:=96"], {"floor_mb": 96}),
+            (["floor_mb=some", "bogus=1"], {"floor_mb": "some", "bogus": "1"}),
+        ):
+            with self.subTest(words=words), FakeDaemon(handlers) as daemon:
+                done = self.ctl("memory", "policy", *words, daemon=daemon)
+                self.assertEqual(daemon.requests[0]["params"], params)
+                self.assertRegex(done.stdout.decode(), r"(?m)^budget_mb +2048$")
+        self.check_json(["memory", "policy"], handlers, result)
+        for word in ("budget_mb", "=1", "mode:=off"):
+            with self.subTest(word=word), FakeDaemon({}) as daemon:
+                done = self.ctl("memory", "policy", word, daemon=daemon)
+                self.assertEqual(done.returncode, 2)
+                self.assertIn(b"hint: execsandboxctl help memory.policy", done.stderr)
+
+    def test_metrics(self):
+        """metrics: the text as it is."""
+        result = {"content_type": "text/plain", "text": "# HELP a A \u00fc\n# TYPE a gauge\na 1\n"}
+        with FakeDaemon({"metrics": answer(result)}) as daemon:
+            done = self.ctl("metrics", daemon=daemon)
+        self.assertEqual((done.stdout.decode(), done.returncode), (result["text"], 0))
+        self.check_json(["metrics"], {"metrics": answer(result)}, result)
 
     def test_template_list(self):
         """template list: one line each, with the time of its build and why it failed."""
@@ -842,9 +906,10 @@ class Verbs(CtlTest):
 
 
 class Help(CtlTest):
-    VERBS = ("run", "list", "status", "memory stats", "memory balloon", "pool", "pool get",
-             "pool set", "template list", "template info", "template build", "template remove",
-             "events", "call", "doctor", "help", "version")
+    VERBS = ("run", "list", "status", "memory stats", "memory balloon", "memory reclaim",
+             "memory policy", "pool", "pool get", "pool set", "template list", "template info",
+             "template build", "template remove", "events", "metrics", "call", "doctor", "help",
+             "version")
 
     def test_every_verb(self):
         """--help and help VERB give the same text for every verb; all are listed."""
