@@ -8,6 +8,7 @@ const struct verb *const verb_table[] = {
 	&verb_run,
 	&verb_list,
 	&verb_status,
+	&verb_top,
 	&verb_memory_stats,
 	&verb_memory_balloon,
 	&verb_memory_reclaim,

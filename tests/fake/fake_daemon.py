@@ -47,15 +47,16 @@ class FakeDaemon:
     """Serves `handlers`: a method's name to a function of (connection, request).
 
     Everything that clients sent is kept in `requests`. A handler may read on from the connection
-    itself. An exception in a handler is raised again by close(), so that the test fails.
+    itself. An exception in a handler is raised again by close(), so that the test fails. `path` is
+    for a daemon that comes back where another one was.
     """
 
-    def __init__(self, handlers):
+    def __init__(self, handlers, path=None):
         self.handlers = handlers
         self.requests = []
         self.failures = []
         self.directory = tempfile.TemporaryDirectory(prefix="fake-daemon-")
-        self.path = os.path.join(self.directory.name, "socket")
+        self.path = path or os.path.join(self.directory.name, "socket")
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.listener.bind(self.path)
         self.listener.listen()
@@ -99,6 +100,8 @@ class FakeDaemon:
         self.listener.shutdown(socket.SHUT_RDWR)
         self.acceptor.join()
         self.listener.close()
+        if os.path.exists(self.path):  # a test may have moved it
+            os.unlink(self.path)
         for connection in self.connections:
             connection.close()
         for thread in self.threads:

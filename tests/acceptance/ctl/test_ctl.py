@@ -906,7 +906,7 @@ class Verbs(CtlTest):
 
 
 class Help(CtlTest):
-    VERBS = ("run", "list", "status", "memory stats", "memory balloon", "memory reclaim",
+    VERBS = ("run", "list", "status", "top", "memory stats", "memory balloon", "memory reclaim",
              "memory policy", "pool", "pool get", "pool set", "template list", "template info",
              "template build", "template remove", "events", "metrics", "call", "doctor", "help",
              "version")
