@@ -5,9 +5,13 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import unittest
 
-from support import DEADLINE, HERE, SOCKET, DaemonTest, needs_root, vms_seen
+from support import DEADLINE, HERE, SOCKET, DaemonTest, exclusive, needs_root, vms_seen
+
+sys.path.append(os.path.join(HERE, "ctl"))
+from tmux import Terminal  # noqa: E402
 
 CTL = os.environ.get(
     "EXECSANDBOXCTL", os.path.join(HERE, "../../build/ctl/execsandboxctl")
@@ -96,6 +100,38 @@ class Ctl(DaemonTest):
         }
         for name in ("socket", "daemon", "accelerator", "qemu", "bubblewrap", "sealing", "images"):
             self.assertEqual(checks[name]["verdict"], "ok", checks[name])
+
+    @needs_root
+    @exclusive
+    def test_top(self):
+        """top: a VM that runs has a row; s and r move its balloon, and the row says so."""
+        request_id = self.start("import time\nprint(1, flush=True)\nwhile True:\n    time.sleep(1)\n")
+        vm = self.vm_of(request_id)
+        self.client.wait_output(request_id, "1")
+        self.assertRegex(self.ctl("top", "--once").stdout.decode(), rf"(?m)^{vm} +python +busy ")
+        terminal = Terminal(dict(os.environ, EXECSANDBOX_SOCKET=SOCKET))
+        self.addCleanup(terminal.close)
+        terminal.type(f"exec {CTL} top -i 0.5")
+        terminal.wait_for(rf"^{vm} +python ")
+        terminal.keys(*"<<<<<<", "Home", "s")  # by state: who runs code is before the spares
+        terminal.wait_for(f"^Squeeze {vm} ")
+        terminal.keys("BSpace", "BSpace", "BSpace", *"160", "Enter")
+        terminal.wait_for(rf"^{vm} has 1\d\d[\d.]* MiB$")
+        terminal.wait_for(rf"^{vm} +python +\w+! +256M +\w+ +160M +160M ")
+        terminal.keys("r")
+        terminal.wait_for(rf"^{vm} has 256 MiB$")
+        terminal.wait_for(rf"^{vm} +python +\w+ +256M +\w+ +256M +256M ")
+        self.stop(request_id)
+        terminal.wait_until(lambda screen: f"{vm} " not in screen.split("has 256")[0], "its end")
+
+    @needs_root
+    def test_numbers(self):
+        """memory policy shows the policy, metrics the numbers."""
+        self.assertRegex(self.ctl("memory", "policy").stdout.decode(), r"(?m)^mode +auto$")
+        done = self.ctl("memory", "policy", "floor_mb=1")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"floor_mb", done.stderr)
+        self.assertRegex(self.ctl("metrics").stdout.decode(), r"(?m)^execsandbox_build_info\{")
 
     def test_call(self):
         """call: any method, with notifications before the result."""
