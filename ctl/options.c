@@ -104,7 +104,7 @@ int parse_size(const char *text, double *ret_bytes)
 	for (long power = letter ? letter - letters : -1; power >= 0; power--)
 		number *= 1024;
 	number = trunc(number);
-	if (number < 1 || number > (double)(1ll << 50))
+	if (number < 1 || number > (double)(1ull << 50))
 		return -EINVAL;
 	*ret_bytes = number;
 	return 0;

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <term.h>
 
 enum { PAIR_GOOD = 1, PAIR_WARNING, PAIR_BAD };
 
@@ -30,13 +31,26 @@ enum { PAIR_GOOD = 1, PAIR_WARNING, PAIR_BAD };
 
 static bool is_started;
 
+/* newterm() finds it out as well, but leaks when it fails. */
+static bool is_known_terminal(void)
+{
+	const char *name = getenv("TERM");
+	int error;
+
+	if (!name || !*name || strcmp(name, "dumb") == 0 ||
+	    setupterm(name, STDOUT_FILENO, &error) == ERR)
+		return false;
+	del_curterm(cur_term);
+	return true;
+}
+
 int top_screen_start(struct top_view *view)
 {
-	const char *term = getenv("TERM"), *no_color = getenv("NO_COLOR");
+	const char *no_color = getenv("NO_COLOR");
 
 	view->is_ascii = strcmp(nl_langinfo(CODESET), "UTF-8") != 0;
-	if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO) || !term || !*term ||
-	    strcmp(term, "dumb") == 0 || !newterm(NULL, stdout, stdin))
+	if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO) || !is_known_terminal() ||
+	    !newterm(NULL, stdout, stdin))
 		return -ENOTTY;
 	is_started = true;
 	cbreak();
@@ -286,7 +300,7 @@ static void draw_rows(struct top_view *view, const struct table *table,
 
 static void draw_help(const struct top_view *view, const struct table *table)
 {
-	static const char *const lines[] = {
+	static const char *const texts[] = {
 		"up down j k   select a VM; Home, End, Page up, Page down",
 		"< >           sort by another column     R   the other way round",
 		"s             squeeze: set what the VM keeps; it holds until released",
@@ -297,10 +311,10 @@ static void draw_help(const struct top_view *view, const struct table *table)
 		"Dim rows are spares, which wait for a run, and guests that are silent.",
 	};
 
-	for (int i = 0; i < (int)ELEMENTSOF(lines) && i < table->room; i++)
-		put(table->rows_from + i, 2, lines[i]);
-	if (table->room > (int)ELEMENTSOF(lines))
-		put(table->rows_from + (int)ELEMENTSOF(lines), 2,
+	for (int i = 0; i < (int)ELEMENTSOF(texts) && i < table->room; i++)
+		put(table->rows_from + i, 2, texts[i]);
+	if (table->room > (int)ELEMENTSOF(texts))
+		put(table->rows_from + (int)ELEMENTSOF(texts), 2,
 		    view->is_ascii
 			    ? "MEMORY is a VM's size: # used, - free in the guest, blank: "
 			      "ballooned."
