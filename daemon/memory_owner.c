@@ -39,9 +39,10 @@ uint64_t memory_owner_limit_mb(struct daemon *daemon, uint64_t reserve_mb)
 	return MAX(limit_mb, least_mb);
 }
 
-void memory_owner_set(struct daemon *daemon, const struct memory_settings *settings)
+static void on_settings(void *user, const struct memory_settings *settings)
 {
-	memory_control_set(daemon->memory, settings);
+	struct daemon *daemon = user;
+
 	pool_set_memory(daemon->pool, memory_owner_limit_mb(daemon, settings->reserve_bytes >> 20),
 			settings->budget_bytes >> 20);
 }
@@ -150,6 +151,7 @@ void memory_owner_vm_work(void *user, struct vm *vm)
 /* --- Life --- */
 
 static const struct memory_control_ops ops = {.on_level = on_level,
+					      .on_settings = on_settings,
 					      .on_step = on_step,
 					      .drop_spare = drop_spare,
 					      .on_squeeze = on_squeeze,

@@ -20,9 +20,6 @@ uint64_t memory_owner_limit_mb(struct daemon *daemon, uint64_t reserve_mb);
 /* Creates daemon->memory. 0, or -errno after the reason was logged. */
 int memory_owner_start(struct daemon *daemon);
 
-/* Changes the settings; admission's limit follows. */
-void memory_owner_set(struct daemon *daemon, const struct memory_settings *settings);
-
 /* For struct vm_host and struct pool_config; `user` is the daemon. */
 void memory_owner_vm_memory(void *user, struct vm *vm);
 void memory_owner_vm_work(void *user, struct vm *vm);

@@ -278,6 +278,9 @@ void memory_control_set(struct memory_control *control, const struct memory_sett
 	host_pressure_set_limits(control->pressure, settings->reserve_bytes,
 				 settings->budget_bytes);
 	host_pressure_sample(control->pressure, &control->sample);
+	/* What the step lets start has to fit the new limits. */
+	if (control->config.ops->on_settings)
+		control->config.ops->on_settings(control->config.user, settings);
 	step(control);
 }
 

@@ -21,6 +21,7 @@
 #include "daemon/memory/policy.h"
 
 struct memory_control;
+struct memory_settings;
 
 /* A change of one VM's memory, for events. */
 struct memory_change {
@@ -35,6 +36,8 @@ struct memory_change {
 struct memory_control_ops {
 	/* The level is another than before; memory_control_policy()->level is the new one. */
 	void (*on_level)(void *user, enum policy_level old);
+	/* These hold from now on: memory_control_set(). A step with them follows. */
+	void (*on_settings)(void *user, const struct memory_settings *settings);
 	/* A step is over: who waits for memory may be served, spares be made or not. */
 	void (*on_step)(void *user);
 	/* Ends a spare; false when it is none any more. */

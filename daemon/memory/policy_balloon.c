@@ -175,8 +175,9 @@ static uint64_t room_bytes(const struct policy *policy, const struct policy_samp
 	return MIN(room, less(vm->actual_bytes, floor_bytes(policy, vm, now_us, false)));
 }
 
-/* Of a VM's size, by level: never more than a quarter at once of what is worth something. Pages that
- * cost nothing come on top: they have to go first, are free, and 136 MiB of them move in 0.7 s. */
+/* Of a VM's size, by level: never more than a quarter at once of what is worth something. Pages
+ * that cost nothing come on top: they have to go first, are free, and 136 MiB of them move in 0.7
+ * s. */
 static const uint64_t step_percent[] = {0, 5, 10, 25, 25};
 static_assert(ELEMENTSOF(step_percent) == POLICY_BLACK + 1, "one step per level");
 

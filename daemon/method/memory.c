@@ -3,7 +3,6 @@
 #include "daemon/method/methods.h"
 
 #include "daemon/memory/stats.h"
-#include "daemon/memory_owner.h"
 
 #include <errno.h>
 #include <string.h>
@@ -245,6 +244,6 @@ struct rpc_reply method_memory_policy(struct rpc_call *call, const json_t *param
 	take_mb(params, "floor_mb", &settings.floor_bytes);
 	take_mb(params, "run_mb", &settings.run_bytes);
 	if (json_object_size(params) > 0)
-		memory_owner_set(daemon, &settings);
+		memory_control_set(daemon->memory, &settings);
 	return rpc_reply_result(call, policy_json(daemon));
 }

@@ -272,13 +272,22 @@ static void on_oom(void *user UNUSED, struct vm *vm UNUSED)
 	ooms++;
 }
 
+static uint64_t told_budget_bytes, told_steps;
+
+static void on_settings(void *user UNUSED, const struct memory_settings *settings)
+{
+	told_budget_bytes = settings->budget_bytes;
+	told_steps = memory_control_policy(control)->steps;
+}
+
 static bool drop_spare(void *user UNUSED, struct vm *vm UNUSED)
 {
 	dropped++;
 	return true;
 }
 
-static const struct memory_control_ops ops = {.drop_spare = drop_spare,
+static const struct memory_control_ops ops = {.on_settings = on_settings,
+					      .drop_spare = drop_spare,
 					      .on_squeeze = on_squeeze,
 					      .on_release = on_release,
 					      .on_failure = on_failure,
@@ -750,6 +759,9 @@ START_TEST(settings_hold_at_once)
 	settings.floor_bytes = 100 * MIB;
 	memory_control_set(control, &settings);
 	ck_assert_uint_eq(memory_control_sample(control)->managed_bytes, 200 * MIB);
+	/* The owner is told before the step, which may let runs start. */
+	ck_assert_uint_eq(told_budget_bytes, 200 * MIB);
+	ck_assert_uint_eq(told_steps + 1, memory_control_policy(control)->steps);
 	/* 180 of 200 are used. */
 	ck_assert_uint_eq(memory_control_sample(control)->available_bytes, 20 * MIB);
 	ck_assert_int_ge(memory_control_policy(control)->level, POLICY_YELLOW);

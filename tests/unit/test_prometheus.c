@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The text format of metrics: escapes, numbers, cumulative buckets; and what runs are counted as. */
+/* The text format of metrics: escapes, numbers, cumulative buckets; and what runs are counted as.
+ */
 #include "daemon/method/prometheus.h"
 
 #include "base/util.h"
@@ -47,7 +48,8 @@ START_TEST(test_histogram)
 	       "h_bucket{le=\"0.005\"} 2\nh_bucket{le=\"1\"} 5\nh_bucket{le=\"+Inf\"} 9\n"
 	       "h_sum 9.5\nh_count 9\n"
 	       "h_bucket{kind=\"k\",le=\"0.005\"} 2\nh_bucket{kind=\"k\",le=\"1\"} 5\n"
-	       "h_bucket{kind=\"k\",le=\"+Inf\"} 9\nh_sum{kind=\"k\"} 9.5\nh_count{kind=\"k\"} 9\n");
+	       "h_bucket{kind=\"k\",le=\"+Inf\"} 9\nh_sum{kind=\"k\"} 9.5\nh_count{kind=\"k\"} "
+	       "9\n");
 }
 END_TEST
 
