@@ -87,6 +87,7 @@ for method, params in (
     ("vm.list", {{}}), ("memory.stats", {{}}), ("vm.info", {{"vm": "{vm}"}}),
     ("vm.info", {{"vm": "vm_nobody"}}), ("memory.stats", {{"vm": "{vm}"}}),
     ("memory.balloon", {{"vm": "{vm}", "target_mb": 128}}),
+    ("memory.reclaim", {{"vm": "{vm}", "bytes": 1}}), ("memory.policy", {{}}), ("metrics", {{}}),
 ):
     try:
         outcomes[method + " " + params.get("vm", "")] = client.call(method, **params)
@@ -109,7 +110,8 @@ print(json.dumps(outcomes))
         self.assertEqual(message.replace(vm, "vm_nobody"), nobody[1])
         self.assertEqual(dict(data, vm="vm_nobody"), nobody[2])
         self.assertEqual(seen[f"memory.stats {vm}"][0], 4030)
-        self.assertEqual(seen[f"memory.balloon {vm}"][0], 1002)
+        for refused in (f"memory.balloon {vm}", f"memory.reclaim {vm}", "memory.policy ", "metrics "):
+            self.assertEqual(seen[refused][0], 1002, refused)
         self.assertEqual([event for event in seen["events"] if event.get("vm") == vm], [])
         self.stop(request_id)
 

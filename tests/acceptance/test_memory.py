@@ -4,7 +4,7 @@
 import json
 import time
 
-from support import DaemonTest, connect, needs_root
+from support import DaemonTest, connect, exclusive, needs_root
 
 MIB = 1 << 20
 
@@ -339,3 +339,52 @@ while True:
             self.assertEqual(error.data["max"], 256)
             self.assertGreater(error.data["min"], 1)
         self.stop(request_id)
+
+    @needs_root
+    @exclusive
+    def test_reclaim(self):
+        """memory.reclaim takes what a program that waits does not need, and tells from whom; bounds are named."""
+        request_id = self.start(
+            GUEST
+            + """
+block = os.urandom(60 << 20)
+del block
+print("freed", flush=True)
+time.sleep(100)
+""",
+            timeout_seconds=100,
+        )
+        vm = self.vm_of(request_id)
+        self.client.wait_output(request_id, "freed")
+        result = self.client.call("memory.reclaim", vm=vm, bytes=20 * MIB)
+        self.assertEqual(sorted(result), ["reclaimed_bytes", "requested_bytes", "vms"])
+        self.assertEqual(result["requested_bytes"], 20 * MIB)
+        self.assertGreater(result["reclaimed_bytes"], 10 * MIB)
+        (taken,) = result["vms"]
+        self.assertEqual(taken["vm"], vm)
+        self.assertTrue(64 * MIB <= taken["target_bytes"] < 256 * MIB, taken)
+        self.assertLess(taken["actual_bytes"], 256 * MIB)
+        for count in (0, 1 << 60):
+            error = self.assert_error(2006, "LIMIT_INVALID", "memory.reclaim", vm=vm, bytes=count)
+            self.assertEqual(error.data["field"], "bytes")
+        self.stop(request_id)
+
+    @needs_root
+    @exclusive
+    def test_policy(self):
+        """memory.policy tells the settings and what is made of them, changes what it is given, and names bounds."""
+        before = self.client.call("memory.policy")
+        self.assertEqual(before["mode"], "auto")
+        self.assertIn(before["level"], ("green", "yellow", "orange", "red", "black"))
+        self.assertIs(before["may_admit"], True)
+        self.assertGreaterEqual(before["reserve_mb"], 512)
+        self.addCleanup(self.client.call, "memory.policy", run_mb=before["run_mb"], inflating_max=before["inflating_max"])
+        after = self.client.call("memory.policy", run_mb=before["run_mb"] + 1, inflating_max=7)
+        self.assertEqual((after["run_mb"], after["inflating_max"]), (before["run_mb"] + 1, 7))
+        for name in ("mode", "budget_mb", "reserve_mb", "floor_mb", "guest_max_age_seconds"):
+            self.assertEqual(after[name], before[name], name)
+        for params in ({"floor_mb": 1}, {"inflating_max": 0}, {"run_mb": 0}, {"reserve_mb": -1}):
+            error = self.assert_error(2006, "LIMIT_INVALID", "memory.policy", **params)
+            self.assertEqual(error.data["field"], *params)
+        self.assert_error(-32602, "INVALID_PARAMS", "memory.policy", mode="sometimes")
+        self.assertEqual(self.client.call("memory.policy")["inflating_max"], 7)

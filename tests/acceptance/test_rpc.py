@@ -7,7 +7,7 @@ import subprocess
 import unittest
 
 from client import Closed, RpcError
-from support import SOCKET, DaemonTest, connect, exclusive, vms_seen
+from support import SOCKET, DaemonTest, connect, exclusive, needs_root, vms_seen
 
 MIB = 1 << 20
 PING = {"jsonrpc": "2.0", "id": 1, "method": "rpc.ping"}
@@ -176,7 +176,8 @@ class Methods(DaemonTest):
         self.assertEqual(document["openrpc"], "1.3.2")
         names = [method["name"] for method in document["methods"]]
         for name in ("run", "info", "health", "vm.list", "vm.info", "memory.stats",
-                     "memory.balloon", "events.subscribe", "events.unsubscribe"):
+                     "memory.balloon", "memory.reclaim", "memory.policy", "metrics",
+                     "events.subscribe", "events.unsubscribe"):
             self.assertIn(name, names)
         for name in names:
             with self.subTest(method=name):
@@ -197,11 +198,29 @@ class Methods(DaemonTest):
         for check in health["checks"]:
             self.assertEqual(sorted(check), ["detail", "name", "ok"])
 
+    @needs_root
+    def test_metrics(self):
+        """metrics: Prometheus' text, each family with its help and type, and this run counted in it."""
+        name = 'execsandbox_runs_total{language="shell",status="ok"}'
+
+        def read():
+            result = self.client.call("metrics")
+            self.assertEqual(result["content_type"], "text/plain; version=0.0.4")
+            lines = result["text"].splitlines()
+            families = [line.split()[2] for line in lines if line.startswith("# TYPE ")]
+            self.assertEqual(families, [line.split()[2] for line in lines if line.startswith("# HELP ")])
+            self.assertEqual(len(families), len(set(families)))
+            samples = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
+            return {sample: float(value) for sample, value in samples}
+
+        before = read()
+        self.run_ok("true", "shell")
+        self.assertGreater(read()[name], before[name])
+
     def test_not_built(self):
         """Methods of the API that are not built do not exist: -32601 with a hint."""
         for method in (
             "session.create", "sandbox.create", "session.exec", "file.read", "process.list",
-            "memory.reclaim", "memory.policy", "metrics",
             "config.get", "daemon.drain", "port.open", "snapshot.create", "", "RUN", "rpc.",
             "no.such", "$/other",
         ):
@@ -213,6 +232,13 @@ class Methods(DaemonTest):
         """A VM that does not exist: 4030 with its id."""
         for method in ("vm.info", "memory.stats"):
             error = self.assert_error(4030, "VM_NOT_FOUND", method, vm="vm_nobody")
+            self.assertEqual(error.data["vm"], "vm_nobody")
+
+    @needs_root
+    def test_unknown_vm_of_admin(self):
+        """The same for what only an admin may call."""
+        for method, params in (("memory.balloon", {"target_mb": 128}), ("memory.reclaim", {"bytes": MIB})):
+            error = self.assert_error(4030, "VM_NOT_FOUND", method, vm="vm_nobody", **params)
             self.assertEqual(error.data["vm"], "vm_nobody")
 
     def test_parameters(self):
