@@ -355,7 +355,8 @@ int daemon_start(struct daemon *daemon, const struct config *config, const struc
 					      .stubs = STUBS_NONE,
 					      .filter_fd = -1,
 					      .clone_filter_fd = -1},
-				  .started_us = now_us()};
+				  .started_us = now_us(),
+				  .started_ns = realtime_ns()};
 	signal(SIGPIPE, SIG_IGN);
 	r = loop_create(&daemon->loop);
 	if (r == 0)

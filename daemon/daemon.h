@@ -38,7 +38,7 @@ struct daemon {
 	struct notify notify;
 	struct run_env run_env;
 	struct run_counters run_counters;
-	uint64_t started_us;
+	uint64_t started_us, started_ns; /* monotonic; wall clock */
 	ev_signal sigterm, sigint, sighup;
 	ev_timer drain_deadline;
 	bool is_draining;

@@ -97,6 +97,7 @@ static void tell_level(struct memory_control *control, enum policy_level old)
 
 	if (level == old)
 		return;
+	control->counters.levels[level]++;
 	log_notice(LOG_OBJECT,
 		   "Pressure %s -> %s: %ju of %ju MiB left, stalled %.1f %% (all %.1f %%)",
 		   policy_level_name(old), policy_level_name(level),
@@ -121,7 +122,7 @@ static void note_reaction(struct memory_control *control, const struct policy_ac
 	if (control->had_need || action->kind == POLICY_STOP_VCPU)
 		return;
 	control->had_need = true;
-	control->counters.reaction_us = now_us() - control->sample.measured_us;
+	histogram_add(&control->counters.reaction, now_us() - control->sample.measured_us);
 }
 
 static void decide(struct memory_control *control)

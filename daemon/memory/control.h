@@ -16,6 +16,7 @@
 #ifndef DAEMON_MEMORY_CONTROL_H
 #define DAEMON_MEMORY_CONTROL_H
 
+#include "base/histogram.h"
 #include "daemon/memory/host_pressure.h"
 #include "daemon/memory/memory_vm.h"
 #include "daemon/memory/policy.h"
@@ -67,8 +68,10 @@ struct memory_control_config {
 struct memory_counters {
 	uint64_t squeezes, releases; /* balloons that reached a smaller, or greater, target */
 	uint64_t stalls, failures;   /* that did not move; that QEMU refused */
-	uint64_t spares_dropped, vcpus_halted, kills;
-	uint64_t reaction_us; /* from the last wake that found need to its first command; 0: none */
+	uint64_t cache_drops, spares_dropped, vcpus_halted, kills;
+	uint64_t taken_bytes, given_bytes; /* by balloons, also by those that stalled */
+	uint64_t levels[POLICY_BLACK + 1]; /* how often each was entered */
+	struct histogram reaction;         /* from a wake that finds need to its first command */
 };
 
 /* 0; -errno when the host's memory cannot be read; -ENOMEM. */

@@ -78,6 +78,14 @@ static void fail(struct memory_control *control, struct memory_vm *memory, int e
 	tell_failure(control, memory, actual, why);
 }
 
+static void count_moved(struct memory_counters *counters, uint64_t from_bytes, uint64_t to_bytes)
+{
+	if (to_bytes < from_bytes)
+		counters->taken_bytes += from_bytes - to_bytes;
+	else
+		counters->given_bytes += to_bytes - from_bytes;
+}
+
 static void on_moved(void *user, int error, uint64_t actual)
 {
 	struct memory_vm *memory = user;
@@ -85,6 +93,7 @@ static void on_moved(void *user, int error, uint64_t actual)
 	memory_done_fn on_hand_done = TAKE_PTR(memory->on_hand_done);
 	uint64_t unused;
 
+	count_moved(&control->counters, memory->from_bytes, actual);
 	memory->sample.actual_bytes = actual;
 	memory->sample.target_bytes = memory->mover.target_bytes;
 	if (error == 0) {
@@ -124,6 +133,8 @@ static void set_policy_target(struct memory_control *control, struct memory_vm *
 {
 	int r = set_target(memory, target_bytes, drop_caches);
 
+	if (r == 0 && drop_caches)
+		control->counters.cache_drops++;
 	if (r < 0 && r != -ENOTCONN)
 		fail(control, memory, r, memory->sample.actual_bytes);
 }

@@ -9,9 +9,6 @@
 #include <assert.h>
 #include <string.h>
 
-const double run_bucket_seconds[RUN_BUCKETS] = {0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
-						1,     2.5,  5,     10,   30,  60};
-
 #define ABANDONED "abandoned"
 
 const char *const run_statuses[] = {"ok",           "error",     "timeout", "signal", "oom",
@@ -35,26 +32,15 @@ static void count(struct run_counters *counters, const char *language, const cha
 		counters->ended[at][what]++;
 }
 
-static void observe(struct run_histogram *histogram, uint64_t us)
-{
-	double seconds = (double)us / 1e6;
-	size_t i = 0;
-
-	while (i < RUN_BUCKETS && seconds > run_bucket_seconds[i])
-		i++;
-	histogram->counts[i]++;
-	histogram->sum_seconds += seconds;
-}
-
 void run_counters_add(struct run_counters *counters, const char *status,
 		      const struct run_outcome *outcome, enum pool_start start)
 {
 	count(counters, outcome->language, status);
-	observe(&counters->queue, outcome->queue_us);
+	histogram_add(&counters->queue, outcome->queue_us);
 	if (outcome->execute_us == 0) /* cancelled before it had a VM */
 		return;
-	observe(&counters->start[start], outcome->start_us);
-	observe(&counters->execute, outcome->execute_us);
+	histogram_add(&counters->start[start], outcome->start_us);
+	histogram_add(&counters->execute, outcome->execute_us);
 }
 
 void run_counters_add_abandoned(struct run_counters *counters, const char *language)

@@ -94,6 +94,7 @@ void vm_fail(struct vm *vm, enum rpc_code code, const char *format, ...)
 	vsnprintf(reason, sizeof(reason), format, args);
 	va_end(args);
 	log_warning(vm->id, "Failed while %s: %s", vm_state_name(vm->state), reason);
+	vm->host->counters.failures[vm->state]++;
 	if (vm->state == VM_STARTING) {
 		vm->host->failed_boots++;
 		log_last_words(vm);
@@ -268,6 +269,7 @@ struct rpc_error *vm_create(struct vm_host *host, const struct vm_spec *spec,
 		free_vm(vm);
 		return error;
 	}
+	host->counters.starts[vm->spec.start]++;
 	vm->next = host->vms;
 	host->vms = vm;
 	if (host->on_state)

@@ -63,6 +63,12 @@ enum vm_state {
 
 struct vm;
 
+/* What became of VMs since the start: for `metrics`. */
+struct vm_counters {
+	uint64_t starts[QEMU_CLONE + 1];
+	uint64_t failures[VM_STOPPING]; /* by the state it was in */
+};
+
 /* What all VMs of a daemon share. Borrowed for the life of every VM. */
 struct vm_host {
 	struct loop *loop;
@@ -87,6 +93,7 @@ struct vm_host {
 	void *user;
 	struct vm *vms;        /* all of them, newest first: vm_next() */
 	unsigned failed_boots; /* in a row; for `health` */
+	struct vm_counters counters;
 };
 
 /* The uid of a VM that is nobody's yet. */

@@ -400,8 +400,11 @@ START_TEST(an_idle_vm_is_squeezed)
 	ck_assert_uint_eq(last.target_bytes, target);
 	ck_assert_uint_eq(last.actual_bytes, target);
 	ck_assert_uint_eq(memory_control_counters(control)->squeezes, 1);
-	ck_assert_uint_gt(memory_control_counters(control)->reaction_us, 0);
-	ck_assert_uint_lt(memory_control_counters(control)->reaction_us, 250000);
+	ck_assert_uint_eq(memory_control_counters(control)->taken_bytes, SIZE - target);
+	ck_assert_uint_eq(memory_control_counters(control)->given_bytes, 0);
+	ck_assert_uint_ge(memory_control_counters(control)->cache_drops, 1);
+	ck_assert_double_gt(memory_control_counters(control)->reaction.sum_seconds, 0);
+	ck_assert_double_lt(memory_control_counters(control)->reaction.sum_seconds, 0.25);
 }
 END_TEST
 

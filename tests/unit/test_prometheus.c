@@ -74,11 +74,11 @@ START_TEST(test_run_counters)
 	ck_assert_uint_eq(counters.ended[1][6], 1);
 	ck_assert_uint_eq(counters.ended[2][7], 1);
 	/* A bound belongs to its bucket. */
-	ck_assert_uint_eq(counters.start[POOL_START_CLONE].counts[0], 1);
-	ck_assert_uint_eq(counters.start[POOL_START_WARM].counts[0], 0);
-	ck_assert_uint_eq(counters.execute.counts[RUN_BUCKETS], 1);
+	ck_assert_uint_eq(counters.start[POOL_START_CLONE].counts[1], 1);
+	ck_assert_uint_eq(counters.start[POOL_START_WARM].counts[1], 0);
+	ck_assert_uint_eq(counters.execute.counts[HISTOGRAM_BUCKETS], 1);
 	ck_assert_double_eq(counters.execute.sum_seconds, 61);
-	ck_assert_uint_eq(counters.queue.counts[0], 3);
+	ck_assert_uint_eq(counters.queue.counts[1], 3);
 	while (rpc_code_at(at, &code, &name, &help) && code != RPC_CAPACITY)
 		at++;
 	ck_assert_uint_eq(counters.errors[at], 1);
