@@ -84,6 +84,18 @@ class Capacity(VmTest):
                  if method == "run.started" and params["id"] in requests]
         self.assertEqual(order, requests)
 
+    def test_more_than_start_at_once(self):
+        """Who waits for others to start goes on when these run, not only when they end."""
+        sandbox = self.daemon("normal", max_vms=64)
+        client = sandbox.client()
+        requests = [self.play_request(client, "hang", stream=True, timeout_seconds=600)
+                    for _ in range(2 * os.cpu_count() + 1)]
+        for request in requests:
+            client.wait_notification(lambda method, given, request=request:
+                                     method == "run.started" and given["id"] == request)
+        for request in requests:
+            client.cancel(request)
+
     def test_fifty_at_once(self):
         """Fifty runs on two VMs all end well, and at no moment there is a third VM."""
         sandbox = self.daemon("normal", max_vms=2)
