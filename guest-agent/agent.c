@@ -22,6 +22,9 @@
 #define EXECS_MAX 8
 /* docs/MEMORY.md. */
 #define MEMORY_SECONDS 2.
+/* So long after a program has begun its VM is reported: most runs are over by then, and none is
+ * held up at its start. */
+#define MEMORY_FIRST_SECONDS 0.05
 
 struct agent {
 	const struct agent_config *config;
@@ -38,6 +41,7 @@ struct agent {
 	pid_t drop_pid; /* drops caches; 0: none does */
 	uint64_t drop_id;
 	struct guard guard;
+	uint64_t memory_due_us; /* the next report is no later */
 	ev_timer guard_timer, memory_timer;
 	ev_signal on_child, on_terminate;
 };
@@ -95,6 +99,22 @@ static void send_memory(struct agent *agent, uint64_t id)
 	link_send(&agent->link, &memory);
 }
 
+static void await_memory(struct agent *agent)
+{
+	agent->memory_due_us = now_us() + (uint64_t)(MEMORY_SECONDS * 1e6);
+	loop_timer_start(agent->loop, &agent->memory_timer, MEMORY_SECONDS);
+}
+
+/* A machine that was stopped, or copied, since its last report has nobody who knows it. Runs one
+ * behind another put the report off no further than it was due. */
+static void hasten_memory(struct agent *agent)
+{
+	uint64_t now = now_us(), due = MAX(agent->memory_due_us, now);
+	double left = (double)(due - now) / 1e6;
+
+	loop_timer_start(agent->loop, &agent->memory_timer, MIN(left, MEMORY_FIRST_SECONDS));
+}
+
 static void on_memory_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
 {
 	struct agent *agent = timer->data;
@@ -102,7 +122,7 @@ static void on_memory_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int even
 	/* A host that does not read gets the next one. */
 	if (link_has_room(&agent->link))
 		send_memory(agent, 0);
-	loop_timer_start(agent->loop, timer, MEMORY_SECONDS);
+	await_memory(agent);
 }
 
 /* In a child, because it takes longer than output may wait. One that is asked for meanwhile is
@@ -110,9 +130,8 @@ static void on_memory_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int even
 static void on_memory_drop(struct agent *agent, uint64_t id)
 {
 	agent->drop_id = id;
-	/* An ordinary process would drop its host's. */
-	if (agent->drop_pid == 0 && agent->config->is_init)
-		agent->drop_pid = drop_start();
+	if (agent->drop_pid == 0 && agent->config->drop_path)
+		agent->drop_pid = drop_start(agent->config->drop_path);
 	if (agent->drop_pid == 0)
 		send_memory(agent, id);
 }
@@ -191,7 +210,7 @@ static void on_hello(struct agent *agent, const struct msg_hello *hello)
 	for (size_t i = 0; i < EXECS_MAX; i++)
 		if (agent->execs[i])
 			exec_resume(agent->execs[i], hello->received);
-	loop_timer_start(agent->loop, &agent->memory_timer, MEMORY_SECONDS);
+	await_memory(agent);
 }
 
 static void on_identity(struct agent *agent, const struct msg_identity *identity)
@@ -267,6 +286,7 @@ static void on_exec(struct agent *agent, struct msg_exec *request)
 	if (r < 0)
 		send_refusal(agent, request);
 	watch_runs(agent);
+	hasten_memory(agent);
 }
 
 /* The host has done with the run; its processes may take a moment longer. With more of them than

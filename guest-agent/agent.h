@@ -4,8 +4,8 @@
  *
  * Theory of operation: one loop joins the port (where connections come from), the link (frames over
  * the present one), the runs, SIGCHLD, and two timers: telemetry every two seconds while a host
- * listens, and the pressure guard while a run lives. Everything it does is bounded, so that a PING
- * is answered at once whatever user code does.
+ * listens and 50 ms behind each program's start, and the pressure guard while a run lives.
+ * Everything it does is bounded, so that a PING is answered at once whatever user code does.
  */
 #ifndef GUEST_AGENT_AGENT_H
 #define GUEST_AGENT_AGENT_H

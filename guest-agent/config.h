@@ -12,6 +12,7 @@ struct agent_config {
 	int fd;                  /* a socket, listening or connected, instead of it; or -1 */
 	const char *home;        /* where programs live */
 	const char *runners;
+	const char *drop_path;   /* what drops this machine's caches; NULL: not its to drop */
 	const char *cgroup_root; /* a cgroup v2 directory; NULL: do without */
 	bool change_user;
 	uid_t uid; /* of user code, and its group */

@@ -5,8 +5,10 @@
 
 #include <sys/types.h>
 
-/* The child's pid, whose owner reaps it: then it is done. 0 when there is none: nothing is dropped.
- * Source: Documentation/admin-guide/sysctl/vm.rst. */
-pid_t drop_start(void);
+#define DROP_CACHES_PATH "/proc/sys/vm/drop_caches"
+
+/* Writes to `path`, the kernel's. The child's pid, whose owner reaps it: then it is done. 0 when
+ * there is none: nothing is dropped. Source: Documentation/admin-guide/sysctl/vm.rst. */
+pid_t drop_start(const char *path);
 
 #endif

@@ -4,6 +4,7 @@
 #include "base/util.h"
 #include "guest-agent/agent.h"
 #include "guest-agent/boot.h"
+#include "guest-agent/drop.h"
 #include "guest-agent/identity.h"
 #include "guest-agent/zram.h"
 
@@ -73,6 +74,7 @@ static int run_as_init(void)
 		.fd = -1,
 		.home = GUEST_HOME,
 		.runners = GUEST_RUNNERS,
+		.drop_path = DROP_CACHES_PATH,
 		.cgroup_root = BOOT_CGROUP_ROOT,
 		.change_user = true,
 		.uid = GUEST_UID,

@@ -47,7 +47,8 @@ def receipt(**more):
     return message(EXIT, **{**fields, **more})
 
 
-MEMORY_FIELDS = {"id": 0, "mem_total": 1 << 28, "mem_free": 1 << 26, "mem_available": 1 << 27, "swap_total": 1 << 28,
+MEMORY_FIELDS = {"id": 0, "mem_total": 1 << 28, "mem_free": 1 << 26, "mem_available": 1 << 27, "mem_caches": 1 << 25,
+                 "mem_anonymous": 1 << 26, "swap_total": 1 << 28,
                  "zram_orig_data_size": 4096, "psi_some_avg10_centi": 150, "user_processes": 3}
 ERROR = {"name": "ValueError", "value": "v\u00e9", "traceback": "Traceback\n"}
 HELLO_FIELDS = {"version": 1, "nonce": NONCE.hex(), "sync": SYNC.hex()}
@@ -67,6 +68,8 @@ def guest_frames():
     yield "limit", b"\0\0" + data(STDOUT, 0, b"x" * 900) + receipt(reason="output_limit", stdout_bytes=10**9)
     yield "failed", b"\0\0" + receipt(reason="failed", detail="Cannot enter the working directory")
     yield "memory", b"\0\0" + message(MEMORY, **MEMORY_FIELDS) + message(PONG, id=1) + message(IDENTITY_DONE, id=2)
+    yield "memory-lies", b"\0\0" + message(MEMORY, **{**MEMORY_FIELDS, "id": 7, "mem_caches": 2**63 - 1, "mem_anonymous": 2**63 - 1}) + message(
+        MEMORY, **{**MEMORY_FIELDS, "mem_caches": -1})
     yield "repeat", b"\0\0" + data(STDOUT, 0, b"abcd") + data(STDOUT, 2, b"cdef") + data(STDOUT, 8, b"gap")
     yield "other-exec", b"\0\0" + data(STDOUT, 0, b"x", number=2) + receipt(exec=2)
     yield "raw-ready", b"\3\1" + message(READY, version=1, agent="0.1.0") + message(READY, version=1, agent="again")
@@ -91,6 +94,7 @@ def host_frames():
         HELLO, received={"5": 2, "6": 0}, **HELLO_FIELDS)
     yield "sync-in-pieces", b"\3" + hello + struct.pack("<IB", 100, DATA) + SYNC + message(HELLO, **HELLO_FIELDS)
     yield "identity", b"\0" + hello + message(IDENTITY, **IDENTITY_FIELDS) + message(MEMORY_GET, id=4) + message(MEMORY_DROP, id=6) + message(PING, id=5)
+    yield "drops", b"\0" + hello + message(MEMORY_DROP, id=1) + message(MEMORY_DROP, id=2**63 - 1) + execute + code + message(MEMORY_DROP)
     yield "repeat", b"\0" + hello + execute + execute + data(CODE, 0, b"ab") + data(CODE, 1, b"bc") + data(CODE, 9, b"gap")
     yield "before-hello", b"\0" + execute + code
     yield "guest-frame", b"\0" + hello + message(PONG, id=1)

@@ -336,8 +336,8 @@ static inline void host_connect(struct host *host)
 	ck_assert_int_eq(fcntl(host->fd, F_SETFL, 0), 0);
 }
 
-/* Starts an agent that listens, so that connections may come and go; `cgroup` may be NULL. */
-static inline void host_start(struct host *host, const char *cgroup)
+/* Starts an agent that listens, so that connections may come and go; paths may be NULL. */
+static inline void host_start_dropping(struct host *host, const char *cgroup, const char *drop_path)
 {
 	struct agent_config config;
 	char cwd[PATH_MAX];
@@ -353,6 +353,7 @@ static inline void host_start(struct host *host, const char *cgroup)
 	host_make_home(host);
 	config = host_config(host);
 	config.cgroup_root = cgroup;
+	config.drop_path = drop_path;
 
 	ck_assert_ptr_nonnull(getcwd(cwd, sizeof(cwd)));
 	ck_assert_int_eq(chdir(host->root), 0);
@@ -366,6 +367,11 @@ static inline void host_start(struct host *host, const char *cgroup)
 	host_connect(host);
 	ck_assert_int_eq(chdir(cwd), 0);
 	HOST_WAIT(host, host->ready == 1);
+}
+
+static inline void host_start(struct host *host, const char *cgroup)
+{
+	host_start_dropping(host, cgroup, NULL);
 }
 
 /* Drops the connection and makes another. */

@@ -50,6 +50,43 @@ START_TEST(test_memory_on_request_and_by_itself)
 }
 END_TEST
 
+/* Who was given a machine hears of it at once, not when the next two seconds are over. */
+START_TEST(test_memory_behind_a_start)
+{
+	uint64_t begun;
+
+	host_hello(&host);
+	begun = now_us();
+	ck_assert_int_eq(host_run(&host, 1, "shell", "sleep 1")->exit_code, 0);
+	HOST_WAIT(&host, host.memories == 1);
+	ck_assert_uint_eq(host.memory.id, 0);
+	ck_assert_uint_lt(now_us() - begun, 1900000);
+}
+END_TEST
+
+/* Programs one behind another do not keep it from coming. */
+START_TEST(test_memory_while_programs_start)
+{
+	uint64_t begun;
+	uint32_t exec = 0;
+
+	host_hello(&host);
+	begun = now_us();
+	while (host.memories == 0 && now_us() - begun < HOST_DEADLINE_US) {
+		struct msg_exec request = host_request(++exec % HOST_EXECS, "no such language");
+
+		if (request.exec == 0)
+			continue;
+		host.has_exit[request.exec] = false;
+		host_send(&host, &(struct msg){.type = FRAME_EXEC, .exec = request});
+		HOST_WAIT(&host, host.has_exit[request.exec]);
+		host_send(&host,
+			  &(struct msg){.type = FRAME_EXIT_ACK, .exec_ref.exec = request.exec});
+	}
+	ck_assert_uint_ge(host.memories, 1);
+}
+END_TEST
+
 /* An ordinary process has no identity of a machine to change, but the handshake is the same. */
 START_TEST(test_identity_is_acknowledged)
 {
@@ -76,7 +113,9 @@ static const struct {
 	{FRAME_EXIT, 0, "{}", 2},            /* the agent's own */
 	{FRAME_PING, 0, "{", 1},             /* not JSON */
 	{FRAME_EXEC, 0, "{\"exec\":1}", 10}, /* fields missing */
-	{FRAME_DATA, 7, "short", 5},         /* no whole offset */
+	{FRAME_MEMORY_DROP, 0, "{}", 2},
+	{FRAME_MEMORY_DROP, 5, "{\"id\":1}", 8}, /* no control message's stream */
+	{FRAME_DATA, 7, "short", 5},             /* no whole offset */
 	{FRAME_CREDIT, 5, "0123456789abcdef0", 17},
 };
 
@@ -405,6 +444,8 @@ Suite *unit_suite(void)
 	tcase_add_test(tcase, test_nothing_is_heard_before_hello);
 	tcase_add_test(tcase, test_hello_again_and_again);
 	tcase_add_test(tcase, test_memory_on_request_and_by_itself);
+	tcase_add_test(tcase, test_memory_behind_a_start);
+	tcase_add_test(tcase, test_memory_while_programs_start);
 	tcase_add_test(tcase, test_identity_is_acknowledged);
 	tcase_add_loop_test(tcase, test_bad_frames_and_recovery, 0, ELEMENTSOF(bad_frames));
 	tcase_add_loop_test(tcase, test_stream_errors, 0, 7);

@@ -399,6 +399,18 @@ static void send_host_frame(void)
 	fake_agent_send_text(agent, FRAME_PING, "{\"id\": 1}");
 }
 
+static void send_negative_caches(void)
+{
+	fake_agent_send_text(agent, FRAME_MEMORY,
+			     "{\"id\": 0, \"mem_total\": 9, \"mem_free\": 1, "
+			     "\"mem_available\": 1, \"mem_caches\": -1}");
+}
+
+static void send_drop(void)
+{
+	fake_agent_send_text(agent, FRAME_MEMORY_DROP, "{\"id\": 1}");
+}
+
 static void send_unknown_type(void)
 {
 	fake_agent_send_frame(agent, 200, 0, "", 0);
@@ -428,6 +440,8 @@ static const struct {
 	{send_no_json, "malformed control"},
 	{send_wrong_field, "malformed control"},
 	{send_host_frame, "does not send"},
+	{send_negative_caches, "malformed control"},
+	{send_drop, "does not send"},
 	{send_unknown_type, "does not send"},
 };
 

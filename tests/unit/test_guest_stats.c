@@ -76,10 +76,12 @@ START_TEST(lies)
 	lie.mem_available = UINT64_MAX;
 	lie.mem_caches = UINT64_C(1) << 50;
 	lie.mem_total = 1000 * 1000 * MIB;
+	lie.mem_anonymous = INT64_MAX;
 	lie.zram_orig_data_size = UINT64_MAX - 1;
 	guest_stats_join(&lie, 0, NULL, 0, &guest);
 	ck_assert_uint_eq(guest.available_bytes, 0);
 	ck_assert_uint_eq(guest.caches_bytes, 0);
+	ck_assert_uint_eq(guest.anonymous_bytes, 0);
 	ck_assert_uint_eq(guest.zram_orig_bytes, 0);
 	ck_assert_uint_eq(guest.total_bytes, 1000 * 1000 * MIB);
 }

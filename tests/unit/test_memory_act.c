@@ -419,6 +419,7 @@ START_TEST(the_drop_has_a_deadline)
 	ck_assert(WAIT_FOR(loop, guests[0].drops == 1));
 	asked = now_us();
 	tell(&guests[0], guests[0].drop_id + 1); /* somebody else's */
+	tell(&guests[0], 0);                     /* nobody's: it came by itself */
 	grant_target(&guests[0]);
 	ck_assert_uint_ge(now_us() - asked, 400000);
 }

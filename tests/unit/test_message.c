@@ -89,6 +89,32 @@ START_TEST(test_prepare_round_trip)
 }
 END_TEST
 
+#define MEMORY_NEEDED "{\"id\":1,\"mem_total\":9,\"mem_free\":2,\"mem_available\":3"
+
+/* What a guest without these fields would say, and the largest that can be said. */
+START_TEST(test_memory_round_trip)
+{
+	struct msg in = {.type = FRAME_MEMORY,
+			 .memory = {.id = 1, .mem_caches = INT64_MAX, .mem_anonymous = 5}};
+	_cleanup_free_ char *text = NULL;
+	struct msg out;
+
+	ck_assert_int_gt(msg_encode(&in, &text), 0);
+	ck_assert_int_eq(decode(FRAME_MEMORY, text, &out), 0);
+	ck_assert_uint_eq(out.memory.mem_caches, INT64_MAX);
+	ck_assert_uint_eq(out.memory.mem_anonymous, 5);
+	msg_clear(&out);
+	ck_assert_int_eq(decode(FRAME_MEMORY, MEMORY_NEEDED "}", &out), 0);
+	ck_assert_uint_eq(out.memory.mem_total, 9);
+	ck_assert_uint_eq(out.memory.mem_caches, 0);
+	ck_assert_uint_eq(out.memory.mem_anonymous, 0);
+	msg_clear(&out);
+	ck_assert_int_eq(decode(FRAME_MEMORY_DROP, "{\"id\":9223372036854775807}", &out), 0);
+	ck_assert_uint_eq(out.ping.id, INT64_MAX);
+	msg_clear(&out);
+}
+END_TEST
+
 static const struct {
 	uint8_t type;
 	const char *payload;
@@ -103,6 +129,15 @@ static const struct {
 	{FRAME_PING, "{\"id\":1,\"id\":2}"},
 	{FRAME_PING, "{\"id\":1}x"},
 	{FRAME_PING, "{\"id\":1"},
+	{FRAME_MEMORY_DROP, "{}"},
+	{FRAME_MEMORY_DROP, "{\"id\":-1}"},
+	{FRAME_MEMORY, MEMORY_NEEDED ",\"mem_caches\":-1}"},
+	{FRAME_MEMORY, MEMORY_NEEDED ",\"mem_caches\":1.0}"},
+	{FRAME_MEMORY, MEMORY_NEEDED ",\"mem_caches\":9223372036854775808}"},
+	{FRAME_MEMORY, MEMORY_NEEDED ",\"mem_anonymous\":-1}"},
+	{FRAME_MEMORY, MEMORY_NEEDED ",\"mem_anonymous\":\"1\"}"},
+	{FRAME_MEMORY, MEMORY_NEEDED ",\"mem_anonymous\":null}"},
+	{FRAME_MEMORY, "{\"mem_total\":1,\"mem_free\":1,\"mem_available\":1}"},
 	{FRAME_DATA, "{\"id\":1}"},
 	{200, "{\"id\":1}"},
 	{FRAME_HELLO, "{\"version\":1,\"nonce\":\"00\",\"sync\":\"00\"}"},
@@ -161,6 +196,7 @@ Suite *unit_suite(void)
 
 	tcase_add_test(tests, test_exec_round_trip);
 	tcase_add_test(tests, test_prepare_round_trip);
+	tcase_add_test(tests, test_memory_round_trip);
 	tcase_add_test(tests, test_hello_carries_bytes_and_offsets);
 	tcase_add_loop_test(tests, test_bad_payloads_are_refused, 0, ELEMENTSOF(bad));
 	tcase_add_test(tests, test_unknown_fields_are_ignored);

@@ -131,12 +131,20 @@ class Guest:
 
     def run(self, language, code, stdin=b"", rehearsal=True, **fields):
         """EXIT with `stdout`, `stderr` and the milliseconds to the first output and to EXIT itself."""
+        return self.end(self.begin(language, code, stdin, rehearsal, **fields))
+
+    def begin(self, language, code, stdin=b"", rehearsal=True, **fields):
+        """Sends a program; returns when."""
         self.exec += 1
         request = self.message(EXEC, exec=self.exec, language=language, is_rehearsal=rehearsal,
                                realtime_ns=time.time_ns(), stdout_limit=1 << 20,
                                stderr_limit=1 << 20, **fields)
         begun = time.monotonic()
         self.socket.sendall(request + self.stream(CODE, code.encode()) + self.stream(STDIN, stdin))
+        return begun
+
+    def end(self, begun):
+        """As run(), of the program that was sent last."""
         outputs, first = {STDOUT: b"", STDERR: b""}, None
         while True:
             kind, stream, payload = self.next()

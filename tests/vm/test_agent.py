@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent of a real VM by itself: interpreters that wait."""
 
+import time
 import unittest
 
-from guest import MEMORY_DROP, Guest
+from guest import MEMORY, MEMORY_DROP, Guest
 
 PROGRAMS = {
     "python": "import sys\nprint(open('/proc/self/cgroup').read().strip(), sys.argv[1:], input())",
@@ -151,3 +152,23 @@ class Memory(unittest.TestCase):
             self.assertGreater(memory["mem_anonymous"], 0)
         # The agent has gone on with its work.
         self.assertEqual(alone.run("shell", "echo on")["stdout"], "on\n")
+        # A second drop while one runs is done with it, and the answer bears its id.
+        alone.run("shell", "find /usr/lib -type f | head -2000 | xargs cat >/dev/null")
+        alone.socket.sendall(alone.message(MEMORY_DROP, id=1001) + alone.message(MEMORY_DROP, id=1002))
+        answers = [alone.until(MEMORY)["id"]]
+        while answers[-1] != 1002:
+            answers.append(alone.until(MEMORY)["id"])
+        self.assertNotIn(1001, answers)
+
+    def test_first_report(self):
+        """It comes right behind a program's start: who was given this VM need not wait for 2 s."""
+        alone = Guest()
+        self.addCleanup(alone.close)
+        for _ in range(3):
+            begun = alone.begin("shell", "sleep 1")
+            report = alone.until(MEMORY)
+            took_ms = (time.monotonic() - begun) * 1000
+            print(f"the first report came {took_ms:.0f} ms behind EXEC")
+            self.assertEqual(report["id"], 0)
+            self.assertLess(took_ms, 1000)
+            self.assertEqual(alone.end(begun)["reason"], "exited")
