@@ -34,7 +34,7 @@ struct policy_vm {
 	int direction; /* -1 down, +1 up, 0 none yet */
 	uint64_t down_us, up_us;
 	bool is_up_for_work; /* it got memory back for code that ran */
-	uint64_t moved_us; /* the later of both */
+	uint64_t moved_us;   /* the later of both */
 	uint64_t moved_bytes;
 	uint64_t progress_us, progress_bytes; /* where it was last seen moving */
 	uint64_t settled_us; /* when it ended, reached or given up; 0: it goes on */

@@ -226,8 +226,8 @@ START_TEST(what_was_never_touched_is_no_gain)
 }
 END_TEST
 
-/* 80 of its 196 MiB of free memory and caches are on the host, 10 the kernel keeps: a quarter of its
- * size, and 106 MiB that cost nothing. */
+/* 80 of its 196 MiB of free memory and caches are on the host, 10 the kernel keeps: a quarter of
+ * its size, and 106 MiB that cost nothing. */
 START_TEST(two_seconds_between_steps_and_a_quarter_at_once)
 {
 	start(1);

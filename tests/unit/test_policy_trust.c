@@ -189,8 +189,8 @@ START_TEST(a_run_gets_memory_at_once)
 }
 END_TEST
 
-/* What it was given stays for 10 s under pressure, 100 s at YELLOW; when that was for work and it is
- * idle again, for 20 s at YELLOW, 2 s under pressure. */
+/* What it was given stays for 10 s under pressure, 100 s at YELLOW; when that was for work and it
+ * is idle again, for 20 s at YELLOW, 2 s under pressure. */
 static const struct {
 	bool for_work;
 	double head;
