@@ -120,6 +120,7 @@ Suite *unit_suite(void)
 	Suite *suite = suite_create("flow");
 	TCase *tests = tcase_create("flow");
 
+	tcase_set_timeout(tests, 60);
 	tcase_add_test(tests, test_sender_stops_at_its_limit);
 	tcase_add_test(tests, test_impossible_credits_are_refused);
 	tcase_add_test(tests, test_receiver_refuses_gaps_and_floods);
