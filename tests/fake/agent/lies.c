@@ -18,7 +18,7 @@
 
 /* As much as the protocol lets pass and no VM has. */
 #define IMPOSSIBLE (UINT64_C(1) << 50)
-#define DRIVER "/sys/bus/virtio/drivers/virtio_balloon"
+#define DRIVER     "/sys/bus/virtio/drivers/virtio_balloon"
 
 void __real_memory_read(const struct cgroup *cgroup, struct msg_memory *ret);
 void __wrap_memory_read(const struct cgroup *cgroup, struct msg_memory *ret);
