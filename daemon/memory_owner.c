@@ -122,12 +122,25 @@ static bool drop_spare(void *user, struct vm *vm)
 	return pool_drop_spare(daemon->pool, vm);
 }
 
-bool memory_owner_may_grant(void *user, bool has_spare)
+static uint64_t cost(void *user, const char *language)
+{
+	return memory_control_cost(user, language, false);
+}
+
+/* The pool is made behind the control. */
+static uint64_t promised(void *user)
+{
+	struct daemon *daemon = user;
+
+	return daemon->pool ? pool_promised(daemon->pool, cost, daemon->memory) : 0;
+}
+
+bool memory_owner_may_grant(void *user, const char *language, bool has_spare)
 {
 	struct daemon *daemon = user;
 
 	/* Before it is there, and behind its end, there are no runs to be kept from starting. */
-	return !daemon->memory || memory_control_admit(daemon->memory, has_spare);
+	return !daemon->memory || memory_control_admit(daemon->memory, language, has_spare);
 }
 
 /* --- VMs --- */
@@ -154,6 +167,7 @@ static const struct memory_control_ops ops = {.on_level = on_level,
 					      .on_settings = on_settings,
 					      .on_step = on_step,
 					      .drop_spare = drop_spare,
+					      .promised = promised,
 					      .on_squeeze = on_squeeze,
 					      .on_release = on_release,
 					      .on_failure = on_failure,

@@ -23,6 +23,6 @@ int memory_owner_start(struct daemon *daemon);
 /* For struct vm_host and struct pool_config; `user` is the daemon. */
 void memory_owner_vm_memory(void *user, struct vm *vm);
 void memory_owner_vm_work(void *user, struct vm *vm);
-bool memory_owner_may_grant(void *user, bool has_spare);
+bool memory_owner_may_grant(void *user, const char *language, bool has_spare);
 
 #endif

@@ -14,8 +14,6 @@
 #define MIB                (UINT64_C(1) << 20)
 #define STEP_SECONDS       1.
 #define QUICK_STEP_SECONDS 0.2
-/* A clone's own memory before its program has run: docs/PERFORMANCE.md, M1. */
-#define CLONE_BYTES (16 * MIB)
 /* A host of thousands of VMs has processors for more balloons at once: `make sim`. */
 #define VMS_PER_INFLATION 64
 
@@ -82,9 +80,13 @@ static uint64_t look(struct memory_control *control)
 struct policy_host control_host(const struct memory_control *control)
 {
 	const struct host_sample *sample = &control->sample;
+	const struct memory_control_ops *ops = control->config.ops;
+	void *user = control->config.user;
 
 	return (struct policy_host){.managed_bytes = sample->managed_bytes,
 				    .available_bytes = sample->available_bytes,
+				    .over_bytes = sample->over_bytes,
+				    .promised_bytes = ops->promised ? ops->promised(user) : 0,
 				    .has_psi = sample->has_psi,
 				    .some_percent = sample->some_stall_percent,
 				    .full_percent = sample->full_stall_percent};
@@ -287,10 +289,18 @@ void memory_control_set(struct memory_control *control, const struct memory_sett
 
 /* --- Admission --- */
 
-bool memory_control_admit(struct memory_control *control, bool has_spare)
+uint64_t memory_control_cost(const struct memory_control *control, const char *language,
+			     bool has_spare)
+{
+	uint64_t run_bytes = control->policy.config.run_bytes;
+
+	return run_bytes + (has_spare ? 0 : memory_vm_overhead(control->config.host, language));
+}
+
+bool memory_control_admit(struct memory_control *control, const char *language, bool has_spare)
 {
 	struct policy *policy = &control->policy;
-	uint64_t cost = policy->config.run_bytes + (has_spare ? 0 : CLONE_BYTES);
+	uint64_t cost = memory_control_cost(control, language, has_spare);
 
 	if (control->config.is_off)
 		return true;

@@ -43,6 +43,8 @@ struct memory_control_ops {
 	void (*on_step)(void *user);
 	/* Ends a spare; false when it is none any more. */
 	bool (*drop_spare)(void *user, struct vm *vm);
+	/* What was admitted and has no VM yet: the sum of memory_control_cost(). */
+	uint64_t (*promised)(void *user);
 	/* A balloon reached a smaller, or greater, target. */
 	void (*on_squeeze)(void *user, const struct memory_change *change);
 	void (*on_release)(void *user, const struct memory_change *change);
@@ -104,9 +106,13 @@ void memory_control_set(struct memory_control *control, const struct memory_sett
 
 /* --- For who runs code --- */
 
+/* What a run takes, bytes; with a VM that is to be made for it. */
+uint64_t memory_control_cost(const struct memory_control *control, const char *language,
+			     bool has_spare);
+
 /* May a run start, in a spare or in a VM that is to be made? Taken off the credit if so; if not,
  * a step comes soon. */
-bool memory_control_admit(struct memory_control *control, bool has_spare);
+bool memory_control_admit(struct memory_control *control, const char *language, bool has_spare);
 
 /* --- For who owns VMs: what struct vm_host tells --- */
 

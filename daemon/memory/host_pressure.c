@@ -117,6 +117,7 @@ static void measure_memory(struct host_pressure *pressure, struct host_sample *s
 	own_cgroup_memory(pressure->config.files, &pressure->cgroup, &cgroup);
 	managed = MIN(minus(pressure->total_bytes, reserve), cgroup.limit_bytes);
 	available = MIN(minus(pressure->available_bytes, reserve), cgroup.available_bytes);
+	sample->over_bytes = budget > 0 ? minus(pressure->used_bytes, budget) : 0;
 	if (budget > 0) {
 		managed = MIN(managed, budget);
 		available = MIN(available, minus(budget, pressure->used_bytes));

@@ -19,6 +19,7 @@ struct host_sample {
 	uint64_t managed_bytes;   /* what VMs could use at most: the least of the host without its
 				   * reserve, the cgroup's limit, the budget */
 	uint64_t available_bytes; /* what of that is left, by whichever is tightest */
+	uint64_t over_bytes;      /* what the VMs use beyond the budget */
 	bool has_psi;             /* false: the percentages are 0 and mean nothing */
 	double some_stall_percent, full_stall_percent; /* of about the last 2 s */
 	double some_avg10, full_avg10;                 /* per cent, the kernel's mean */

@@ -13,7 +13,7 @@
 /* QEMU's own anonymous memory, without translated code: docs/PERFORMANCE.md, M1. */
 #define QEMU_OWN_BYTES (11 * MIB)
 /* A program that sleeps takes 1 to 2 % of a processor with the guest's timers and its telemetry. */
-#define ACTIVE_PERCENT 8
+#define ACTIVE_PERCENT 5
 /* Shorter looks than this see the kernel's ticks more than the program. */
 #define ACTIVITY_US   1000000u
 #define IDLE_AFTER_US 5000000u
@@ -144,12 +144,9 @@ static void fill_guest(struct memory_vm *memory, uint64_t now_us)
 
 /* Translated code fills its buffer with time; what is not there yet the policy takes for the
  * guest's, who cannot give it. */
-static uint64_t overhead_bytes(const struct memory_vm *memory)
+uint64_t memory_vm_overhead(const struct vm_host *host, const char *language)
 {
-	const struct vm *vm = memory->vm;
-	uint64_t translated = vm_translation_mb(vm_get_host(vm), vm_get_spec(vm)->language) * MIB;
-
-	return MIN(QEMU_OWN_BYTES + translated / 2, memory->sample.private_bytes);
+	return QEMU_OWN_BYTES + vm_translation_mb(host, language) * MIB / 2;
 }
 
 void memory_vm_look(struct memory_vm *memory, const struct memory_meter *meter, uint64_t now_us)
@@ -164,5 +161,7 @@ void memory_vm_look(struct memory_vm *memory, const struct memory_meter *meter, 
 	fill_state(memory, now_us);
 	fill_balloon(memory);
 	fill_guest(memory, now_us);
-	sample->overhead_bytes = overhead_bytes(memory);
+	sample->start_bytes =
+		memory_vm_overhead(vm_get_host(memory->vm), vm_get_spec(memory->vm)->language);
+	sample->overhead_bytes = MIN(sample->start_bytes, sample->private_bytes);
 }

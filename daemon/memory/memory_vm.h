@@ -70,4 +70,7 @@ bool memory_vm_is_managed(const struct vm *vm);
 /* Measures and fills in `sample`. */
 void memory_vm_look(struct memory_vm *memory, const struct memory_meter *meter, uint64_t now_us);
 
+/* What the QEMU of such a VM takes for itself, with the code it translates. */
+uint64_t memory_vm_overhead(const struct vm_host *host, const char *language);
+
 #endif

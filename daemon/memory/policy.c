@@ -151,7 +151,7 @@ static void set_need(struct policy_round *round)
 	policy->need_bytes = 0;
 	if (policy->level == POLICY_GREEN || lack <= 0)
 		return;
-	wanted = (uint64_t)(lack * (double)round->host->managed_bytes);
+	wanted = (uint64_t)(lack * (double)round->host->managed_bytes) + round->host->over_bytes;
 	policy->need_bytes = less(wanted, round->coming_bytes);
 	round->budget_bytes = MIN(policy->need_bytes, relief_bytes(round));
 }
@@ -219,8 +219,10 @@ static void observe(struct policy_round *round)
 /* --- The last resort --- */
 
 #define KILL_AFTER_US (5 * SECOND)
-/* Guests that promise and do not deliver cannot hold the last resort up for longer than this. */
+/* Guests that promise and do not deliver cannot hold the last resort up for longer than this; for
+ * less long when more is in use than may be. */
 #define KILL_ANYWAY_US (30 * SECOND)
+#define KILL_OVER_US   (10 * SECOND)
 
 static double over_share(const struct policy_round *round, const struct policy_sample *vm)
 {
@@ -265,12 +267,13 @@ static void resort(struct policy_round *round)
 {
 	const struct policy *policy = round->policy;
 	uint64_t since_us = MAX(policy->black_since_us, policy->killed_us);
+	uint64_t patience_us = round->host->over_bytes > 0 ? KILL_OVER_US : KILL_ANYWAY_US;
 
 	/* On its way out: what is left of the level is its hold. */
 	if (policy->level != POLICY_BLACK || policy->better_since_us > 0 ||
 	    policy->need_bytes == 0 || is_within(round->now_us, since_us, KILL_AFTER_US))
 		return;
-	if (!round->is_taking || !is_within(round->now_us, since_us, KILL_ANYWAY_US))
+	if (!round->is_taking || !is_within(round->now_us, since_us, patience_us))
 		kill_one(round);
 }
 

@@ -48,6 +48,8 @@ extern const struct policy_config policy_defaults;
 struct policy_host {
 	uint64_t managed_bytes;            /* H: what the VMs and their QEMUs may use */
 	uint64_t available_bytes;          /* of it */
+	uint64_t over_bytes;               /* in use beyond it; a budget can be exceeded */
+	uint64_t promised_bytes;           /* to runs whose VMs are not among the samples yet */
 	bool has_psi;                      /* false: headroom alone, every limit 2.5 points up */
 	double some_percent, full_percent; /* of the last 2 s, from `total=` */
 };

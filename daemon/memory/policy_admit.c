@@ -41,9 +41,15 @@ static void end_run(struct policy_vm *record)
 		MAX(growth, record->growth_bytes - record->growth_bytes / GROWTH_DECAY);
 }
 
+/* Code that sleeps goes on; only a VM that waits for its owner is at rest. */
+static bool has_run(const struct policy_sample *vm)
+{
+	return vm->state == POLICY_BUSY || (vm->state == POLICY_IDLE && !vm->can_stop);
+}
+
 void policy_learn_run(const struct policy_sample *vm, uint64_t now_us)
 {
-	if (vm->state == POLICY_BUSY)
+	if (has_run(vm))
 		see_run(vm->vm, vm, now_us);
 	else if (vm->vm->is_run_known)
 		end_run(vm->vm);
@@ -60,9 +66,13 @@ static uint64_t reservation_left(const struct policy *policy, const struct polic
 	uint64_t reservation =
 		record->runs < GROWTH_RUNS ? policy->config.run_bytes : record->growth_bytes;
 	uint64_t left_us = less(RESERVED_US, less(now_us, record->run_us));
+	uint64_t fresh = reservation + vm->start_bytes;
 
 	if (record->is_start_known && vm->is_private_known)
 		reservation = less(reservation, less(vm->private_bytes, record->run_private_bytes));
+	/* A VM's first run also fills its QEMU. */
+	if (record->runs == 0 && vm->is_private_known)
+		reservation = MAX(reservation, less(fresh, vm->private_bytes));
 	return (uint64_t)((double)reservation * ((double)left_us / (double)RESERVED_US));
 }
 
@@ -76,12 +86,12 @@ static uint64_t credit(const struct policy_round *round)
 	const struct policy *policy = round->policy;
 	double keep = policy->config.keep_head + (round->host->has_psi ? 0 : NO_PSI_HEAD);
 	double above = (round->head - keep) * (double)round->host->managed_bytes;
-	uint64_t reserved = 0;
+	uint64_t reserved = round->host->promised_bytes;
 
 	if (policy->level == POLICY_BLACK || above <= 0)
 		return 0;
 	for (size_t i = 0; i < round->n; i++)
-		if (round->vms[i].state == POLICY_BUSY)
+		if (has_run(&round->vms[i]))
 			reserved += reservation_left(policy, &round->vms[i], round->now_us);
 	return less((uint64_t)above, reserved);
 }

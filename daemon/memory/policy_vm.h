@@ -75,6 +75,7 @@ struct policy_sample {
 	bool is_private_known;
 	uint64_t private_bytes;  /* P: RssAnon of its QEMU, the host's truth */
 	uint64_t overhead_bytes; /* of that, QEMU's own */
+	uint64_t start_bytes;    /* what QEMU's own comes to once code has run */
 	uint64_t actual_bytes;   /* the balloon's: what the guest keeps */
 	uint64_t target_bytes;
 	bool can_balloon;  /* false: no device, or its QMP is silent; P is then fixed */

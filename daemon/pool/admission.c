@@ -248,7 +248,8 @@ static bool fits_without_spares(const struct admission *admission,
 static bool is_allowed(const struct admission *admission, const struct admission_ticket *ticket)
 {
 	return !admission->may_grant ||
-	       admission->may_grant(admission->user, spare_ready(admission, ticket->kind) != NULL);
+	       admission->may_grant(admission->user, ticket,
+				    spare_ready(admission, ticket->kind) != NULL);
 }
 
 /* --- Grants --- */

@@ -111,7 +111,7 @@ struct admission {
 	/* The last word before a grant that fits: false while the host's memory does not allow it,
 	 * then its head waits, and nobody overtakes it, until admission_retry(). `has_spare`: it
 	 * would get one. May be NULL. */
-	bool (*may_grant)(void *user, bool has_spare);
+	bool (*may_grant)(void *user, const struct admission_ticket *ticket, bool has_spare);
 	/* This spare has to go, now: destroy its VM, then admission_spare_end() (at once, if it is
 	 * dead at once). May call any function here but admission_fini(). */
 	void (*on_reclaim)(void *user, struct admission_spare *spare);

@@ -274,11 +274,13 @@ static void on_reclaim(void *user UNUSED, struct admission_spare *spare)
 	slot_stop(spare->user);
 }
 
-static bool may_grant(void *user, bool has_spare)
+static bool may_grant(void *user, const struct admission_ticket *ticket, bool has_spare)
 {
+	const struct pool_claim *claim = ticket->user;
 	struct pool *pool = user;
 
-	pool->is_memory_short = !pool->config.may_grant(pool->config.user, has_spare);
+	pool->is_memory_short =
+		!pool->config.may_grant(pool->config.user, claim->spec.language, has_spare);
 	return !pool->is_memory_short;
 }
 
@@ -414,6 +416,18 @@ void pool_release(struct pool *pool, struct vm *vm)
 
 	if (slot)
 		slot_stop(slot);
+}
+
+uint64_t pool_promised(const struct pool *pool, uint64_t (*cost)(void *user, const char *language),
+		       void *user)
+{
+	const struct pool_claim *claim;
+	uint64_t sum = 0;
+
+	TAILQ_FOREACH(claim, &pool->claims, link)
+	if (claim->state == CLAIM_GRANTED)
+		sum += cost(user, claim->spec.language);
+	return sum;
 }
 
 bool pool_drop_spare(struct pool *pool, const struct vm *vm)

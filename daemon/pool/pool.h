@@ -48,8 +48,9 @@ struct pool_config {
 	double queue_timeout_seconds;
 	unsigned boot_attempts;
 	size_t start_max, refill_max; /* VMs that start at once: for requests; for the pool */
-	/* May a VM be given out, as far as the host's memory goes? admission.h. May be NULL. */
-	bool (*may_grant)(void *user, bool has_spare);
+	/* May a VM of this language be given out, as far as the host's memory goes? admission.h.
+	 * May be NULL. */
+	bool (*may_grant)(void *user, const char *language, bool has_spare);
 	void *user;
 	struct {
 		const char *language;
@@ -108,6 +109,10 @@ void pool_memory_changed(struct pool *pool, bool may_refill, uint64_t retry_ms);
 
 /* What VMs and templates, and VMs alone (0: no less), may have together from now on. */
 void pool_set_memory(struct pool *pool, uint64_t memory_mb, uint64_t budget_mb);
+
+/* The sum of cost() of all requests that were granted and have no VM yet. */
+uint64_t pool_promised(const struct pool *pool, uint64_t (*cost)(void *user, const char *language),
+		       void *user);
 
 /* Ends a spare. False when the VM is none, or is promised to a request. */
 bool pool_drop_spare(struct pool *pool, const struct vm *vm);

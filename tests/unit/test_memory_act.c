@@ -736,16 +736,16 @@ START_TEST(runs_start_on_credit)
 {
 	struct memory_settings settings;
 
-	ck_assert(memory_control_admit(control, false));
+	ck_assert(memory_control_admit(control, "python", false));
 	leave(450); /* 4.5 %: RED, with 50 MiB over what is kept */
 	ck_assert(WAIT_FOR(loop, memory_control_policy(control)->level == POLICY_RED));
-	ck_assert(!memory_control_admit(control, false));
-	ck_assert(memory_control_admit(control, true));
-	ck_assert(!memory_control_admit(control, true));
+	ck_assert(!memory_control_admit(control, "python", false));
+	ck_assert(memory_control_admit(control, "python", true));
+	ck_assert(!memory_control_admit(control, "python", true));
 	memory_control_get(control, &settings);
 	settings.is_off = true;
 	memory_control_set(control, &settings);
-	ck_assert(memory_control_admit(control, false));
+	ck_assert(memory_control_admit(control, "python", false));
 }
 END_TEST
 
