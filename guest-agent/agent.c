@@ -115,14 +115,17 @@ static void hasten_memory(struct agent *agent)
 	loop_timer_start(agent->loop, &agent->memory_timer, MIN(left, MEMORY_FIRST_SECONDS));
 }
 
-static void on_memory_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
+static void report_memory(struct agent *agent)
 {
-	struct agent *agent = timer->data;
-
 	/* A host that does not read gets the next one. */
 	if (link_has_room(&agent->link))
 		send_memory(agent, 0);
 	await_memory(agent);
+}
+
+static void on_memory_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
+{
+	report_memory(timer->data);
 }
 
 /* In a child, because it takes longer than output may wait. One that is asked for meanwhile is
@@ -166,6 +169,22 @@ static struct exec *sample_runs(struct agent *agent)
 	return largest;
 }
 
+static void guard_judge(struct agent *agent, struct exec *largest, enum guard_verdict verdict)
+{
+	switch (verdict) {
+	case GUARD_FINE:
+		break;
+	case GUARD_STALLED:
+		report_memory(agent);
+		break;
+	case GUARD_HOPELESS:
+		log_notice("guard", "Run %u stalls on memory: killed", exec_number(largest));
+		exec_kill_for_memory(largest);
+		guard_reset(&agent->guard);
+		break;
+	}
+}
+
 static void on_guard_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
 {
 	struct agent *agent = timer->data;
@@ -176,11 +195,8 @@ static void on_guard_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int event
 		guard_reset(&agent->guard);
 		return; /* the next run starts it again */
 	}
-	if (memory_read_pressure(&agent->cgroup, &sample) && guard_step(&agent->guard, &sample)) {
-		log_notice("guard", "Run %u stalls on memory: killed", exec_number(largest));
-		exec_kill_for_memory(largest);
-		guard_reset(&agent->guard);
-	}
+	if (memory_read_pressure(&agent->cgroup, &sample))
+		guard_judge(agent, largest, guard_step(&agent->guard, &sample));
 	loop_timer_start(agent->loop, timer, GUARD_PERIOD_MS / 1000.);
 }
 

@@ -5,7 +5,9 @@
  * Theory of operation: a zram at its memory limit refuses pages, and the kernel can then stall all
  * user tasks in reclaim for minutes without ever calling its OOM killer. The guard looks at the
  * user cgroup's `full` stall time over a sliding window; when it exceeds the threshold while zram
- * is at its cap, the run must go. Source: Documentation/accounting/psi.rst, docs/MEMORY.md.
+ * is at its cap, the run must go. Unless the host's balloon holds memory: then the host, which
+ * hears of every stall, gets some seconds to give it back. Source:
+ * Documentation/accounting/psi.rst, docs/MEMORY.md.
  */
 #ifndef GUEST_AGENT_GUARD_H
 #define GUEST_AGENT_GUARD_H
@@ -22,17 +24,25 @@ struct guard_sample {
 	uint64_t now_us;        /* CLOCK_MONOTONIC */
 	uint64_t full_total_us; /* of the user cgroup's memory.pressure */
 	uint64_t zram_used, zram_limit;
+	uint64_t ballooned; /* bytes that the host's balloon holds */
+};
+
+enum guard_verdict {
+	GUARD_FINE,
+	GUARD_STALLED,  /* programs wait for memory: the host should hear of it */
+	GUARD_HOPELESS, /* the run must be killed */
 };
 
 struct guard {
 	struct guard_sample samples[GUARD_SAMPLES];
-	size_t len; /* oldest first */
+	size_t len;                 /* oldest first */
+	uint64_t hopeless_since_us; /* 0: it is not */
 };
 
 /* Forgets all samples: a new run starts, or the last one was just killed. */
 void guard_reset(struct guard *guard);
 
-/* Takes one more sample. True when the run must be killed for lack of memory. */
-bool guard_step(struct guard *guard, const struct guard_sample *sample);
+/* Takes one more sample. */
+enum guard_verdict guard_step(struct guard *guard, const struct guard_sample *sample);
 
 #endif

@@ -90,10 +90,13 @@ static void parse_pressure(const char *text, struct msg_memory *memory)
 
 static void read_user(const struct cgroup *cgroup, struct msg_memory *memory)
 {
-	_cleanup_free_ char *events = NULL;
+	_cleanup_free_ char *events = NULL, *pressure = NULL;
+	uint64_t avg10_centi;
 
 	if (!cgroup_is_there(cgroup))
 		return;
+	if (read_file_at(cgroup->user_fd, "memory.pressure", PROCTEXT_MAX, &pressure) > 0)
+		proctext_pressure(pressure, "full", &avg10_centi, &memory->user_stall_us);
 	proctext_read_u64(cgroup->user_fd, "memory.current", &memory->user_current);
 	proctext_read_u64(cgroup->user_fd, "memory.peak", &memory->user_peak);
 	proctext_read_u64(cgroup->user_fd, "pids.current", &memory->user_processes);
@@ -111,6 +114,19 @@ void memory_read(const struct cgroup *cgroup, struct msg_memory *ret)
 	read_user(cgroup, ret);
 }
 
+/* Pages that the balloon has of the guest, by the kernel's counts. */
+static uint64_t ballooned_bytes(void)
+{
+	_cleanup_free_ char *text = NULL;
+	uint64_t in = 0, out = 0;
+
+	if (read_file_at(AT_FDCWD, "/proc/vmstat", PROCTEXT_MAX, &text) > 0) {
+		proctext_keyed(text, "balloon_inflate", &in);
+		proctext_keyed(text, "balloon_deflate", &out);
+	}
+	return minus(in, out) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
 bool memory_read_pressure(const struct cgroup *cgroup, struct guard_sample *ret)
 {
 	struct msg_memory zram = {0};
@@ -125,5 +141,6 @@ bool memory_read_pressure(const struct cgroup *cgroup, struct guard_sample *ret)
 	ret->now_us = now_us();
 	ret->zram_used = zram.zram_mem_used_total;
 	ret->zram_limit = zram.zram_mem_limit;
+	ret->ballooned = ballooned_bytes();
 	return true;
 }

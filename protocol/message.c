@@ -159,6 +159,7 @@ static const struct field memory_fields[] = {
 	MAY(FIELD_U64, msg_memory, user_peak),
 	MAY(FIELD_U64, msg_memory, user_oom_kill),
 	MAY(FIELD_U64, msg_memory, user_processes),
+	MAY(FIELD_U64, msg_memory, user_stall_us),
 	END_OF_FIELDS,
 };
 

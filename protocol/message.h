@@ -132,6 +132,7 @@ struct msg_memory {
 	uint64_t psi_some_total_us, psi_full_total_us;
 	uint64_t user_current, user_peak, user_oom_kill; /* of the user cgroup */
 	uint64_t user_processes;
+	uint64_t user_stall_us; /* in which all of its tasks waited for memory, since boot */
 };
 
 /* One message of any type: which member counts is told by `type`. */

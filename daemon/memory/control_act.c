@@ -198,12 +198,22 @@ void control_act(struct memory_control *control, const struct policy_action *act
 
 /* --- What the owner of VMs tells --- */
 
-void memory_control_vm_memory(struct memory_control *control UNUSED, struct vm *vm)
+void memory_control_vm_memory(struct memory_control *control, struct vm *vm)
 {
 	struct memory_vm *memory = vm_memory(vm);
 
-	if (memory)
-		mover_memory_came(&memory->mover, vm_telemetry(vm)->memory.id);
+	if (!memory)
+		return;
+	mover_memory_came(&memory->mover, vm_telemetry(vm)->memory.id);
+	memory_vm_see_stall(memory, now_us());
+	/* What waits for memory works. Nothing to give is nothing to do. */
+	if (!memory->sample.is_stalled || control->config.is_off ||
+	    memory->sample.target_bytes >= memory->sample.size_bytes)
+		return;
+	if (memory->sample.state == POLICY_IDLE)
+		memory_control_vm_work(control, vm);
+	else
+		control_hurry(control);
 }
 
 void memory_control_vm_work(struct memory_control *control, struct vm *vm)

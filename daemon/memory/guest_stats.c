@@ -30,6 +30,7 @@ static void take_zram(const struct msg_memory *agent, struct policy_guest *guest
 {
 	guest->swap_free_bytes = claim(agent->swap_free);
 	guest->anonymous_bytes = claim(agent->mem_anonymous);
+	guest->zram_limit_bytes = claim(agent->zram_mem_limit);
 	guest->zram_orig_bytes = claim(agent->zram_orig_data_size);
 	guest->zram_used_bytes = claim(agent->zram_mem_used_total);
 }

@@ -85,6 +85,23 @@ static void see_activity(struct memory_vm *memory, uint64_t cpu_us, uint64_t now
 	memory->cpu_seen_us = now_us;
 }
 
+/* A tenth of the time between two reports. */
+#define STALLED_PART 10
+/* Reports come every 0.5 s while code waits, else every 2 s. */
+#define STALL_MAX_AGE_US 3000000u
+
+void memory_vm_see_stall(struct memory_vm *memory, uint64_t now_us)
+{
+	uint64_t total_us = vm_telemetry(memory->vm)->memory.user_stall_us;
+	uint64_t span_us = now_us - memory->stall_seen_us;
+	bool is_stalled = memory->stall_seen_us > 0 && total_us > memory->stall_us &&
+			  (total_us - memory->stall_us) * STALLED_PART >= span_us;
+
+	memory->sample.is_stalled = is_stalled && vm_get_state(memory->vm) == VM_RUNNING;
+	memory->stall_us = total_us;
+	memory->stall_seen_us = now_us;
+}
+
 static enum policy_vm_state state_of(const struct memory_vm *memory, uint64_t now_us)
 {
 	const struct vm *vm = memory->vm;
@@ -105,6 +122,10 @@ static void fill_state(struct memory_vm *memory, uint64_t now_us)
 
 	/* A run begins with work. */
 	if (vm_get_state(memory->vm) != VM_RUNNING || memory->active_us == 0)
+		memory->active_us = now_us;
+	if (now_us - memory->stall_seen_us > STALL_MAX_AGE_US)
+		sample->is_stalled = false;
+	if (sample->is_stalled)
 		memory->active_us = now_us;
 	sample->state = state_of(memory, now_us);
 	since_us = MAX(vm_rest_us(memory->vm), memory->active_us);

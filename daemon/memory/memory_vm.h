@@ -53,8 +53,9 @@ struct memory_vm {
 	bool is_reclaimed;
 	uint64_t reclaim_before_bytes;
 
-	uint64_t cpu_us, cpu_seen_us; /* the processor time it had used by then */
-	uint64_t active_us;           /* when it was last seen working */
+	uint64_t cpu_us, cpu_seen_us;     /* the processor time it had used by then */
+	uint64_t active_us;               /* when it was last seen working */
+	uint64_t stall_us, stall_seen_us; /* what its programs had waited for memory by then */
 };
 
 /* The VM's record, made if there is none. NULL without memory. */
@@ -69,6 +70,9 @@ bool memory_vm_is_managed(const struct vm *vm);
 
 /* Measures and fills in `sample`. */
 void memory_vm_look(struct memory_vm *memory, const struct memory_meter *meter, uint64_t now_us);
+
+/* A report of the guest came: does its code wait for memory? */
+void memory_vm_see_stall(struct memory_vm *memory, uint64_t now_us);
 
 /* What the QEMU of such a VM takes for itself, with the code it translates. */
 uint64_t memory_vm_overhead(const struct vm_host *host, const char *language);

@@ -57,6 +57,15 @@ static double zram_ratio(const struct policy_guest *guest)
 	return MIN(MAX(ratio, RATIO_MIN), RATIO_MAX);
 }
 
+/* Pages the zram still takes. At its limit a guest stalls: the last fifth is its own reserve. */
+static uint64_t zram_room(const struct policy_guest *guest)
+{
+	uint64_t limit = guest->zram_limit_bytes / 5 * 4;
+	double room = (double)less(limit, guest->zram_used_bytes) * zram_ratio(guest);
+
+	return guest->zram_limit_bytes > 0 ? (uint64_t)room : UINT64_MAX;
+}
+
 static struct claims claims_of(const struct policy_sample *vm)
 {
 	const struct policy_guest *guest = &vm->guest;
@@ -68,7 +77,8 @@ static struct claims claims_of(const struct policy_sample *vm)
 		.free = less(guest->available_bytes, guest->caches_bytes),
 		.caches = guest->caches_bytes,
 		/* Some of it is locked or in use right now. */
-		.swappable = MIN(guest->swap_free_bytes, anonymous * 85 / 100),
+		.swappable =
+			MIN(MIN(guest->swap_free_bytes, zram_room(guest)), anonymous * 85 / 100),
 		.compressed = less(orig, guest->zram_used_bytes),
 		.saved = 1 - 1 / zram_ratio(guest),
 	};

@@ -90,7 +90,7 @@ static bool is_open(const struct policy_round *round, size_t index)
 	if (vm->state == POLICY_SPARE || !vm->can_balloon || vm->is_in_flight ||
 	    !policy_may_act(round, index) || policy_has_failed(vm, round->now_us))
 		return false;
-	if (vm->state == POLICY_BUSY && round->policy->level < POLICY_RED)
+	if (vm->state == POLICY_BUSY && (round->policy->level < POLICY_RED || vm->is_stalled))
 		return false;
 	return !is_within(round->now_us, record->up_us, opposite_us);
 }
@@ -190,6 +190,8 @@ void policy_take(struct policy_round *round)
 /* An idle VM gets a twentieth of its size at a time. */
 #define GIVE_IDLE_US   (100 * SECOND)
 #define GIVE_IDLE_PART 20
+/* A stalled one, from RED on, an eighth. */
+#define STALLED_PART 8
 
 /* A number from 0 to GIVE_BACK_US that is the VM's own. Source: Knuth, multiplicative hashing. */
 static uint64_t turn_us(uint64_t key)
@@ -212,6 +214,19 @@ static void give(struct policy_round *round, size_t index, uint64_t target_bytes
 
 	action->target_bytes = target_bytes;
 	policy_move(vm, MAX(target_bytes, vm->actual_bytes), 0, round->now_us);
+}
+
+/* A guest that stalls may lose its run: it does not wait for its turn, nor for calm. */
+static void give_stalled(struct policy_round *round)
+{
+	for (size_t i = 0; i < round->n; i++) {
+		const struct policy_sample *vm = &round->vms[i];
+		uint64_t part = round->policy->level < POLICY_RED ? vm->size_bytes
+								  : vm->size_bytes / STALLED_PART;
+
+		if (vm->is_stalled && vm->state == POLICY_BUSY && lacks_memory(round, i))
+			give(round, i, MIN(vm->target_bytes + round_up(part), vm->size_bytes));
+	}
 }
 
 static void give_busy(struct policy_round *round)
@@ -248,6 +263,8 @@ static void give_idle(struct policy_round *round)
 
 void policy_give_back(struct policy_round *round)
 {
+	if (round->policy->level < POLICY_BLACK)
+		give_stalled(round);
 	if (round->policy->level < POLICY_RED)
 		give_busy(round);
 	if (round->policy->level == POLICY_GREEN)

@@ -23,6 +23,7 @@ struct policy_guest {
 	uint64_t swap_free_bytes;
 	uint64_t anonymous_bytes; /* that could be compressed; 0: none is */
 	uint64_t zram_orig_bytes, zram_used_bytes;
+	uint64_t zram_limit_bytes; /* of zram_used_bytes; 0: there is none */
 };
 
 /*
@@ -82,6 +83,7 @@ struct policy_sample {
 	bool is_in_flight; /* a change of the target is under way */
 	bool can_stop;     /* its owner wakes it: STOP_VCPU is possible */
 	bool is_stopped;   /* its vCPUs are; SET_TARGET then means: continue it first */
+	bool is_stalled;   /* code runs and waits for memory */
 	uint64_t idle_us;  /* 0 for BUSY */
 	unsigned shares;   /* weight among the VMs; 0 counts as 1 */
 	struct policy_guest guest;

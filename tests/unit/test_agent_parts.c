@@ -88,10 +88,12 @@ START_TEST(test_memory_texts)
 END_TEST
 
 /* Steps of half a second with `stall_us` of full stall each; the verdict after `steps`. */
-static bool guard_after(struct guard *guard, int steps, uint64_t stall_us, uint64_t used)
+static enum guard_verdict guard_after(struct guard *guard, int steps, uint64_t stall_us,
+				      uint64_t used, uint64_t ballooned)
 {
-	struct guard_sample sample = {.now_us = 1000000, .zram_limit = 1000, .zram_used = used};
-	bool verdict = false;
+	struct guard_sample sample = {
+		.now_us = 1000000, .zram_limit = 1000, .zram_used = used, .ballooned = ballooned};
+	enum guard_verdict verdict = GUARD_FINE;
 
 	guard_reset(guard);
 	for (int i = 0; i < steps; i++) {
@@ -102,17 +104,37 @@ static bool guard_after(struct guard *guard, int steps, uint64_t stall_us, uint6
 	return verdict;
 }
 
+#define BALLOONED (16u << 20)
+
+static const struct {
+	int steps;
+	uint64_t stall_us, used, ballooned;
+	enum guard_verdict verdict;
+} guards[] = {
+	/* Two seconds are five samples; 60 % of them stalled. */
+	{5, 300000, 1000, 0, GUARD_HOPELESS},
+	{4, 300000, 1000, 0, GUARD_STALLED},
+	{5, 299000, 1000, 0, GUARD_STALLED},
+	{50, 300000, 950, 0, GUARD_HOPELESS},
+	/* Swap that still takes pages is no reason to kill, however much it stalls. */
+	{50, 500000, 949, 0, GUARD_STALLED},
+	/* A tenth of the time is worth a word to the host, not of the first sample. */
+	{2, 50000, 0, 0, GUARD_STALLED},
+	{2, 49000, 0, 0, GUARD_FINE},
+	{1, 500000, 1000, 0, GUARD_FINE},
+	/* What the host has of it may come back: ten seconds after hope ended. */
+	{24, 500000, 1000, BALLOONED, GUARD_STALLED},
+	{25, 500000, 1000, BALLOONED, GUARD_HOPELESS},
+	{5, 500000, 1000, BALLOONED - 1, GUARD_HOPELESS},
+};
+
 START_TEST(test_guard)
 {
 	struct guard guard;
 
-	/* Two seconds are five samples; 60 % of them stalled. */
-	ck_assert(guard_after(&guard, 5, 300000, 1000));
-	ck_assert(!guard_after(&guard, 4, 300000, 1000));
-	ck_assert(!guard_after(&guard, 5, 299000, 1000));
-	ck_assert(guard_after(&guard, 50, 300000, 950));
-	/* Swap that still takes pages is no reason to kill, however much it stalls. */
-	ck_assert(!guard_after(&guard, 50, 500000, 949));
+	ck_assert_int_eq(guard_after(&guard, guards[_i].steps, guards[_i].stall_us, guards[_i].used,
+				     guards[_i].ballooned),
+			 guards[_i].verdict);
 }
 END_TEST
 
@@ -123,20 +145,20 @@ START_TEST(test_guard_forgets)
 
 	/* A stall of long ago does not count against now. */
 	guard_reset(&guard);
-	ck_assert(!guard_step(&guard, &sample));
+	ck_assert_int_ne(guard_step(&guard, &sample), GUARD_HOPELESS);
 	sample.full_total_us = 100000000;
 	for (int i = 0; i < 20; i++) {
 		sample.now_us += 500000;
 		guard_step(&guard, &sample);
 	}
-	ck_assert(!guard_step(&guard, &sample));
+	ck_assert_int_ne(guard_step(&guard, &sample), GUARD_HOPELESS);
 	/* Samples that come late: the window is at least two seconds, whatever their distance. */
 	sample.now_us += 60000000;
 	sample.full_total_us += 50000000;
-	ck_assert(guard_step(&guard, &sample));
+	ck_assert_int_eq(guard_step(&guard, &sample), GUARD_HOPELESS);
 	/* No zram, no guard: the kernel's OOM killer does its work. */
 	sample.zram_limit = 0;
-	ck_assert(!guard_step(&guard, &sample));
+	ck_assert_int_ne(guard_step(&guard, &sample), GUARD_HOPELESS);
 }
 END_TEST
 
@@ -542,7 +564,7 @@ Suite *unit_suite(void)
 	tcase_add_test(tcase, test_keyed);
 	tcase_add_test(tcase, test_pressure);
 	tcase_add_test(tcase, test_memory_texts);
-	tcase_add_test(tcase, test_guard);
+	tcase_add_loop_test(tcase, test_guard, 0, ELEMENTSOF(guards));
 	tcase_add_test(tcase, test_guard_forgets);
 	tcase_add_loop_test(tcase, test_receipt_reason, 0, ELEMENTSOF(ends));
 	tcase_add_test(tcase, test_receipt_usage);

@@ -469,6 +469,34 @@ START_TEST(a_program_that_sleeps_is_idle)
 }
 END_TEST
 
+/* Its programs wait for memory: nobody waits until its processor time tells. */
+START_TEST(a_stalled_guest_has_it_back_at_once)
+{
+	struct guest *guest = &guests[0];
+
+	make_vm(0);
+	tell(guest, 0);
+	memory_control_look(control, &guest->vm)->active_us = now_us() - 11 * UINT64_C(1000000);
+	leave(900);
+	ck_assert(WAIT_FOR(loop, guest->drops == 1));
+	tell(guest, guest->drop_id);
+	set_actual(guest, grant_target(guest));
+	ck_assert(WAIT_FOR(loop, squeezes == 1));
+	ck_assert_int_eq(vm_memory(&guest->vm)->sample.state, POLICY_IDLE);
+	guest->memory.user_stall_us += 3000000;
+	tell(guest, 0);
+	ck_assert(WAIT_FOR(loop, fake_qmp_waiting(guest->qmp) > 0));
+	ck_assert(vm_memory(&guest->vm)->sample.is_stalled);
+	ck_assert_int_eq(vm_memory(&guest->vm)->sample.state, POLICY_BUSY);
+	ck_assert_uint_eq(grant_target(guest), SIZE);
+	set_actual(guest, SIZE);
+	ck_assert(WAIT_FOR(loop, releases == 1));
+	/* The next word is that it waits no more. */
+	tell(guest, 0);
+	ck_assert(WAIT_FOR(loop, !vm_memory(&guest->vm)->sample.is_stalled));
+}
+END_TEST
+
 /* --- Failures --- */
 
 /* The target is taken back to where the guest stands, and the VM is left alone. */
@@ -802,6 +830,7 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, the_drop_has_a_deadline);
 	tcase_add_test(tests, a_busy_vm_is_left_alone);
 	tcase_add_test(tests, a_program_that_sleeps_is_idle);
+	tcase_add_test(tests, a_stalled_guest_has_it_back_at_once);
 	tcase_add_test(tests, a_guest_that_does_not_follow);
 	tcase_add_test(tests, qemu_refuses);
 	tcase_add_test(tests, an_end_in_the_middle);

@@ -226,6 +226,23 @@ START_TEST(what_was_never_touched_is_no_gain)
 }
 END_TEST
 
+/* A zram at four fifths of its limit takes no more: the guest would stall. */
+START_TEST(a_full_zram_takes_no_more)
+{
+	start(1);
+	vm_is(0, POLICY_IDLE)->guest.caches_bytes = 0;
+	vms[0].private_bytes = vms[0].overhead_bytes + SIZE;
+	vms[0].guest.free_bytes = vms[0].guest.available_bytes = 20 * MIB;
+	vms[0].guest.anonymous_bytes = 160 * MIB;
+	vms[0].guest.zram_limit_bytes = 64 * MIB;
+	vms[0].guest.zram_used_bytes = _i ? 52 * MIB : 30 * MIB;
+	vms[0].guest.zram_orig_bytes = 2 * vms[0].guest.zram_used_bytes;
+	head(7);
+	step();
+	ck_assert_uint_eq(count, _i ? 0 : 1);
+}
+END_TEST
+
 /* 80 of its 196 MiB of free memory and caches are on the host, 10 the kernel keeps: a quarter of
  * its size, and 106 MiB that cost nothing. */
 START_TEST(two_seconds_between_steps_and_a_quarter_at_once)
@@ -378,6 +395,7 @@ static TCase *take_cases(void)
 	tcase_add_test(tests, at_most_eight_inflate_at_once);
 	tcase_add_test(tests, no_more_than_needed);
 	tcase_add_test(tests, what_was_never_touched_is_no_gain);
+	tcase_add_loop_test(tests, a_full_zram_takes_no_more, 0, 2);
 	tcase_add_test(tests, two_seconds_between_steps_and_a_quarter_at_once);
 	tcase_add_test(tests, idle_keeps_what_it_uses);
 	tcase_add_test(tests, idle_compresses_at_orange);

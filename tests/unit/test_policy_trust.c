@@ -223,6 +223,28 @@ START_TEST(no_squeeze_soon_after_a_gift)
 }
 END_TEST
 
+/* Whose code waits for memory is not squeezed further, and gets some below BLACK. */
+static const struct {
+	double head;
+	uint64_t target;
+} stalls[] = {{50, 256}, {15, 256}, {4, 160}, {1, 0}};
+
+START_TEST(a_stalled_vm_gets_memory)
+{
+	start(1);
+	vm_is(0, POLICY_BUSY)->is_stalled = true;
+	vm_has(0, 128 * MIB);
+	vms[0].guest.available_bytes = 68 * MIB;
+	vms[0].guest.free_bytes = 0;
+	vms[0].guest.caches_bytes = 68 * MIB;
+	head(stalls[_i].head);
+	step();
+	ck_assert_uint_eq(count, stalls[_i].target ? 1 : 0);
+	if (stalls[_i].target)
+		ck_assert_uint_eq(actions[0].target_bytes, stalls[_i].target * MIB);
+}
+END_TEST
+
 START_TEST(busy_vms_have_all_back_soon_after_pressure)
 {
 	uint64_t green_us;
@@ -584,6 +606,7 @@ static TCase *give_cases(void)
 
 	tcase_add_loop_test(tests, a_run_gets_memory_at_once, 0, ELEMENTSOF(execs));
 	tcase_add_loop_test(tests, no_squeeze_soon_after_a_gift, 0, ELEMENTSOF(gifts));
+	tcase_add_loop_test(tests, a_stalled_vm_gets_memory, 0, ELEMENTSOF(stalls));
 	tcase_add_test(tests, busy_vms_have_all_back_soon_after_pressure);
 	tcase_add_loop_test(tests, busy_vms_have_all_back_below_red, 0, 2);
 	tcase_add_test(tests, idle_vms_get_it_back_slowly);
