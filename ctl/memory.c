@@ -1,22 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* execsandboxctl memory stats, balloon, reclaim: the memory of host and VMs. */
 #include "ctl/ctl.h"
+#include "ctl/memory_host.h"
 #include "ctl/output.h"
 #include "ctl/table.h"
 
 #include <stdio.h>
-
-static const struct column host_columns[] = {
-	{"HOST TOTAL", "total_bytes", CELL_BYTES},
-	{"AVAILABLE", "available_bytes", CELL_BYTES},
-	{"RESERVE", "reserve_bytes", CELL_BYTES},
-	{"BUDGET", "budget_bytes", CELL_BYTES},
-	{"PSI SOME %", "psi_some_avg10", CELL_NUMBER},
-	{"PSI FULL %", "psi_full_avg10", CELL_NUMBER},
-	{"LEVEL", "level", CELL_TEXT},
-	{"STATE", "state", CELL_TEXT},
-	{.title = NULL},
-};
 
 static const struct column vm_columns[] = {
 	{"VM", "vm", CELL_TEXT},
@@ -37,9 +26,8 @@ static const struct column vm_columns[] = {
 
 static int print_stats(const json_t *result)
 {
-	json_auto_t *hosts = json_pack("[O]", json_object_get(result, "host"));
 	json_t *vms = json_object_get(result, "vms"), *vm;
-	int r = table_print(host_columns, hosts);
+	int r = memory_host_print(result);
 	size_t i;
 
 	if (r < 0 || json_array_size(vms) == 0)
@@ -82,20 +70,19 @@ static int balloon(struct ctl *ctl, const struct arguments *arguments)
 {
 	json_auto_t *result = NULL;
 	char target[BYTES_TEXT_SIZE], actual[BYTES_TEXT_SIZE];
-	double target_mb;
+	json_int_t target_mb;
 	int status;
 
-	if (parse_number(arguments->operands[1], &target_mb) < 0 ||
-	    target_mb != (double)(json_int_t)target_mb) {
+	if (parse_integer(arguments->operands[1], &target_mb) < 0) {
 		output_error("memory balloon: '%s' is not a whole number of MiB",
 			     arguments->operands[1]);
 		output_hint("execsandboxctl help memory balloon");
 		return EXIT_USAGE;
 	}
-	status = ctl_fetch(ctl, "memory.balloon",
-			   json_pack("{s:s, s:I}", "vm", arguments->operands[0], "target_mb",
-				     (json_int_t)target_mb),
-			   &result);
+	status = ctl_fetch(
+		ctl, "memory.balloon",
+		json_pack("{s:s, s:I}", "vm", arguments->operands[0], "target_mb", target_mb),
+		&result);
 	if (status != EXIT_OK)
 		return status;
 	if (ctl->is_json)

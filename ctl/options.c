@@ -89,6 +89,16 @@ int parse_number(const char *text, double *ret)
 	return 0;
 }
 
+int parse_integer(const char *text, json_int_t *ret)
+{
+	double number;
+
+	if (parse_number(text, &number) < 0 || fabs(number) >= 0x1p53 || number != trunc(number))
+		return -EINVAL;
+	*ret = (json_int_t)number;
+	return 0;
+}
+
 int parse_size(const char *text, double *ret_bytes)
 {
 	static const char letters[] = "KMGT";

@@ -70,6 +70,9 @@ void arguments_clear(struct arguments *arguments);
 /* Parses the whole of `text` as a finite number. 0 or -EINVAL. */
 int parse_number(const char *text, double *ret);
 
+/* A whole number that a double holds exactly. 0 or -EINVAL. */
+int parse_integer(const char *text, json_int_t *ret);
+
 /*
  * Parses the whole of `text` as a size: a number, and K, M, G or T for that many times 1024, with
  * or without iB behind it. 0 and whole bytes, of which there is at least one and at most 2^50;

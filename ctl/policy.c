@@ -25,16 +25,15 @@ static void type_params(json_t *params)
 {
 	const char *key;
 	json_t *value;
-	double number;
+	json_int_t number;
 
 	json_object_foreach (params, key, value) {
 		const struct param *param = find_param(key);
 
 		if (!param || param->type != PARAM_INTEGER ||
-		    parse_number(json_string_value(value) ?: "", &number) < 0 ||
-		    number != (double)(json_int_t)number)
+		    parse_integer(json_string_value(value) ?: "", &number) < 0)
 			continue;
-		json_object_set_new(params, key, json_integer((json_int_t)number));
+		json_object_set_new(params, key, json_integer(number));
 	}
 }
 

@@ -3,23 +3,12 @@
 #include "ctl/top_once.h"
 
 #include "ctl/ctl.h"
+#include "ctl/memory_host.h"
 #include "ctl/output.h"
 #include "ctl/table.h"
 #include "ctl/top_model.h"
 
 #include <stdio.h>
-
-static const struct column host_columns[] = {
-	{"HOST TOTAL", "total_bytes", CELL_BYTES},
-	{"AVAILABLE", "available_bytes", CELL_BYTES},
-	{"RESERVE", "reserve_bytes", CELL_BYTES},
-	{"BUDGET", "budget_bytes", CELL_BYTES},
-	{"PSI SOME %", "psi_some_avg10", CELL_NUMBER},
-	{"PSI FULL %", "psi_full_avg10", CELL_NUMBER},
-	{"LEVEL", "level", CELL_TEXT},
-	{"STATE", "state", CELL_TEXT},
-	{.title = NULL},
-};
 
 static json_t *row_json(const struct top_row *row)
 {
@@ -50,7 +39,7 @@ static int print_rows(const struct top_model *model)
 
 int top_once(struct ctl *ctl)
 {
-	json_auto_t *stats = NULL, *hosts = NULL;
+	json_auto_t *stats = NULL;
 	struct top_model model = {.sort = TOP_PSS};
 	int status = ctl_fetch(ctl, "memory.stats", NULL, &stats);
 	int r;
@@ -60,10 +49,8 @@ int top_once(struct ctl *ctl)
 	if (ctl->is_json)
 		return ctl_printed(output_json(stats, false));
 	r = top_model_take(&model, stats, now_us());
-	if (r == 0) {
-		hosts = json_pack("[O]", json_object_get(stats, "host"));
-		r = table_print(host_columns, hosts);
-	}
+	if (r == 0)
+		r = memory_host_print(stats);
 	if (r == 0 && model.count > 0)
 		r = print_rows(&model);
 	top_model_fini(&model);

@@ -117,7 +117,9 @@ static void on_vm_state(void *user, struct vm *vm, enum vm_state old UNUSED)
 	const struct vm_spec *spec = vm_get_spec(vm);
 	char type[32] = "vm.";
 
-	if (vm_get_state(vm) == VM_GONE && daemon->memory)
+	if (daemon->memory && vm_get_state(vm) == VM_STOPPING)
+		memory_control_vm_stops(daemon->memory, vm);
+	if (daemon->memory && vm_get_state(vm) == VM_GONE)
 		memory_control_vm_ends(daemon->memory, vm);
 	/* VMs end after the server at the daemon's own end. */
 	if (!daemon->server)

@@ -122,9 +122,9 @@ static bool drop_spare(void *user, struct vm *vm)
 	return pool_drop_spare(daemon->pool, vm);
 }
 
-static uint64_t cost(void *user, const char *language)
+static uint64_t cost(void *user, const char *language, bool has_spare)
 {
-	return memory_control_cost(user, language, false);
+	return memory_control_cost(user, language, has_spare);
 }
 
 /* The pool is made behind the control. */

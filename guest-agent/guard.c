@@ -59,11 +59,13 @@ enum guard_verdict guard_step(struct guard *guard, const struct guard_sample *sa
 {
 	take(guard, sample);
 	if (!is_hopeless(guard, sample)) {
-		guard->hopeless_since_us = 0;
+		if (sample->now_us - guard->hopeless_us >= GUARD_WINDOW_US)
+			guard->hopeless_since_us = 0;
 		return is_stalled(guard) ? GUARD_STALLED : GUARD_FINE;
 	}
 	if (guard->hopeless_since_us == 0)
 		guard->hopeless_since_us = sample->now_us;
+	guard->hopeless_us = sample->now_us;
 	if (sample->ballooned >= BALLOONED_BYTES &&
 	    sample->now_us - guard->hopeless_since_us < BALLOON_PATIENCE_US)
 		return GUARD_STALLED;

@@ -36,7 +36,8 @@ enum guard_verdict {
 struct guard {
 	struct guard_sample samples[GUARD_SAMPLES];
 	size_t len;                 /* oldest first */
-	uint64_t hopeless_since_us; /* 0: it is not */
+	uint64_t hopeless_since_us; /* 0: it is not, and was not for a window */
+	uint64_t hopeless_us;       /* when it last was */
 };
 
 /* Forgets all samples: a new run starts, or the last one was just killed. */

@@ -62,12 +62,15 @@ static uint64_t look(struct memory_control *control)
 	uint64_t now = now_us(), used = 0, bytes;
 
 	control->count = 0;
+	control->ending_bytes = 0;
 	for (struct vm *vm = control->config.host->vms; vm; vm = vm_next(vm)) {
 		if (memory_vm_is_managed(vm))
 			look_at(control, vm, now);
 		else if (vm_pid(vm) > 0 &&
-			 control->config.meter->anonymous(vm_pid(vm), &bytes) == 0)
+			 control->config.meter->anonymous(vm_pid(vm), &bytes) == 0) {
 			used += bytes;
+			control->ending_bytes += vm_get_state(vm) >= VM_STOPPING ? bytes : 0;
+		}
 	}
 	for (size_t i = 0; i < control->count; i++)
 		used += control->samples[i].is_private_known ? control->samples[i].private_bytes
@@ -86,6 +89,7 @@ struct policy_host control_host(const struct memory_control *control)
 	return (struct policy_host){.managed_bytes = sample->managed_bytes,
 				    .available_bytes = sample->available_bytes,
 				    .over_bytes = sample->over_bytes,
+				    .ending_bytes = control->ending_bytes,
 				    .promised_bytes = ops->promised ? ops->promised(user) : 0,
 				    .has_psi = sample->has_psi,
 				    .some_percent = sample->some_stall_percent,
@@ -118,10 +122,17 @@ static void set_interval(struct memory_control *control)
 	host_pressure_set_interval(control->pressure, is_quick ? QUICK_STEP_SECONDS : STEP_SECONDS);
 }
 
+static bool is_taking(const struct memory_control *control, const struct policy_action *action)
+{
+	return action->kind == POLICY_DROP_SPARE || action->kind == POLICY_KILL_VM ||
+	       (action->kind == POLICY_SET_TARGET &&
+		action->target_bytes < control->samples[action->index].actual_bytes);
+}
+
 /* The time from the wake to the first command of those that this need brings about. */
 static void note_reaction(struct memory_control *control, const struct policy_action *action)
 {
-	if (control->had_need || action->kind == POLICY_STOP_VCPU)
+	if (control->had_need || control->policy.need_bytes == 0 || !is_taking(control, action))
 		return;
 	control->had_need = true;
 	histogram_add(&control->counters.reaction, now_us() - control->sample.measured_us);
@@ -134,7 +145,9 @@ static void decide(struct memory_control *control)
 	struct policy_config *config = &control->policy.config;
 	unsigned inflating_max = config->inflating_max;
 
-	config->inflating_max = MAX(inflating_max, (unsigned)(n / VMS_PER_INFLATION));
+	/* What an admin has set is kept to. */
+	if (inflating_max == policy_defaults.inflating_max)
+		config->inflating_max = MAX(inflating_max, (unsigned)(n / VMS_PER_INFLATION));
 	actions = policy_step(&control->policy, control->sample.measured_us, &host,
 			      control->samples, n, control->actions);
 	config->inflating_max = inflating_max;
@@ -297,12 +310,24 @@ uint64_t memory_control_cost(const struct memory_control *control, const char *l
 	return run_bytes + (has_spare ? 0 : memory_vm_overhead(control->config.host, language));
 }
 
+/* Nobody's code runs or is about to: one VM is always let in, or a host that is short of memory by
+ * others' doing would do nothing for ever. */
+static bool is_empty(const struct memory_control *control)
+{
+	const struct memory_control_ops *ops = control->config.ops;
+
+	for (const struct vm *vm = control->config.host->vms; vm; vm = vm_next(vm))
+		if (vm_get_spec(vm)->uid != VM_UID_NONE)
+			return false;
+	return !ops->promised || ops->promised(control->config.user) == 0;
+}
+
 bool memory_control_admit(struct memory_control *control, const char *language, bool has_spare)
 {
 	struct policy *policy = &control->policy;
 	uint64_t cost = memory_control_cost(control, language, has_spare);
 
-	if (control->config.is_off)
+	if (control->config.is_off || is_empty(control))
 		return true;
 	if ((has_spare || policy->may_admit) && policy_admit(policy, cost))
 		return true;

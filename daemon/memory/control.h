@@ -118,6 +118,9 @@ bool memory_control_admit(struct memory_control *control, const char *language, 
 
 void memory_control_vm_memory(struct memory_control *control, struct vm *vm);
 void memory_control_vm_work(struct memory_control *control, struct vm *vm);
+/* STOPPING: its QMP goes, and with it what was under way. */
+void memory_control_vm_stops(struct memory_control *control, struct vm *vm);
+/* GONE. */
 void memory_control_vm_ends(struct memory_control *control, struct vm *vm);
 
 /* --- By hand --- */

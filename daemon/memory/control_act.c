@@ -106,8 +106,12 @@ static void on_moved(void *user, int error, uint64_t actual)
 	} else if (error != -ECANCELED) {
 		fail(control, memory, error, actual);
 	}
-	if (on_hand_done)
-		on_hand_done(memory->hand_user, error, actual);
+	if (!on_hand_done)
+		return;
+	/* What failed holds no more than where it ended. */
+	memory->is_pinned =
+		(error == 0 ? memory->mover.target_bytes : actual) < memory->sample.size_bytes;
+	on_hand_done(memory->hand_user, error, actual);
 }
 
 static int set_target(struct memory_vm *memory, uint64_t target_bytes, bool drop_caches)
@@ -182,6 +186,8 @@ void control_act(struct memory_control *control, const struct policy_action *act
 	case POLICY_DROP_SPARE:
 		if (control->config.ops->drop_spare(control->config.user, memory->vm))
 			control->counters.spares_dropped++;
+		else
+			policy_kept(&memory->sample);
 		break;
 	case POLICY_SET_TARGET:
 		set_policy_target(control, memory, action->target_bytes, action->drop_caches);
@@ -225,6 +231,15 @@ void memory_control_vm_work(struct memory_control *control, struct vm *vm)
 	memory->active_us = now_us();
 	memory_vm_look(memory, control->config.meter, memory->active_us);
 	control_wake(control, memory);
+}
+
+/* The record stays: a step may be looking at it. */
+void memory_control_vm_stops(struct memory_control *control UNUSED, struct vm *vm)
+{
+	struct memory_vm *memory = vm_memory(vm);
+
+	if (memory)
+		mover_stop(&memory->mover);
 }
 
 void memory_control_vm_ends(struct memory_control *control, struct vm *vm)

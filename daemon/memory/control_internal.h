@@ -22,8 +22,9 @@ struct memory_control {
 	struct policy policy;
 	struct memory_counters counters;
 	struct reclaim reclaim;
-	bool is_awaited; /* a run was refused since the last step */
-	bool had_need;   /* in the last step */
+	bool is_awaited;       /* a run was refused since the last step */
+	bool had_need;         /* in the last step */
+	uint64_t ending_bytes; /* of VMs that die */
 
 	/* The VMs of the running step, in three arrays */
 	struct memory_vm **memories;

@@ -4,35 +4,29 @@
 
 #include "base/util.h"
 
-/* No guest has a PiB; sums of such claims do not overflow. */
-static uint64_t claim(uint64_t bytes)
-{
-	return bytes < UINT64_C(1) << 50 ? bytes : 0;
-}
-
 static void take_agent(const struct msg_memory *agent, struct policy_guest *guest)
 {
-	guest->total_bytes = claim(agent->mem_total);
-	guest->free_bytes = claim(agent->mem_free);
-	guest->available_bytes = claim(agent->mem_available);
-	guest->caches_bytes = claim(agent->mem_caches);
+	guest->total_bytes = guest_claim(agent->mem_total);
+	guest->free_bytes = guest_claim(agent->mem_free);
+	guest->available_bytes = guest_claim(agent->mem_available);
+	guest->caches_bytes = guest_claim(agent->mem_caches);
 }
 
 static void take_driver(const struct balloon_stats *driver, struct policy_guest *guest)
 {
-	guest->total_bytes = claim(driver->total);
-	guest->free_bytes = claim(driver->free);
-	guest->available_bytes = claim(driver->available);
-	guest->caches_bytes = claim(driver->caches);
+	guest->total_bytes = guest_claim(driver->total);
+	guest->free_bytes = guest_claim(driver->free);
+	guest->available_bytes = guest_claim(driver->available);
+	guest->caches_bytes = guest_claim(driver->caches);
 }
 
 static void take_zram(const struct msg_memory *agent, struct policy_guest *guest)
 {
-	guest->swap_free_bytes = claim(agent->swap_free);
-	guest->anonymous_bytes = claim(agent->mem_anonymous);
-	guest->zram_limit_bytes = claim(agent->zram_mem_limit);
-	guest->zram_orig_bytes = claim(agent->zram_orig_data_size);
-	guest->zram_used_bytes = claim(agent->zram_mem_used_total);
+	guest->swap_free_bytes = guest_claim(agent->swap_free);
+	guest->anonymous_bytes = guest_claim(agent->mem_anonymous);
+	guest->zram_limit_bytes = guest_claim(agent->zram_mem_limit);
+	guest->zram_orig_bytes = guest_claim(agent->zram_orig_data_size);
+	guest->zram_used_bytes = guest_claim(agent->zram_mem_used_total);
 }
 
 void guest_stats_join(const struct msg_memory *agent, uint64_t agent_age_us,
@@ -51,4 +45,5 @@ void guest_stats_join(const struct msg_memory *agent, uint64_t agent_age_us,
 		ret->age_us = is_agents ? agent_age_us : driver_age_us;
 	if (is_agents)
 		take_zram(agent, ret);
+	ret->is_agents = is_agents;
 }

@@ -19,6 +19,12 @@
 /* Three words of the agent. */
 #define GUEST_STATS_KEEP_US 6000000u
 
+/* What is believed of a claim: no guest has a PiB, and sums of less do not overflow. */
+static inline uint64_t guest_claim(uint64_t bytes)
+{
+	return bytes < UINT64_C(1) << 50 ? bytes : 0;
+}
+
 /*
  * `agent` came agent_age_us ago and `driver` driver_age_us ago; NULL: it never spoke. Bytes,
  * microseconds.

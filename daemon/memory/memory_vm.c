@@ -89,6 +89,25 @@ static void see_activity(struct memory_vm *memory, uint64_t cpu_us, uint64_t now
 #define STALLED_PART 10
 /* Reports come every 0.5 s while code waits, else every 2 s. */
 #define STALL_MAX_AGE_US 3000000u
+/* It is the guest's word, and takes from others: believed for so long, and not again so soon. */
+#define STALL_BELIEVED_US 10000000u
+#define STALL_AGAIN_US    60000000u
+
+/* Only what the balloon has can be given back; one at rest has no code that could wait. */
+static bool may_stall(const struct memory_vm *memory)
+{
+	const struct balloon *balloon = vm_balloon(memory->vm);
+
+	return balloon && balloon->actual_bytes < memory->sample.size_bytes &&
+	       vm_rest_us(memory->vm) == 0;
+}
+
+static bool is_believed(struct memory_vm *memory, uint64_t now_us)
+{
+	if (memory->stall_began_us == 0 || now_us - memory->stall_began_us >= STALL_AGAIN_US)
+		memory->stall_began_us = now_us;
+	return now_us - memory->stall_began_us < STALL_BELIEVED_US;
+}
 
 void memory_vm_see_stall(struct memory_vm *memory, uint64_t now_us)
 {
@@ -97,7 +116,7 @@ void memory_vm_see_stall(struct memory_vm *memory, uint64_t now_us)
 	bool is_stalled = memory->stall_seen_us > 0 && total_us > memory->stall_us &&
 			  (total_us - memory->stall_us) * STALLED_PART >= span_us;
 
-	memory->sample.is_stalled = is_stalled && vm_get_state(memory->vm) == VM_RUNNING;
+	memory->sample.is_stalled = is_stalled && may_stall(memory) && is_believed(memory, now_us);
 	memory->stall_us = total_us;
 	memory->stall_seen_us = now_us;
 }

@@ -55,6 +55,7 @@ struct memory_vm {
 
 	uint64_t cpu_us, cpu_seen_us;     /* the processor time it had used by then */
 	uint64_t active_us;               /* when it was last seen working */
+	uint64_t stall_began_us;          /* when its waiting began to be believed */
 	uint64_t stall_us, stall_seen_us; /* what its programs had waited for memory by then */
 };
 

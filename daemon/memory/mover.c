@@ -106,8 +106,10 @@ void mover_give_up(struct mover *mover, uint64_t target_bytes)
 	assert(mover->state != MOVER_STILL);
 	finish(mover, -ETIME, mover->balloon->actual_bytes);
 	mover->target_bytes = target_bytes;
-	/* Nobody waits for it; a QEMU that does not take it has other troubles, which QMP tells. */
-	(void)balloon_set(mover->balloon, target_bytes, on_reset, NULL);
+	/* Nobody waits for it, nor asks how far it is; a QEMU that does not take it has other
+	 * troubles, which QMP tells. */
+	if (balloon_set(mover->balloon, target_bytes, on_reset, NULL) == 0)
+		balloon_cancel(mover->balloon);
 }
 
 void mover_stop(struct mover *mover)

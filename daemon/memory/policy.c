@@ -58,15 +58,12 @@ static const struct level_limits {
 	[POLICY_BLACK] = {0.025, 0.05, 0, 20, 3 * SECOND},
 };
 
-/* Without stall figures pressure is seen later: all limits of headroom are higher by this. */
-#define NO_PSI_HEAD 0.025
-
 static double head_shift(const struct policy_host *host)
 {
 	return host->has_psi ? 0 : NO_PSI_HEAD;
 }
 
-static bool is_stalled(const struct policy_host *host, const struct level_limits *limit)
+static bool host_stalls(const struct policy_host *host, const struct level_limits *limit)
 {
 	if (!host->has_psi)
 		return false;
@@ -80,7 +77,7 @@ static enum policy_level level_entered(const struct policy_round *round)
 
 	while (level > POLICY_GREEN &&
 	       round->head >= limits[level].enter_head + head_shift(round->host) &&
-	       !is_stalled(round->host, &limits[level]))
+	       !host_stalls(round->host, &limits[level]))
 		level--;
 	return level;
 }
@@ -88,7 +85,7 @@ static enum policy_level level_entered(const struct policy_round *round)
 static bool is_fit_to_leave(const struct policy_round *round, const struct level_limits *limit)
 {
 	return round->head > limit->leave_head + head_shift(round->host) &&
-	       !is_stalled(round->host, limit);
+	       !host_stalls(round->host, limit);
 }
 
 static void set_level(struct policy_round *round, enum policy_level level)
@@ -212,6 +209,7 @@ static void observe(struct policy_round *round)
 		policy_learn_run(vm, round->now_us);
 		round->coming_bytes += coming_from(vm, round->now_us);
 	}
+	round->coming_bytes += round->host->ending_bytes;
 	round->mean_shares = round->n > 0 ? round->sum_shares / (double)round->n : 1;
 	round->is_taking = round->coming_bytes > 0;
 }
@@ -355,6 +353,11 @@ size_t policy_step(struct policy *policy, uint64_t now_us, const struct policy_h
 	resort(&round);
 	policy_set_admission(&round);
 	return round.count;
+}
+
+void policy_kept(const struct policy_sample *vm)
+{
+	vm->vm->ended_us = 0;
 }
 
 size_t policy_reclaim(struct policy *policy, uint64_t now_us, const struct policy_host *host,

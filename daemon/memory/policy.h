@@ -49,6 +49,7 @@ struct policy_host {
 	uint64_t managed_bytes;            /* H: what the VMs and their QEMUs may use */
 	uint64_t available_bytes;          /* of it */
 	uint64_t over_bytes;               /* in use beyond it; a budget can be exceeded */
+	uint64_t ending_bytes;             /* of VMs that die: not among the samples any more */
 	uint64_t promised_bytes;           /* to runs whose VMs are not among the samples yet */
 	bool has_psi;                      /* false: headroom alone, every limit 2.5 points up */
 	double some_percent, full_percent; /* of the last 2 s, from `total=` */
@@ -102,6 +103,9 @@ size_t policy_step(struct policy *policy, uint64_t now_us, const struct policy_h
 size_t policy_reclaim(struct policy *policy, uint64_t now_us, const struct policy_host *host,
 		      const struct policy_sample *vms, size_t n, uint64_t bytes,
 		      struct policy_action *actions);
+
+/* The spare that was to be dropped is a run's by now. */
+void policy_kept(const struct policy_sample *vm);
 
 /* The target was set by other hands than the policy's. */
 void policy_moved(const struct policy_sample *vm, uint64_t target_bytes, uint64_t now_us);

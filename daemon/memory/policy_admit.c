@@ -78,9 +78,6 @@ static uint64_t reservation_left(const struct policy *policy, const struct polic
 
 /* --- Credit --- */
 
-/* 2.5 points more without PSI, as for the levels. */
-#define NO_PSI_HEAD 0.025
-
 static uint64_t credit(const struct policy_round *round)
 {
 	const struct policy *policy = round->policy;

@@ -333,7 +333,7 @@ uint64_t policy_stalled(struct policy *policy, const struct policy_sample *vm, u
 	return target;
 }
 
-static bool is_stalled(struct policy_vm *record, uint64_t actual_bytes, uint64_t now_us)
+static bool stands_still(struct policy_vm *record, uint64_t actual_bytes, uint64_t now_us)
 {
 	uint64_t elapsed_us = less(now_us, record->progress_us);
 	uint64_t moved = less(actual_bytes, record->progress_bytes) +
@@ -359,7 +359,7 @@ enum policy_progress policy_progress(struct policy *policy, const struct policy_
 		vm->vm->backoff_us = 0;
 		return POLICY_REACHED;
 	}
-	if (!is_stalled(vm->vm, vm->actual_bytes, now_us))
+	if (!stands_still(vm->vm, vm->actual_bytes, now_us))
 		return POLICY_MOVING;
 	*ret_target = policy_stalled(policy, vm, now_us);
 	return POLICY_STALLED;

@@ -16,6 +16,9 @@
 /* Between two squeezes of one VM: the guest's statistics come every 2 s (MEMORY.md, 4). */
 #define SPACING_US (2 * SECOND)
 
+/* Without stall figures pressure is seen later: all limits of headroom are higher by this. */
+#define NO_PSI_HEAD 0.025
+
 /* One step under way. */
 struct policy_round {
 	struct policy *policy;

@@ -191,7 +191,7 @@ void policy_take(struct policy_round *round)
 #define GIVE_IDLE_US   (100 * SECOND)
 #define GIVE_IDLE_PART 20
 /* A stalled one, from RED on, an eighth. */
-#define STALLED_PART 8
+#define GIVE_STALLED_PART 8
 
 /* A number from 0 to GIVE_BACK_US that is the VM's own. Source: Knuth, multiplicative hashing. */
 static uint64_t turn_us(uint64_t key)
@@ -221,8 +221,9 @@ static void give_stalled(struct policy_round *round)
 {
 	for (size_t i = 0; i < round->n; i++) {
 		const struct policy_sample *vm = &round->vms[i];
-		uint64_t part = round->policy->level < POLICY_RED ? vm->size_bytes
-								  : vm->size_bytes / STALLED_PART;
+		uint64_t part = round->policy->level < POLICY_RED
+					? vm->size_bytes
+					: vm->size_bytes / GIVE_STALLED_PART;
 
 		if (vm->is_stalled && vm->state == POLICY_BUSY && lacks_memory(round, i))
 			give(round, i, MIN(vm->target_bytes + round_up(part), vm->size_bytes));

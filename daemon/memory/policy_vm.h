@@ -17,8 +17,9 @@ enum policy_vm_state {
  * whether: a guest that lies harms itself alone.
  */
 struct policy_guest {
-	bool is_known;                                                   /* false: it never spoke */
-	uint64_t age_us;                                                 /* of this word */
+	bool is_known;   /* false: it never spoke */
+	bool is_agents;  /* the agent's word: with what the driver does not tell */
+	uint64_t age_us; /* of this word */
 	uint64_t total_bytes, free_bytes, available_bytes, caches_bytes; /* /proc/meminfo */
 	uint64_t swap_free_bytes;
 	uint64_t anonymous_bytes; /* that could be compressed; 0: none is */

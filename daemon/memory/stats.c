@@ -3,6 +3,7 @@
 #include "daemon/memory/stats.h"
 
 #include "base/util.h"
+#include "daemon/memory/guest_stats.h"
 #include "daemon/memory/host.h"
 
 static json_t *bytes_or_null(uint64_t bytes, bool is_known)
@@ -115,20 +116,21 @@ static void add_guest(json_t *object, const struct memory_vm *memory)
 {
 	const struct msg_memory *agent = &vm_telemetry(memory->vm)->memory;
 	const struct policy_guest *guest = &memory->sample.guest;
-	bool has_agent = vm_telemetry(memory->vm)->received_us > 0;
+	uint64_t swap = guest_claim(agent->swap_total);
+	bool has_agent = guest->is_agents;
 
 	set_bytes(object, "guest_total_bytes", guest->total_bytes, guest->is_known);
 	set_bytes(object, "guest_available_bytes", guest->available_bytes, guest->is_known);
 	set_bytes(object, "guest_caches_bytes", guest->caches_bytes, guest->is_known);
-	set_bytes(object, "guest_anonymous_bytes", agent->mem_anonymous, has_agent);
-	set_bytes(object, "zram_orig_bytes", agent->zram_orig_data_size, has_agent);
-	set_bytes(object, "zram_compressed_bytes", agent->zram_compr_data_size, has_agent);
-	set_bytes(object, "zram_used_bytes", agent->zram_mem_used_total, has_agent);
-	set_bytes(object, "zram_limit_bytes", agent->zram_mem_limit, has_agent);
-	set_bytes(object, "swap_used_bytes",
-		  agent->swap_total - MIN(agent->swap_free, agent->swap_total), has_agent);
-	set_bytes(object, "swap_in_bytes", agent->swap_in, has_agent);
-	set_bytes(object, "swap_out_bytes", agent->swap_out, has_agent);
+	set_bytes(object, "guest_anonymous_bytes", guest->anonymous_bytes, has_agent);
+	set_bytes(object, "zram_orig_bytes", guest->zram_orig_bytes, has_agent);
+	set_bytes(object, "zram_compressed_bytes", guest_claim(agent->zram_compr_data_size),
+		  has_agent);
+	set_bytes(object, "zram_used_bytes", guest->zram_used_bytes, has_agent);
+	set_bytes(object, "zram_limit_bytes", guest->zram_limit_bytes, has_agent);
+	set_bytes(object, "swap_used_bytes", swap - MIN(guest->swap_free_bytes, swap), has_agent);
+	set_bytes(object, "swap_in_bytes", guest_claim(agent->swap_in), has_agent);
+	set_bytes(object, "swap_out_bytes", guest_claim(agent->swap_out), has_agent);
 	set_bytes(object, "age_ms", guest->age_us / 1000, guest->is_known);
 }
 

@@ -418,15 +418,26 @@ void pool_release(struct pool *pool, struct vm *vm)
 		slot_stop(slot);
 }
 
-uint64_t pool_promised(const struct pool *pool, uint64_t (*cost)(void *user, const char *language),
+/* Until a spare is handed out it is nobody's: whoever counts runs by VMs does not see this one. */
+static bool is_promised(const struct pool_claim *claim)
+{
+	const struct vm *vm = claim->slot ? claim->slot->vm : NULL;
+
+	if (claim->state == CLAIM_STARTING)
+		return vm && vm_get_spec(vm)->uid == VM_UID_NONE;
+	return claim->state == CLAIM_GRANTED || claim->state == CLAIM_RETRYING;
+}
+
+uint64_t pool_promised(const struct pool *pool,
+		       uint64_t (*cost)(void *user, const char *language, bool has_spare),
 		       void *user)
 {
 	const struct pool_claim *claim;
 	uint64_t sum = 0;
 
 	TAILQ_FOREACH(claim, &pool->claims, link)
-	if (claim->state == CLAIM_GRANTED)
-		sum += cost(user, claim->spec.language);
+	if (is_promised(claim))
+		sum += cost(user, claim->spec.language, claim->slot != NULL);
 	return sum;
 }
 

@@ -110,8 +110,9 @@ void pool_memory_changed(struct pool *pool, bool may_refill, uint64_t retry_ms);
 /* What VMs and templates, and VMs alone (0: no less), may have together from now on. */
 void pool_set_memory(struct pool *pool, uint64_t memory_mb, uint64_t budget_mb);
 
-/* The sum of cost() of all requests that were granted and have no VM yet. */
-uint64_t pool_promised(const struct pool *pool, uint64_t (*cost)(void *user, const char *language),
+/* The sum of cost() of all requests that were granted and have no VM of their own yet. */
+uint64_t pool_promised(const struct pool *pool,
+		       uint64_t (*cost)(void *user, const char *language, bool has_spare),
 		       void *user);
 
 /* Ends a spare. False when the VM is none, or is promised to a request. */

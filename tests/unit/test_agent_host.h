@@ -50,7 +50,8 @@ struct host {
 	struct frame_decoder decoder;
 	uint8_t sync[FRAME_MARKER_SIZE];
 	bool has_hello;
-	bool holds_credit; /* output is kept without granting more */
+	bool holds_credit;  /* output is kept without granting more */
+	uint64_t memory_us; /* when the first MEMORY came */
 	unsigned ready, replies, pongs, done, memories, started[HOST_EXECS];
 	json_t *received, *known; /* of the last HELLO_REPLY */
 	struct msg_memory memory;
@@ -208,7 +209,8 @@ static inline void host_on_message(struct host *host, struct msg *msg)
 	} else if (msg->type == FRAME_STARTED) {
 		host->started[msg->exec_ref.exec % HOST_EXECS]++;
 	} else if (msg->type == FRAME_MEMORY) {
-		host->memories++;
+		if (host->memories++ == 0)
+			host->memory_us = now_us();
 		host->memory = msg->memory;
 	} else if (msg->type == FRAME_PREPARED) {
 		host->answers++;

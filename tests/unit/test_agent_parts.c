@@ -138,6 +138,33 @@ START_TEST(test_guard)
 }
 END_TEST
 
+/* A moment's hope does not begin the host's ten seconds anew; a whole window of it does. */
+START_TEST(test_guard_patience)
+{
+	struct guard_sample sample = {.zram_limit = 10, .zram_used = 10, .ballooned = BALLOONED};
+	struct guard guard;
+	unsigned steps = 0;
+
+	guard_reset(&guard);
+	while (guard_step(&guard, &sample) != GUARD_HOPELESS && steps < 100) {
+		sample.now_us += 500000;
+		sample.full_total_us += 490000;
+		/* Now and then there is room for one more page. */
+		sample.zram_used = ++steps % 6 == 5 ? 9 : 10;
+	}
+	ck_assert_uint_ge(steps, 24);
+	ck_assert_uint_le(steps, 26);
+	for (unsigned i = 0; i < 6; i++) {
+		sample.now_us += 500000;
+		guard_step(&guard, &sample);
+	}
+	sample.full_total_us += 10000000;
+	sample.now_us += 500000;
+	sample.zram_used = 10;
+	ck_assert_int_eq(guard_step(&guard, &sample), GUARD_STALLED);
+}
+END_TEST
+
 START_TEST(test_guard_forgets)
 {
 	struct guard_sample sample = {.now_us = 1, .zram_limit = 10, .zram_used = 10};
@@ -565,6 +592,7 @@ Suite *unit_suite(void)
 	tcase_add_test(tcase, test_pressure);
 	tcase_add_test(tcase, test_memory_texts);
 	tcase_add_loop_test(tcase, test_guard, 0, ELEMENTSOF(guards));
+	tcase_add_test(tcase, test_guard_patience);
 	tcase_add_test(tcase, test_guard_forgets);
 	tcase_add_loop_test(tcase, test_receipt_reason, 0, ELEMENTSOF(ends));
 	tcase_add_test(tcase, test_receipt_usage);

@@ -9,6 +9,7 @@
 #include "daemon/memory/control.h"
 
 #include "base/log.h"
+#include "daemon/memory/control_internal.h"
 #include "daemon/vm/vm_internal.h"
 #include "tests/fake/fake_agent.h"
 #include "tests/fake/fake_qmp.h"
@@ -280,13 +281,23 @@ static void on_settings(void *user UNUSED, const struct memory_settings *setting
 	told_steps = memory_control_policy(control)->steps;
 }
 
+static bool are_spares_taken; /* a run has each of them by now */
+
 static bool drop_spare(void *user UNUSED, struct vm *vm UNUSED)
 {
-	dropped++;
-	return true;
+	dropped += !are_spares_taken;
+	return !are_spares_taken;
 }
 
-static const struct memory_control_ops ops = {.on_settings = on_settings,
+static uint64_t promised_bytes;
+
+static uint64_t promised(void *user UNUSED)
+{
+	return promised_bytes;
+}
+
+static const struct memory_control_ops ops = {.promised = promised,
+					      .on_settings = on_settings,
 					      .drop_spare = drop_spare,
 					      .on_squeeze = on_squeeze,
 					      .on_release = on_release,
@@ -404,7 +415,6 @@ START_TEST(an_idle_vm_is_squeezed)
 	ck_assert_uint_eq(memory_control_counters(control)->given_bytes, 0);
 	ck_assert_uint_ge(memory_control_counters(control)->cache_drops, 1);
 	ck_assert_double_gt(memory_control_counters(control)->reaction.sum_seconds, 0);
-	ck_assert_double_lt(memory_control_counters(control)->reaction.sum_seconds, 0.25);
 }
 END_TEST
 
@@ -562,6 +572,28 @@ START_TEST(an_end_in_the_middle)
 }
 END_TEST
 
+/* It stops while its guest is to drop its caches: its QMP is gone when that is over. */
+START_TEST(a_stop_in_the_middle)
+{
+	struct guest *guest = &guests[0];
+	uint64_t began;
+
+	make_vm(0);
+	rest(guest);
+	leave(900);
+	ck_assert(WAIT_FOR(loop, guest->drops == 1));
+	began = now_us();
+	guest->vm.state = VM_STOPPING;
+	memory_control_vm_stops(control, &guest->vm);
+	ck_assert_int_eq(vm_memory(&guest->vm)->mover.state, MOVER_STILL);
+	tell(guest, guest->drop_id);
+	ck_assert(WAIT_FOR(loop, now_us() - began > 800000));
+	ck_assert_uint_eq(fake_qmp_waiting(guest->qmp), 0);
+	/* What it still has is on its way, and no sample any more. */
+	ck_assert_uint_eq(control_host(control).ending_bytes, guest->anonymous);
+}
+END_TEST
+
 /* --- vCPUs --- */
 
 /* Squeezed and with nothing more to give, a VM that rests is halted; its next run wakes it and gets
@@ -612,13 +644,33 @@ START_TEST(spares_go_first)
 	rest(&guests[1]);
 	guests[0].vm.spec.uid = VM_UID_NONE;
 	guests[0].vm.state = VM_PAUSED;
+	/* All that is needed and more. */
+	guests[0].anonymous = 4000 * MIB;
+	tell(&guests[1], 0);
 	leave(900);
 	ck_assert(WAIT_FOR(loop, dropped > 0));
 	ck_assert_uint_eq(memory_control_counters(control)->spares_dropped, 1);
+	ck_assert_uint_eq(guests[1].drops, 0);
+	ck_assert_uint_eq(fake_qmp_waiting(guests[1].qmp), 0);
 }
 END_TEST
 
 /* Nothing helps for 5 s: the VM with the most goes, and its client hears what became of it. */
+/* A spare that became a run's is one VM more, not memory on its way. */
+START_TEST(a_spare_that_was_taken_stays)
+{
+	make_vm(0);
+	guests[0].vm.spec.uid = VM_UID_NONE;
+	guests[0].vm.state = VM_PAUSED;
+	are_spares_taken = true;
+	leave(900);
+	ck_assert(WAIT_FOR(loop, memory_control_policy(control)->level == POLICY_ORANGE));
+	are_spares_taken = false;
+	ck_assert_uint_eq(vm_memory(&guests[0].vm)->policy.ended_us, 0);
+	ck_assert_uint_eq(memory_control_counters(control)->spares_dropped, 0);
+}
+END_TEST
+
 START_TEST(the_last_resort)
 {
 	make_vm(0);
@@ -683,6 +735,7 @@ END_TEST
 START_TEST(a_target_by_hand_that_is_not_reached)
 {
 	struct guest *guest = &guests[0];
+	uint64_t asked;
 
 	hand_count = 0;
 	make_vm(0);
@@ -694,6 +747,11 @@ START_TEST(a_target_by_hand_that_is_not_reached)
 	ck_assert_int_eq(hand_error, -ETIME);
 	ck_assert_uint_eq(hand_actual, 200 * MIB);
 	ck_assert_uint_eq(grant_target(guest), 208 * MIB);
+	/* It holds where it stands; nobody asks on and on whether it moves. */
+	ck_assert(vm_memory(&guest->vm)->is_pinned);
+	asked = memory_control_policy(control)->steps;
+	ck_assert(WAIT_FOR(loop, memory_control_policy(control)->steps >= asked + 1));
+	ck_assert_uint_eq(fake_qmp_waiting(guest->qmp), 0);
 	guest->vm.state = VM_READY;
 	ck_assert_int_eq(
 		memory_control_balloon(control, &guest->vm, 64 * MIB, on_hand, &hand_count),
@@ -751,10 +809,14 @@ START_TEST(reclaim_ends_when_there_is_nothing)
 
 	reclaim_count = 0;
 	make_vm(0);
+	/* Not even blindly: what it has is QEMU's. */
+	guests[0].anonymous = 25 * MIB;
 	ck_assert_int_eq(memory_control_reclaim(control, NULL, 10 * SIZE, on_reclaimed, NULL), 0);
 	ck_assert(WAIT_FOR(loop, reclaim_count == 1));
 	ck_assert_uint_eq(reclaimed.bytes, 0);
 	ck_assert_uint_lt(now_us() - began, 9 * UINT64_C(1000000));
+	ck_assert_uint_eq(fake_qmp_waiting(guests[0].qmp), 0);
+	ck_assert_uint_eq(memory_control_counters(control)->failures, 0);
 }
 END_TEST
 
@@ -764,8 +826,9 @@ START_TEST(runs_start_on_credit)
 {
 	struct memory_settings settings;
 
+	make_vm(0);
 	ck_assert(memory_control_admit(control, "python", false));
-	leave(450); /* 4.5 %: RED, with 50 MiB over what is kept */
+	leave(490); /* 4.9 %: RED, with 90 MiB over what is kept, 40 of them for the run there is */
 	ck_assert(WAIT_FOR(loop, memory_control_policy(control)->level == POLICY_RED));
 	ck_assert(!memory_control_admit(control, "python", false));
 	ck_assert(memory_control_admit(control, "python", true));
@@ -778,6 +841,22 @@ START_TEST(runs_start_on_credit)
 END_TEST
 
 /* --- Settings --- */
+
+/* Others have taken the memory: one at a time is let in all the same. */
+START_TEST(an_empty_host_runs_one)
+{
+	leave(0);
+	ck_assert(WAIT_FOR(loop, memory_control_policy(control)->level == POLICY_BLACK));
+	ck_assert(memory_control_admit(control, "python", false));
+	make_vm(0);
+	ck_assert(!memory_control_admit(control, "python", false));
+	guests[0].vm.spec.uid = VM_UID_NONE;
+	promised_bytes = MIB;
+	ck_assert(!memory_control_admit(control, "python", false));
+	promised_bytes = 0;
+	ck_assert(memory_control_admit(control, "python", false));
+}
+END_TEST
 
 START_TEST(settings_hold_at_once)
 {
@@ -834,14 +913,17 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, a_guest_that_does_not_follow);
 	tcase_add_test(tests, qemu_refuses);
 	tcase_add_test(tests, an_end_in_the_middle);
+	tcase_add_test(tests, a_stop_in_the_middle);
 	tcase_add_test(tests, a_squeezed_vm_is_halted_and_wakes);
 	tcase_add_test(tests, spares_go_first);
+	tcase_add_test(tests, a_spare_that_was_taken_stays);
 	tcase_add_test(tests, the_last_resort);
 	tcase_add_test(tests, a_target_by_hand_holds);
 	tcase_add_test(tests, a_target_by_hand_that_is_not_reached);
 	tcase_add_test(tests, reclaim_takes_what_is_asked);
 	tcase_add_test(tests, reclaim_ends_when_there_is_nothing);
 	tcase_add_test(tests, runs_start_on_credit);
+	tcase_add_test(tests, an_empty_host_runs_one);
 	tcase_add_test(tests, settings_hold_at_once);
 	tcase_add_test(tests, turned_off_it_does_nothing);
 	suite_add_tcase(suite, tests);

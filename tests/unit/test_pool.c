@@ -179,6 +179,31 @@ START_TEST(a_vm_that_is_ready_makes_place)
 }
 END_TEST
 
+static uint64_t cost(void *user UNUSED, const char *language, bool has_spare)
+{
+	ck_assert_str_eq(language, "shell");
+	return has_spare ? 1 : 100;
+}
+
+/* Granted and without a VM that is theirs: nobody else sees what they will take. */
+START_TEST(what_is_promised_is_told)
+{
+	wish(4);
+	ck_assert_uint_eq(pool_promised(pool, cost, NULL), 200);
+	be_ready(&vms[0]);
+	settle();
+	ck_assert_uint_eq(pool_promised(pool, cost, NULL), 100);
+	be_ready(&vms[1]);
+	settle();
+	ck_assert_uint_eq(pool_promised(pool, cost, NULL), 0);
+	have_failed(&vms[2]);
+	ck_assert_uint_eq(pool_promised(pool, cost, NULL), 1);
+	/* A spare's VM is nobody's until it is handed out. */
+	vms[3].spec.uid = VM_UID_NONE;
+	ck_assert_uint_eq(pool_promised(pool, cost, NULL), 2);
+}
+END_TEST
+
 /* It does not start any more, though its processes still die. */
 START_TEST(a_vm_that_failed_makes_place)
 {
@@ -231,6 +256,7 @@ Suite *unit_suite(void)
 	tcase_add_checked_fixture(tests, setup, teardown);
 	tcase_add_test(tests, so_many_start_at_once);
 	tcase_add_test(tests, a_vm_that_is_ready_makes_place);
+	tcase_add_test(tests, what_is_promised_is_told);
 	tcase_add_test(tests, a_vm_that_failed_makes_place);
 	tcase_add_test(tests, a_wish_that_is_taken_back_makes_place);
 	tcase_add_test(tests, the_bound_holds);

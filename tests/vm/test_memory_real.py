@@ -2,8 +2,8 @@
 """Memory control on real VMs, on a host that has no more than a budget.
 
 In each scenario the budget is short. Whatever is done about it: the host's kernel kills nobody, no run is
-lost, each guest finds its data as it left it, no balloon goes below its floor or above its VM's size, the
-template stays as it was, and when the pressure has ended everybody has everything back.
+lost, each guest finds its data as it left it, no target is below the floor or above its VM's size, and the
+template stays as it was. Who works on when the pressure has ended has everything back.
 """
 
 import contextlib
@@ -84,7 +84,7 @@ class Watcher(threading.Thread):
         self.client = Client(sandbox.socket)
         self.is_over = threading.Event()
         self.levels, self.least_mb, self.looks = [], {}, 0
-        self.problem = None
+        self.problem = self.error = None
 
     def look(self):
         stats = self.client.call("memory.stats")
@@ -102,8 +102,11 @@ class Watcher(threading.Thread):
         return stats
 
     def run(self):
-        while not self.is_over.wait(0.25):
-            self.look()
+        try:
+            while not self.is_over.wait(0.25):
+                self.look()
+        except Exception as error:  # pylint: disable=broad-except  # told where the test looks for it
+            self.error = error
 
     def end(self):
         self.is_over.set()
@@ -187,6 +190,7 @@ class MemoryScenario(VmTest):
         seen = self.watcher.levels
         order = ["green", "yellow", "orange", "red", "black"]
         self.assertGreaterEqual(max(map(order.index, seen)), order.index(level), f"no pressure: {seen}")
+        self.assertIsNone(self.watcher.error)
         self.assertIsNone(self.watcher.problem)
         self.assertGreater(self.watcher.looks, 10)
         until(lambda: self.stats()["host"]["level"] == "green", "the pressure is over", 60)
@@ -231,9 +235,9 @@ class MemoryScenario(VmTest):
         self.assert_recovered()
 
     def test_budget_cut(self):
-        """The budget falls to half while all compute: the balloons bring what lacks."""
+        """The budget falls to half while all compute: the balloons bring what lacks, and give it back later."""
         self.short(1600)
-        work = "while time.time() < T0 + 40:\n    digest(kept)\n    time.sleep(0.2)\nend()\n"
+        work = "while time.time() < T0 + 75:\n    digest(kept)\n    time.sleep(0.2)\nend()\n"
         for i in range(6):
             self.begin(f"read(70)\nkeep(text(24, {i}))\n" + work)
         self.has_kept(self.runs)
@@ -241,9 +245,13 @@ class MemoryScenario(VmTest):
         self.assertGreater(1600 * MIB - self.stats()["host"]["managed_available_bytes"], 800 * MIB)
         self.client.call("memory.policy", budget_mb=800)
         until(lambda: self.stats()["host"]["managed_available_bytes"] > 0, "the budget is kept again", 15)
-        time.sleep(max(0, 32 - self.now()))
+        time.sleep(max(0, 24 - self.now()))
         self.assertGreater(self.stats()["host"]["managed_available_bytes"], 0)
+        self.assertTrue(any(vm["balloon_actual_bytes"] < vm["size_bytes"] for vm in self.stats()["vms"]))
         self.client.call("memory.policy", budget_mb=1600)
+        until(lambda: all(vm["balloon_actual_bytes"] == vm["balloon_target_bytes"] == vm["size_bytes"]
+                          for vm in self.stats()["vms"]), "all have their memory back", 50)
+        self.assertLess(self.now(), 75, "the runs have ended")
         self.assert_intact()
         self.assert_recovered("black")
 
@@ -254,7 +262,8 @@ class MemoryScenario(VmTest):
                             "at(34)\nend()\n") for lie in lies]
         honest = [self.begin(f"read(50)\nuse(40)\nkeep(text(24, {i}))\nat({18 + 2 * i})\nuse(60)\nat(34)\nend()\n")
                   for i in range(5)]
-        self.has_kept(lying + honest)
+        # A liar may have lost by now.
+        self.has_kept(honest)
         return lying, honest
 
     def assert_only_liars_lose(self, lying, honest):
@@ -272,6 +281,6 @@ class MemoryScenario(VmTest):
         self.assert_only_liars_lose(*self.crowd("plenty", "nothing", "impossible"))
 
     def test_deaf(self):
-        """Guests whose balloon never inflates: that is seen and said, and the others give."""
-        self.assert_only_liars_lose(*self.crowd("deaf", "deaf"))
+        """A guest whose balloon never inflates: that is seen and said, and others give. One says it waits for memory."""
+        self.assert_only_liars_lose(*self.crowd("deaf", "stalled"))
         self.assertIn("the guest does not follow", self.sandbox.log())

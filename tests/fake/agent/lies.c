@@ -6,6 +6,7 @@
  *   lies-plenty      everything is free, nothing is used
  *   lies-nothing     nothing is free and nothing could be given
  *   lies-impossible  more is free than there is
+ *   lies-stalled     its programs wait for memory all the time
  *   lies-deaf        the balloon's driver is gone: it never inflates
  */
 #include "guest-agent/memory.h"
@@ -14,6 +15,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 /* As much as the protocol lets pass and no VM has. */
@@ -64,6 +66,8 @@ void __wrap_memory_read(const struct cgroup *cgroup, struct msg_memory *ret)
 		ret->mem_available = ret->mem_free = ret->mem_caches = IMPOSSIBLE;
 		ret->mem_total = 1;
 		ret->zram_orig_data_size = ret->zram_mem_used_total = IMPOSSIBLE;
+	} else if (is_told("/tmp/lies-stalled")) {
+		ret->user_stall_us = (uint64_t)time(NULL) * 1000000;
 	} else if (is_told("/tmp/lies-deaf")) {
 		unbind_balloon();
 	}
