@@ -200,7 +200,7 @@ class MemoryScenario(VmTest):
 
     def test_twelve_in_a_gibibyte(self):
         """12 sessions of 256 MiB on 1 GiB; each touches 150 MiB in turn, and keeps 12."""
-        count, turn, first = 12, 5, 18
+        count, turn, first = 12, 7, 18
         self.short(1024)
         for i in range(count):
             self.begin(f"keep(text(12, {i}))\nat({first + i * turn})\nuse(60)\nread(90)\n"
