@@ -261,15 +261,21 @@ static void kill_one(struct policy_round *round)
 	round->policy->killed_us = round->now_us;
 }
 
+/* The level is held until there is a good deal more than it was entered with; whoever is killed is
+ * killed for want of that little, and only after seconds without it. */
 static void resort(struct policy_round *round)
 {
-	const struct policy *policy = round->policy;
+	struct policy *policy = round->policy;
 	uint64_t since_us = MAX(policy->black_since_us, policy->killed_us);
 	uint64_t patience_us = round->host->over_bytes > 0 ? KILL_OVER_US : KILL_ANYWAY_US;
 
-	/* On its way out: what is left of the level is its hold. */
-	if (policy->level != POLICY_BLACK || policy->better_since_us > 0 ||
-	    policy->need_bytes == 0 || is_within(round->now_us, since_us, KILL_AFTER_US))
+	if (policy->level != POLICY_BLACK)
+		return;
+	if (level_entered(round) != POLICY_BLACK) {
+		policy->black_since_us = round->now_us;
+		return;
+	}
+	if (policy->need_bytes == 0 || is_within(round->now_us, since_us, KILL_AFTER_US))
 		return;
 	if (!round->is_taking || !is_within(round->now_us, since_us, patience_us))
 		kill_one(round);
