@@ -82,7 +82,7 @@ struct policy {
 
 	uint64_t steps, stepped_us;
 	uint64_t better_since_us; /* the host is fit to leave the level; 0: it is not */
-	uint64_t black_since_us; /* since when there was as little as BLACK is entered with */
+	uint64_t black_since_us;  /* since when there was as little as BLACK is entered with */
 	uint64_t killed_us;
 	uint64_t calm_us; /* time below RED, weighted: whose turn it is to get memory back */
 };

@@ -19,6 +19,8 @@ SIZE_MB = 256
 BUDGET_MB = 1024
 TURN_SESSIONS, TURN_SECONDS, TURN_FIRST = 12, 6.0, 20
 MIXED_SESSIONS = 14
+# Some wait for others before they begin.
+SESSION_SECONDS = 1800
 CROWDED = ("max_vms=60", "memory_overcommit_percent=1600", "cpu_overcommit=32", *daemon.NO_POOL)
 # bubblewrap's command line has QEMU's at its end: without the balloon's device and its id.
 NO_BALLOON = """#!/usr/bin/python3
@@ -84,9 +86,9 @@ class Sessions:
                 self.said[key] += params["data"]
 
         try:
-            with self.served.client() as client:
+            with daemon.Client(self.served.socket, SESSION_SECONDS) as client:
                 self.results[key] = client.call("run", on_notification, language=language, code=code, stream=True,
-                                                timeout_seconds=daemon.RUN_SECONDS)
+                                                timeout_seconds=SESSION_SECONDS)
         except daemon.Failed as error:
             self.results[key] = {"status": f"error {error.code}", "stdout": "", "stderr": str(error)}
 
