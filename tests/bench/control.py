@@ -220,7 +220,8 @@ def reclaim(client, vm):
 TURN = """
 import hashlib, os, sys, time
 index, count, rounds, turn, begin = {index}, {count}, {rounds}, {turn}, {begin!r}
-kept = b"".join(hashlib.sha256(b"%d %d" % (index, i)).digest() * 2 + bytes(64) for i in range(12 << 13))
+noise = hashlib.shake_128(b"%d" % index).digest(12 << 18)
+kept = b"".join(noise[i:i + 1024] * 2 + bytes(2048) for i in range(0, len(noise), 1024))
 digest = hashlib.sha256(kept).hexdigest()
 def touch():
     scratch = bytearray(60 << 20)
@@ -319,7 +320,8 @@ def reaction_ms(client):
 MIXED = {
     "python": """
 import hashlib, os, random, time
-kept = b"".join(hashlib.sha256(b"%d" % i).digest() * 2 + bytes(64) for i in range(4 << 13))
+noise = hashlib.shake_128().digest(4 << 18)
+kept = b"".join(noise[i:i + 1024] * 2 + bytes(2048) for i in range(0, len(noise), 1024))
 digest = hashlib.sha256(kept).hexdigest()
 ends = time.time() + {seconds}
 while time.time() < ends:

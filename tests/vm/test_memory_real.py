@@ -10,6 +10,8 @@ import contextlib
 import glob
 import hashlib
 import os
+import shutil
+import tempfile
 import threading
 import time
 
@@ -30,9 +32,9 @@ def at(seconds):
     if left > 0:
         time.sleep(left)
 def text(mb, seed):
-    # Compresses about as well as the objects of a program.
-    blocks = (hashlib.sha256(b"%d %d" % (seed, i)).digest() * 2 + bytes(64) for i in range(mb << 13))
-    return bytearray(b"".join(blocks))
+    # A page compresses about as well as one of a program's objects, and costs little to make.
+    noise = hashlib.shake_128(b"%d" % seed).digest(mb << 18)
+    return bytearray(b"".join(noise[i:i + 1024] * 2 + bytes(2048) for i in range(0, len(noise), 1024)))
 def noise(mb):
     data = bytearray()
     for _ in range(mb):
@@ -115,6 +117,14 @@ class Watcher(threading.Thread):
 
 
 class MemoryScenario(VmTest):
+    """All scenarios have one store, so that templates are built once."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.store = tempfile.mkdtemp(prefix="execsandbox-memory-test-")
+        os.chmod(cls.store, 0o755)
+        cls.addClassCleanup(shutil.rmtree, cls.store)
+
     def setUp(self):
         super().setUp()
         self.oom_kills = oom_kills()
@@ -127,14 +137,17 @@ class MemoryScenario(VmTest):
         super().tearDown()
 
     def short(self, budget_mb, images=None, **settings):
-        """A daemon with that budget, its template ready, watched; T0 is now."""
+        """A daemon with that budget, its templates ready, watched; T0 is now."""
         self.sandbox = support.Daemon(
             images=images, templates="auto", max_vms=60, memory_budget_mb=budget_mb,
             memory_overcommit_percent=800, cpu_overcommit=16, pool_python=0, pool_javascript=0, pool_shell=0,
             **settings)
+        self.sandbox.state = os.path.join(self.store, "state")
         self.daemons.append(self.sandbox)
         self.sandbox.start()
         self.client = self.sandbox.client()
+        until(lambda: all(template["state"] == "ready" for template in self.client.call("template.list")["templates"]),
+              "the templates are ready", 120)
         self.assertEqual(self.client.call("run", language="python", code="print(7)")["stdout"], "7\n")
         self.template = self.template_digest()
         self.watcher = Watcher(self.sandbox)
