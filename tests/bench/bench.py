@@ -26,7 +26,7 @@ from table import Table, markdown
 # In this order; each is a function of (bench, table). What takes long or fills the host is last.
 GROUPS = {"S1": speed.warm, "S3": speed.empty, "S4": speed.rate, "S6": speed.burst, "S8": speed.start,
           "S9": speed.template_build, "split": speed.split, "daemon": rpc.serve, "M1": memory.memory,
-          "control": control.control, "M8": memory.template_stays}
+          "control": control.control, "mixed": control.mixed, "M8": memory.template_stays}
 FULL = {"rates": (("python", 0), ("python", 4), ("shell", 0)), "rounds": 100, "empty": 30, "boot_every": 6, "rate": 60, "peer_rate": 10, "bursts": 3, "starts": 10,
         "builds": 5, "split": 15, "runs": 100, "loaded": (10, 100, 200, 400, 1000), "rehearsed": (10, 100, 400),
         "idle": 30, "stress": 600, "returns": 5, "turns": 2, "mixed": 600, "watched": 200}

