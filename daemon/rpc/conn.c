@@ -359,6 +359,7 @@ struct rpc_conn *rpc_conn_create(struct rpc_server *server, int fd_take,
 	snprintf(conn->name, sizeof(conn->name), "conn_%llu uid %u pid %d",
 		 (unsigned long long)++server->last_conn, peer->uid, peer->pid);
 	LIST_INIT(&conn->calls);
+	LIST_INIT(&conn->watches);
 	ev_timer_init(&conn->linger, on_linger_end, 0., 0.);
 	ev_timer_init(&conn->turn, on_turn, 0., 0.);
 	conn->linger.data = conn->turn.data = conn;
@@ -370,8 +371,26 @@ struct rpc_conn *rpc_conn_create(struct rpc_server *server, int fd_take,
 	return conn;
 }
 
+void rpc_conn_watch_start(struct rpc_conn *conn, struct rpc_conn_watch *watch,
+			  void (*fn)(void *user), void *user)
+{
+	watch->is_on = true;
+	watch->on_end = fn;
+	watch->user = user;
+	LIST_INSERT_HEAD(&conn->watches, watch, link);
+}
+
+void rpc_conn_watch_stop(struct rpc_conn_watch *watch)
+{
+	if (!watch->is_on)
+		return;
+	watch->is_on = false;
+	LIST_REMOVE(watch, link);
+}
+
 void rpc_conn_destroy(struct rpc_conn *conn)
 {
+	struct rpc_conn_watch *watch;
 	struct rpc_call *call;
 
 	if (conn->state != CONN_ENDED)
@@ -383,6 +402,10 @@ void rpc_conn_destroy(struct rpc_conn *conn)
 	loop_defer_cancel(conn->server->loop, &conn->congestion);
 	while ((call = LIST_FIRST(&conn->calls)))
 		rpc_call_gone(call);
+	while ((watch = LIST_FIRST(&conn->watches))) {
+		rpc_conn_watch_stop(watch);
+		watch->on_end(watch->user);
+	}
 	events_forget(conn->server->events, conn);
 	text_fini(&conn->in);
 	rpc_server_forget(conn);

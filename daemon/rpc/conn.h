@@ -25,6 +25,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include <sys/queue.h>
+
 struct rpc_account;
 struct rpc_call;
 struct rpc_conn;
@@ -36,6 +38,19 @@ struct rpc_server;
 /* Lines handled before other connections have their turn: some take a millisecond (memory.stats).
  */
 #define CONN_LINES_PER_TURN 32
+
+/* Embedded in whoever wants to hear of a connection's end. Zeroed when idle. */
+struct rpc_conn_watch {
+	LIST_ENTRY(rpc_conn_watch) link;
+	bool is_on;
+	void (*on_end)(void *user); /* from the loop, behind on_gone of the connection's calls */
+	void *user;
+};
+
+void rpc_conn_watch_start(struct rpc_conn *conn, struct rpc_conn_watch *watch,
+			  void (*fn)(void *user), void *user);
+/* Harmless when it is idle. */
+void rpc_conn_watch_stop(struct rpc_conn_watch *watch);
 
 /* Serves a new connection. NULL without memory, the descriptor closed. */
 struct rpc_conn *rpc_conn_create(struct rpc_server *server, int fd_take,

@@ -76,6 +76,7 @@ struct rpc_conn {
 	size_t subscriptions;
 	size_t call_count;
 	LIST_HEAD(rpc_call_list, rpc_call) calls;
+	LIST_HEAD(, rpc_conn_watch) watches;
 	ev_timer linger, turn;
 	struct defer teardown, congestion;
 };
