@@ -211,6 +211,9 @@ int config_check(const struct config *config, struct config_report *report)
 	if (config->max_timeout_seconds < config->default_timeout_seconds)
 		config_report_add(report, NULL, 0,
 				  "max_timeout_seconds is under default_timeout_seconds");
+	if (config->max_session_seconds < config->session_idle_seconds)
+		config_report_add(report, NULL, 0,
+				  "max_session_seconds is under session_idle_seconds");
 	/* A run with the longest code and input must fit into a message; input may come as base64,
 	 * 4 bytes for 3. */
 	if (CONFIG_MESSAGE_BYTES < config->code_max_bytes + config->stdin_max_bytes / 3 * 4)

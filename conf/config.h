@@ -85,6 +85,8 @@ struct config {
 	/* [limits] */
 	double default_timeout_seconds;
 	double max_timeout_seconds;
+	double session_idle_seconds;
+	double max_session_seconds;
 	uint64_t code_max_bytes;
 	uint64_t stdin_max_bytes;
 	uint64_t stdout_max_bytes;

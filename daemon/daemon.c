@@ -266,6 +266,35 @@ static int start_pool(struct daemon *daemon, int templates_fd)
 	return r;
 }
 
+static void on_session_event(void *user, const char *type, const char *session, uid_t uid,
+			     const char *reason)
+{
+	struct daemon *daemon = user;
+	json_t *fields;
+
+	/* Sessions end after the server at the daemon's own end. */
+	if (!daemon->server)
+		return;
+	fields = json_pack("{s:s, s:{}}", "session", session, "data");
+	if (reason)
+		json_object_set_new(json_object_get(fields, "data"), "reason", json_string(reason));
+	events_publish(rpc_server_events(daemon->server), type, uid, fields);
+}
+
+static int start_sessions(struct daemon *daemon)
+{
+	struct sessions_config config = {.exec = &daemon->exec_env,
+					 .pool = daemon->pool,
+					 .node = daemon->config->node,
+					 .on_event = on_session_event,
+					 .user = daemon};
+
+	daemon->exec_env = (struct exec_env){
+		.loop = daemon->loop, .config = daemon->config, .counters = &daemon->run_counters};
+	daemon->run_env = (struct run_env){.exec = &daemon->exec_env, .pool = daemon->pool};
+	return sessions_create(&config, &daemon->sessions);
+}
+
 static void on_idle(void *context)
 {
 	struct daemon *daemon = context;
@@ -372,17 +401,14 @@ int daemon_start(struct daemon *daemon, const struct config *config, const struc
 		r = start_pool(daemon, fds->templates_fd);
 	}
 	if (r == 0)
+		r = start_sessions(daemon);
+	if (r == 0)
 		r = start_server(daemon, fds);
 	/* Its callbacks come from the loop, with a server to publish events. */
 	if (r == 0)
 		r = memory_owner_start(daemon);
 	if (r < 0)
 		return r;
-	daemon->run_env = (struct run_env){.loop = daemon->loop,
-					   .pool = daemon->pool,
-					   .config = config,
-					   .counters = &daemon->run_counters};
-
 	ev_timer_init(&daemon->drain_deadline, on_drain_deadline, 0., 0.);
 	daemon->drain_deadline.data = daemon;
 	watch_signal(daemon, &daemon->sigterm, SIGTERM, on_sigterm);
@@ -409,6 +435,7 @@ void daemon_fini(struct daemon *daemon)
 	/* Runs are answered, hand their VMs back, and then these are destroyed. */
 	if (server)
 		rpc_server_stop_calls(server);
+	sessions_destroy(TAKE_PTR(daemon->sessions));
 	rpc_server_destroy(server);
 	pool_destroy(TAKE_PTR(daemon->pool));
 	templates_destroy(daemon->templates);

@@ -19,6 +19,7 @@
 #include "daemon/rpc/events.h"
 #include "daemon/rpc/server.h"
 #include "daemon/session/run.h"
+#include "daemon/session/sessions.h"
 #include "daemon/template/templates.h"
 #include "daemon/vm/images.h"
 
@@ -36,7 +37,9 @@ struct daemon {
 	uint64_t available_mb; /* the host had this at the start */
 	struct rpc_server *server;
 	struct notify notify;
+	struct exec_env exec_env;
 	struct run_env run_env;
+	struct sessions *sessions;
 	struct run_counters run_counters;
 	uint64_t started_us, started_ns; /* monotonic; wall clock */
 	ev_signal sigterm, sigint, sighup;

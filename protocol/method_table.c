@@ -247,6 +247,119 @@ static const struct param pool_set_params[] = {
 	NO_MORE_PARAMS,
 };
 
+#define SESSION_SECONDS_MAX 2592000
+
+static const char *const on_timeout_choices[] = {"close", NULL};
+static const char *const bind_choices[] = {"none", "connection", NULL};
+static const char *const session_states[] = {"starting", "idle", "busy", NULL};
+
+#define SESSION_PARAM                                                                   \
+	{                                                                               \
+		.name = "session", .type = PARAM_STRING, .is_required = true, .min = 1, \
+		.max = 127, .help = "Id or name of a session"                           \
+	}
+
+/* What session.create and session.update have in common. */
+#define SESSION_SETTINGS                                                                          \
+	{.name = "idle_timeout_seconds",                                                          \
+	 .type = PARAM_NUMBER,                                                                    \
+	 .min = 1,                                                                                \
+	 .max = SESSION_SECONDS_MAX,                                                              \
+	 .violation = RPC_LIMIT_INVALID,                                                          \
+	 .help = "The session closes when nothing has run in it for so long"},                    \
+		{.name = "timeout_seconds",                                                       \
+		 .type = PARAM_NUMBER,                                                            \
+		 .min = 1,                                                                        \
+		 .max = SESSION_SECONDS_MAX,                                                      \
+		 .violation = RPC_LIMIT_INVALID,                                                  \
+		 .help = "The session closes so long from now, whatever runs; never by default"}, \
+		{.name = "name",                                                                  \
+		 .type = PARAM_STRING,                                                            \
+		 .max = 127,                                                                      \
+		 .help = "Another name for its id; empty for none"},                              \
+	{                                                                                         \
+		.name = "metadata", .type = PARAM_STRING_MAP, .max = 64,                          \
+		.help = "What the caller wants to find again in session.info; replaces all"       \
+	}
+
+static const struct param session_create_params[] = {
+	{.name = "language",
+	 .type = PARAM_STRING,
+	 .choices = method_languages,
+	 .violation = RPC_LANGUAGE_UNKNOWN,
+	 .help = "Language whose VM it gets; python by default"},
+	{.name = "env",
+	 .type = PARAM_STRING_MAP,
+	 .help = "Environment variables of all its programs"},
+	{.name = "limits",
+	 .type = PARAM_OBJECT,
+	 .fields = limit_fields,
+	 .help = "Limits of each of its programs"},
+	SESSION_SETTINGS,
+	{.name = "on_timeout",
+	 .type = PARAM_STRING,
+	 .choices = on_timeout_choices,
+	 .help = "What happens at timeout_seconds: close"},
+	{.name = "bind",
+	 .type = PARAM_STRING,
+	 .choices = bind_choices,
+	 .help = "connection: the session closes with the connection that made it"},
+	NO_MORE_PARAMS,
+};
+
+static const struct param session_update_params[] = {
+	SESSION_PARAM,
+	SESSION_SETTINGS,
+	NO_MORE_PARAMS,
+};
+
+static const struct param session_exec_params[] = {
+	SESSION_PARAM,
+	{.name = "command", .type = PARAM_STRING, .help = "A program for the shell"},
+	{.name = "argv",
+	 .type = PARAM_STRINGS,
+	 .max = 1024,
+	 .help = "A program's name or path, and its arguments"},
+	{.name = "stdin", .type = PARAM_STRING, .help = "Standard input; empty by default"},
+	{.name = "stdin_encoding",
+	 .type = PARAM_STRING,
+	 .choices = encodings,
+	 .help = "How stdin is written here: utf-8 (default) or base64"},
+	{.name = "env",
+	 .type = PARAM_STRING_MAP,
+	 .help = "Environment variables to add to the session's"},
+	{.name = "timeout_seconds",
+	 .type = PARAM_NUMBER,
+	 .min = 0.1,
+	 .max = 86400,
+	 .violation = RPC_LIMIT_INVALID,
+	 .help = "Wall-clock time of the program; waiting for others before it does not count"},
+	{.name = "stream",
+	 .type = PARAM_BOOLEAN,
+	 .help = "Send run.started and run.output notifications as things happen"},
+	NO_MORE_PARAMS,
+};
+
+static const struct param session_list_params[] = {
+	{.name = "name", .type = PARAM_STRING, .max = 127, .help = "The session of that name"},
+	{.name = "state",
+	 .type = PARAM_STRING,
+	 .choices = session_states,
+	 .help = "Sessions in that state"},
+	{.name = "limit",
+	 .type = PARAM_INTEGER,
+	 .min = 1,
+	 .max = 1000,
+	 .help = "Most sessions in one answer; 100 by default"},
+	{.name = "cursor",
+	 .type = PARAM_STRING,
+	 .max = 64,
+	 .help = "next_cursor of the answer before this one"},
+	NO_MORE_PARAMS,
+};
+
+static const struct param session_param[] = {SESSION_PARAM, NO_MORE_PARAMS};
+
 const struct method method_table[] = {
 	{"events.subscribe", "Receive events as notifications on this connection", ACCESS_OWNER,
 	 subscribe_params, "{subscription, seq}"},
@@ -278,6 +391,17 @@ const struct method method_table[] = {
 	 "{version, jsonrpc}"},
 	{"run", "Run a program in a fresh VM and return its outcome", ACCESS_ANY, run_params,
 	 "RunResult"},
+	{"session.close", "Close a session: its programs end, and its VM", ACCESS_OWNER,
+	 session_param, "Session"},
+	{"session.create", "Make a session: a VM to keep", ACCESS_ANY, session_create_params,
+	 "Session {session, name, state, language, vm, …}"},
+	{"session.exec", "Run a program in a session's VM, behind those that came before",
+	 ACCESS_OWNER, session_exec_params, "RunResult"},
+	{"session.info", "One session", ACCESS_OWNER, session_param, "Session"},
+	{"session.list", "The caller's sessions, oldest first; all for an admin", ACCESS_OWNER,
+	 session_list_params, "{sessions: [Session], next_cursor?}"},
+	{"session.update", "Change a session's timeouts, name or metadata", ACCESS_OWNER,
+	 session_update_params, "Session"},
 	{"template.build", "Make a template anew and wait until it is ready", ACCESS_ADMIN,
 	 build_params, "As template.info"},
 	{"template.info", "One template", ACCESS_ANY, template_param,

@@ -22,6 +22,12 @@ struct rpc_reply method_memory_policy(struct rpc_call *call, const json_t *param
 struct rpc_reply method_memory_reclaim(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_pool_get(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_pool_set(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_session_close(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_session_create(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_session_exec(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_session_info(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_session_list(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_session_update(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_template_build(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_template_info(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_template_list(struct rpc_call *call, const json_t *params);

@@ -142,6 +142,25 @@ static void add_runs(struct prometheus *metrics, const struct run_counters *coun
 	add_times(metrics, counters);
 }
 
+static void add_sessions(struct prometheus *metrics, const struct sessions *sessions)
+{
+	const struct sessions_counters *counters = sessions_counters(sessions);
+
+	prometheus_family(metrics, "execsandbox_sessions", PROMETHEUS_GAUGE,
+			  "Open sessions by state.");
+	for (size_t i = 0; session_open_states[i]; i++)
+		prometheus_sample(metrics,
+				  (double)sessions_in_state(sessions, session_open_states[i]),
+				  "state", session_open_states[i], NULL);
+	counter(metrics, "execsandbox_sessions_created_total", "Sessions that got a VM.",
+		(double)counters->created);
+	prometheus_family(metrics, "execsandbox_sessions_closed_total", PROMETHEUS_COUNTER,
+			  "Sessions that closed, by reason.");
+	for (enum session_reason reason = 0; reason < SESSION_REASONS; reason++)
+		prometheus_sample(metrics, (double)counters->closed[reason], "reason",
+				  session_reason_name(reason), NULL);
+}
+
 /* --- VMs, pool, templates --- */
 
 static void add_vms(struct prometheus *metrics, const struct vm_host *host)
@@ -371,6 +390,7 @@ struct rpc_reply method_metrics(struct rpc_call *call, const json_t *params UNUS
 		add_process(&metrics, daemon);
 		add_daemon(&metrics, daemon);
 		add_runs(&metrics, &daemon->run_counters);
+		add_sessions(&metrics, daemon->sessions);
 		add_vms(&metrics, &daemon->vm_host);
 		add_vm_counters(&metrics, &daemon->vm_host);
 		add_spares(&metrics, daemon->pool);

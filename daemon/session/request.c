@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a caller of `run` asks for, checked against the configuration. */
+/* What callers of `run`, session.create and session.exec ask for, checked against the
+ * configuration.
+ */
 #include "daemon/session/request.h"
 
 #include "protocol/base64.h"
 #include "protocol/message.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <fnmatch.h>
 #include <stdio.h>
@@ -58,29 +61,33 @@ static struct rpc_error *no_memory(void)
 	return rpc_error_new(RPC_INTERNAL_ERROR, "The daemon is out of memory");
 }
 
-static struct rpc_error *parse_code(const json_t *code, const struct config *config,
-				    struct run_request *request)
+/* `what` is the parameter's name, and what people call its value. */
+static struct rpc_error *parse_code(const json_t *params, const char *what,
+				    const struct config *config, struct run_request *request)
 {
+	const json_t *code = json_object_get(params, what);
 	const char *text = json_string_value(code);
 	size_t len = json_string_length(code);
 	struct rpc_error *error = NULL;
 
 	if (len > config->code_max_bytes) {
 		error = rpc_error_hint(
-			rpc_error_new(RPC_CODE_INVALID, "The code is %zu bytes long, over %ju", len,
-				      (uintmax_t)config->code_max_bytes),
+			rpc_error_new(RPC_CODE_INVALID, "The %s is %zu bytes long, over %ju", what,
+				      len, (uintmax_t)config->code_max_bytes),
 			"pass data through stdin, or raise code_max_bytes in the configuration");
 		rpc_error_set(error, "max", json_integer((json_int_t)config->code_max_bytes));
 	} else if (has_nul(code)) {
-		error = rpc_error_hint(rpc_error_new(RPC_CODE_INVALID, "The code holds a NUL byte"),
-				       "programs are text; pass binary data through stdin");
+		error = rpc_error_hint(
+			rpc_error_new(RPC_CODE_INVALID, "The %s holds a NUL byte", what),
+			"programs are text; pass binary data through stdin");
 	} else if (strspn(text, " \t\r\n\f\v") == len) {
-		error = rpc_error_hint(rpc_error_new(RPC_CODE_INVALID, "The code is %s",
-						     len == 0 ? "empty" : "blank"),
-				       "put the program's text into 'code'");
+		error = rpc_error_new(RPC_CODE_INVALID, "The %s is %s", what,
+				      len == 0 ? "empty" : "blank");
+		rpc_error_set(error, "hint",
+			      json_sprintf("put the program's text into '%s'", what));
 	}
 	if (error)
-		return field_error(error, "code");
+		return field_error(error, what);
 	request->code = copy_bytes(text, len);
 	request->code_len = len;
 	return request->code ? NULL : no_memory();
@@ -124,22 +131,25 @@ static struct rpc_error *parse_input(const json_t *params, const struct config *
 	return field_error(error, "stdin");
 }
 
-static struct rpc_error *parse_args(json_t *args, const struct config *config,
-				    struct run_request *request)
+static struct rpc_error *parse_args(const json_t *params, const char *what,
+				    const struct config *config, struct run_request *request)
 {
+	json_t *args = json_object_get(params, what);
 	const json_t *arg;
 	size_t i;
 
 	if (json_array_size(args) > (size_t)config->args_max)
-		return field_error(rpc_error_new(RPC_INVALID_PARAMS, "There are %zu args, over %jd",
-						 json_array_size(args), (intmax_t)config->args_max),
-				   "args");
+		return field_error(rpc_error_new(RPC_INVALID_PARAMS, "There are %zu %s, over %jd",
+						 json_array_size(args),
+						 strcmp(what, "args") == 0 ? "args" : "words",
+						 (intmax_t)config->args_max),
+				   what);
 	json_array_foreach (args, i, arg) {
 		if (has_nul(arg))
 			return field_error(rpc_error_new(RPC_INVALID_PARAMS,
-							 "Element %zu of 'args' holds a NUL byte",
-							 i),
-					   "args");
+							 "Element %zu of '%s' holds a NUL byte", i,
+							 what),
+					   what);
 	}
 	request->args = json_incref(args);
 	return NULL;
@@ -302,11 +312,11 @@ static struct rpc_error *parse(const json_t *params, const struct config *config
 	snprintf(request->language, sizeof(request->language), "%s",
 		 json_string_value(json_object_get(params, "language")));
 	request->is_streaming = json_is_true(json_object_get(params, "stream"));
-	error = parse_code(json_object_get(params, "code"), config, request);
+	error = parse_code(params, "code", config, request);
 	if (!error)
 		error = parse_input(params, config, request);
 	if (!error)
-		error = parse_args(json_object_get(params, "args"), config, request);
+		error = parse_args(params, "args", config, request);
 	if (!error)
 		error = parse_env(json_object_get(params, "env"), config, request);
 	if (!error)
@@ -319,17 +329,117 @@ static struct rpc_error *parse(const json_t *params, const struct config *config
 	return error;
 }
 
+/* The result of a parser: all of a request, or nothing of it. */
+static struct rpc_error *complete(struct rpc_error *error, struct run_request *request,
+				  struct run_request *ret)
+{
+	if (error)
+		run_request_fini(request);
+	else
+		*ret = *request;
+	return error;
+}
+
 struct rpc_error *run_request_parse(const json_t *params, const struct config *config,
 				    uint64_t max_memory_mb, struct run_request *ret)
 {
 	struct run_request request = {0};
-	struct rpc_error *error = parse(params, config, max_memory_mb, &request);
 
-	if (error)
-		run_request_fini(&request);
-	else
-		*ret = request;
+	return complete(parse(params, config, max_memory_mb, &request), &request, ret);
+}
+
+/* --- Sessions. --- */
+
+struct rpc_error *session_request_parse(const json_t *params, const struct config *config,
+					uint64_t max_memory_mb, struct run_request *ret)
+{
+	const char *language = json_string_value(json_object_get(params, "language"));
+	struct run_request request = {0};
+	struct rpc_error *error;
+
+	snprintf(request.language, sizeof(request.language), "%s", language ?: "python");
+	error = parse_env(json_object_get(params, "env"), config, &request);
+	if (!error)
+		error = check_strings_size(&request);
+	if (!error)
+		error = parse_limits(json_object_get(params, "limits"), config, max_memory_mb,
+				     &request);
+	return complete(error, &request, ret);
+}
+
+/* The session's variables, and those of this program over them. */
+static struct rpc_error *merge_env(const json_t *params, const struct config *config,
+				   const struct run_request *session, struct run_request *request)
+{
+	json_t *own = json_object_get(params, "env");
+	json_auto_t *merged = json_object();
+
+	if (!merged || (session->env && json_object_update(merged, session->env) < 0) ||
+	    (own && json_object_update(merged, own) < 0))
+		return no_memory();
+	return parse_env(merged, config, request);
+}
+
+/* A program of the user's is started as a shell starts it. */
+static struct rpc_error *parse_words(const json_t *params, const struct config *config,
+				     struct run_request *request)
+{
+	static const char start_words[] = "exec -- \"$@\"";
+	const json_t *argv = json_object_get(params, "argv");
+
+	if (json_string_length(json_array_get(argv, 0)) == 0)
+		return field_error(
+			rpc_error_hint(rpc_error_new(RPC_INVALID_PARAMS, "'argv' names no program"),
+				       "its first element is the program's name"),
+			"argv");
+	request->code = copy_bytes(start_words, sizeof(start_words) - 1);
+	request->code_len = sizeof(start_words) - 1;
+	return request->code ? parse_args(params, "argv", config, request) : no_memory();
+}
+
+static struct rpc_error *parse_program(const json_t *params, const struct config *config,
+				       struct run_request *request)
+{
+	bool is_command = json_object_get(params, "command") != NULL;
+	bool is_words = json_object_get(params, "argv") != NULL;
+
+	if (is_command == is_words)
+		return rpc_error_hint(rpc_error_new(RPC_INVALID_PARAMS,
+						    is_command ? "There are 'command' and 'argv'"
+							       : "There is no program to run"),
+				      "give one of 'command', a line for the shell, and 'argv', a "
+				      "program and its arguments");
+	return is_command ? parse_code(params, "command", config, request)
+			  : parse_words(params, config, request);
+}
+
+static struct rpc_error *parse_exec(const json_t *params, const struct config *config,
+				    const struct run_request *session, struct run_request *request)
+{
+	struct rpc_error *error = parse_program(params, config, request);
+
+	request->is_streaming = json_is_true(json_object_get(params, "stream"));
+	if (!error)
+		error = parse_input(params, config, request);
+	if (!error)
+		error = merge_env(params, config, session, request);
+	if (!error)
+		error = check_strings_size(request);
+	if (!error)
+		error = parse_timeout(params, config, request);
 	return error;
+}
+
+struct rpc_error *exec_request_parse(const json_t *params, const struct config *config,
+				     const struct run_request *session, struct run_request *ret)
+{
+	struct run_request request = *session;
+
+	/* What is the session's own stays its own. */
+	assert(!session->code && !session->input && !session->args);
+	request.env = NULL;
+	memcpy(request.language, "shell", sizeof("shell"));
+	return complete(parse_exec(params, config, session, &request), &request, ret);
 }
 
 void run_request_fini(struct run_request *request)

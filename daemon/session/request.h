@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a caller of `run` asks for, checked against the configuration. */
+/* What callers of `run`, session.create and session.exec ask for, checked against the
+ * configuration.
+ */
 #ifndef DAEMON_SESSION_REQUEST_H
 #define DAEMON_SESSION_REQUEST_H
 
@@ -31,6 +33,17 @@ struct run_request {
  */
 struct rpc_error *run_request_parse(const json_t *params, const struct config *config,
 				    uint64_t max_memory_mb, struct run_request *ret) WARN_UNUSED;
+
+/* The same for session.create: what all its programs have in common, without code. */
+struct rpc_error *session_request_parse(const json_t *params, const struct config *config,
+					uint64_t max_memory_mb,
+					struct run_request *ret) WARN_UNUSED;
+
+/* The same for session.exec: a command of the shell, or the words of one. What it does not say is
+ * as in `session`; variables are added to the session's. */
+struct rpc_error *exec_request_parse(const json_t *params, const struct config *config,
+				     const struct run_request *session,
+				     struct run_request *ret) WARN_UNUSED;
 
 void run_request_fini(struct run_request *request);
 

@@ -120,6 +120,8 @@ json_t *run_result(const struct run_outcome *outcome)
 	json_object_set_new(result, "timing", timing(outcome));
 	json_object_set_new(result, "usage", usage(exit));
 	json_object_set_new(result, "vm", json_string(outcome->vm));
+	if (outcome->session)
+		json_object_set_new(result, "session", json_string(outcome->session));
 	json_object_set_new(result, "language", json_string(outcome->language));
 	json_object_set_new(result, "start", json_string(outcome->start));
 	return result;

@@ -19,6 +19,7 @@ struct run_outcome {
 	const struct output *out, *err;
 	uint64_t queue_us, start_us, execute_us, total_us;
 	const char *vm, *language, *start; /* start: "warm", "clone" or "boot" */
+	const char *session;               /* NULL: none */
 };
 
 /* New reference, or NULL without memory. */

@@ -35,12 +35,16 @@ static void count(struct run_counters *counters, const char *language, const cha
 void run_counters_add(struct run_counters *counters, const char *status,
 		      const struct run_outcome *outcome, enum pool_start start)
 {
+	bool has_run = outcome->execute_us > 0; /* not: cancelled before it had a VM */
+
 	count(counters, outcome->language, status);
-	histogram_add(&counters->queue, outcome->queue_us);
-	if (outcome->execute_us == 0) /* cancelled before it had a VM */
-		return;
-	histogram_add(&counters->start[start], outcome->start_us);
-	histogram_add(&counters->execute, outcome->execute_us);
+	/* A session has its VM already: its programs wait for each other, and not for the host. */
+	if (!outcome->session)
+		histogram_add(&counters->queue, outcome->queue_us);
+	if (has_run && !outcome->session)
+		histogram_add(&counters->start[start], outcome->start_us);
+	if (has_run)
+		histogram_add(&counters->execute, outcome->execute_us);
 }
 
 void run_counters_add_abandoned(struct run_counters *counters, const char *language)

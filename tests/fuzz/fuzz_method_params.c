@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Parameters of any JSON for every method, and the request that `run` makes of good ones. */
+/* Parameters of any JSON for every method, and the requests that `run` and sessions make of good
+ * ones. */
 #include "base/util.h"
 #include "daemon/rpc/wire.h"
 #include "daemon/session/request.h"
@@ -53,6 +54,38 @@ static void try_run(const json_t *params)
 	run_request_fini(&request);
 }
 
+static void try_session(const json_t *params)
+{
+	struct run_request session;
+	struct rpc_error *error =
+		session_request_parse(params, &config, VM_MEMORY_MAX_MB, &session);
+
+	if (error)
+		check_error(error);
+	else
+		run_request_fini(&session);
+}
+
+/* In a session that asked for nothing. */
+static void try_exec(const json_t *params)
+{
+	json_t *nothing = json_object();
+	struct run_request session, request;
+	struct rpc_error *error =
+		session_request_parse(nothing, &config, VM_MEMORY_MAX_MB, &session);
+
+	FUZZ_CHECK(!error);
+	error = exec_request_parse(params, &config, &session, &request);
+	if (error) {
+		check_error(error);
+	} else {
+		check_request(&request);
+		run_request_fini(&request);
+	}
+	run_request_fini(&session);
+	json_decref(nothing);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct rpc_error *error = NULL;
@@ -73,6 +106,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			check_error(error);
 		else if (strcmp(method->name, "run") == 0)
 			try_run(params);
+		else if (strcmp(method->name, "session.create") == 0)
+			try_session(params);
+		else if (strcmp(method->name, "session.exec") == 0)
+			try_exec(params);
 	}
 	json_decref(params);
 	return 0;

@@ -182,6 +182,11 @@ RUN_PARAMS = {
     "balloon": {"vm": "vm_1", "target_mb": 128},
     "subscribe": {"types": ["vm.*", "*"], "since_seq": 3},
     "unsubscribe": {"subscription": "sub_1"},
+    "session": {"language": "python", "env": {"A": "1"}, "name": "box", "metadata": {"k": "v"}, "idle_timeout_seconds": 9,
+                "limits": {"memory_mb": 512}, "bind": "connection", "on_timeout": "close"},
+    "session-command": {"session": "box", "command": "echo $A", "env": {"A": "2"}, "stdin": "x", "stream": True},
+    "session-argv": {"session": "ses_1", "argv": ["ls", "-l", ""], "timeout_seconds": 2.5},
+    "session-list": {"limit": 2, "cursor": "7", "state": "idle"},
     "empty": {},
     "unknown": {"colour": {"deep": [[{}]]}},
 }

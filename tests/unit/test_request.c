@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What `run` takes: defaults, and each refusal with its code, field and bounds. */
+/* What `run` and sessions take: defaults, and each refusal with its code, field and bounds. */
 #include "daemon/session/request.h"
 
 #include "protocol/message.h"
@@ -303,6 +303,96 @@ START_TEST(test_timeout)
 }
 END_TEST
 
+/* --- Sessions. --- */
+
+static struct run_request session;
+
+/* Parses session.exec in a session of `session_take`. */
+static struct rpc_error *parse_in_session(json_t *session_take, json_t *params_take)
+{
+	rpc_error_free(error);
+	run_request_fini(&request);
+	error = session_request_parse(session_take, &config, HOST_MEMORY_MB, &session);
+	json_decref(session_take);
+	if (!error)
+		error = exec_request_parse(params_take, &config, &session, &request);
+	json_decref(params_take);
+	run_request_fini(&session);
+	return error;
+}
+
+START_TEST(test_program_has_what_its_session_has)
+{
+	parse_in_session(JSON({
+				 "language" : "python",
+				 "env" : {"A" : "1", "B" : "2"},
+				 "limits" : {"memory_mb" : 300, "stdout_bytes" : 7}
+			 }),
+			 JSON({"command" : "echo", "env" : {"B" : "3"}, "timeout_seconds" : 2}));
+	ck_assert_msg(!error, "%s", error ? error->message : "");
+	ck_assert_str_eq(request.language, "shell");
+	ck_assert_mem_eq(request.code, "echo", 5);
+	ck_assert_uint_eq(request.memory_mb, 300);
+	ck_assert_uint_eq(request.stdout_limit, 7);
+	ck_assert_double_eq(request.timeout_seconds, 2);
+	ck_assert_json_str(request.env, "A", "1");
+	ck_assert_json_str(request.env, "B", "3");
+	ck_assert_uint_eq(json_object_size(request.env), 2);
+
+	parse_in_session(JSON({}), JSON({"argv" : [ "ls", "-l", "" ]}));
+	ck_assert_msg(!error, "%s", error ? error->message : "");
+	ck_assert_uint_eq(json_array_size(request.args), 3);
+	ck_assert_uint_eq(request.memory_mb, (uint64_t)config.default_memory_mb);
+	ck_assert_uint_eq(json_object_size(request.env), 0);
+}
+END_TEST
+
+START_TEST(test_program_of_a_session_is_refused)
+{
+	static const struct {
+		const char *params;
+		int code;
+		const char *field; /* NULL: none */
+	} cases[] = {
+		{"{}", RPC_INVALID_PARAMS, NULL},
+		{"{\"command\": \"x\", \"argv\": [\"x\"]}", RPC_INVALID_PARAMS, NULL},
+		{"{\"command\": \"\"}", RPC_CODE_INVALID, "command"},
+		{"{\"command\": \" \\n\"}", RPC_CODE_INVALID, "command"},
+		{"{\"command\": \"a\\u0000b\"}", RPC_CODE_INVALID, "command"},
+		{"{\"argv\": []}", RPC_INVALID_PARAMS, "argv"},
+		{"{\"argv\": [\"\"]}", RPC_INVALID_PARAMS, "argv"},
+		{"{\"argv\": [\"a\", \"b\\u0000\"]}", RPC_INVALID_PARAMS, "argv"},
+		{"{\"command\": \"x\", \"env\": {\"LD_PRELOAD\": \"x\"}}", RPC_ENV_INVALID, "env"},
+		{"{\"command\": \"x\", \"timeout_seconds\": 4000}", RPC_LIMIT_INVALID,
+		 "timeout_seconds"},
+	};
+
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+		parse_in_session(JSON({}), json_loads(cases[i].params, JSON_ALLOW_NUL, NULL));
+		ck_assert_msg(error, "%s", cases[i].params);
+		ck_assert_int_eq(error->code, cases[i].code);
+		if (cases[i].field)
+			ck_assert_json_str(error->data, "field", cases[i].field);
+	}
+	/* Together with the session's there are too many. */
+	config.env_max = 2;
+	parse_in_session(JSON({"env" : {"A" : "1", "B" : "2"}}),
+			 JSON({"command" : "x", "env" : {"C" : "3"}}));
+	ck_assert_int_eq(error->code, RPC_ENV_INVALID);
+}
+END_TEST
+
+START_TEST(test_session_is_refused)
+{
+	ck_assert_ptr_nonnull(
+		parse_in_session(JSON({"env" : {"1" : "x"}}), JSON({"command" : "x"})));
+	ck_assert_int_eq(error->code, RPC_ENV_INVALID);
+	ck_assert_ptr_nonnull(
+		parse_in_session(JSON({"limits" : {"memory_mb" : 1}}), JSON({"command" : "x"})));
+	ck_assert_json_str(error->data, "field", "limits.memory_mb");
+}
+END_TEST
+
 Suite *unit_suite(void)
 {
 	Suite *suite = suite_create("request");
@@ -320,6 +410,9 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, test_env_values_and_sizes);
 	tcase_add_test(tests, test_limits);
 	tcase_add_test(tests, test_timeout);
+	tcase_add_test(tests, test_program_has_what_its_session_has);
+	tcase_add_test(tests, test_program_of_a_session_is_refused);
+	tcase_add_test(tests, test_session_is_refused);
 	suite_add_tcase(suite, tests);
 	return suite;
 }

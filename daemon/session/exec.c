@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One program in one VM, from its request to the answer of its call. */
+#include "daemon/session/exec.h"
+
+#include "base/log.h"
+#include "daemon/session/output.h"
+#include "daemon/session/result.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* What a guest gets to report its end after the SIGKILL (API, "Closer rules"). */
+#define KILL_REPORT_SECONDS 0.25
+
+enum exec_state {
+	EXEC_WAITING,
+	EXEC_RUNNING,
+	EXEC_KILLING,
+	EXEC_DONE,
+};
+
+struct exec {
+	struct exec_config config;
+	enum exec_state state;
+	enum run_verdict verdict;
+	struct rpc_call *call; /* NULL once answered or gone */
+	struct run_request request;
+	struct vm *vm; /* from exec_begin() to the end */
+	uint32_t number;
+	enum pool_start start;
+	char vm_id[VM_ID_SIZE], session_id[SESSION_ID_SIZE];
+	struct output out, err;
+	size_t held[2];  /* bytes not credited yet because the caller is slow */
+	json_int_t seq;  /* of run.output */
+	bool is_started; /* run.started was sent */
+	uint64_t asked_us, granted_us, dispatched_us;
+	ev_timer deadline;
+	struct defer free_later;
+};
+
+static const char *const state_names[] = {
+	[EXEC_WAITING] = "waiting",
+	[EXEC_RUNNING] = "running",
+	[EXEC_KILLING] = "killing",
+	[EXEC_DONE] = "done",
+};
+static_assert(ELEMENTSOF(state_names) == EXEC_DONE + 1, "every state has a name");
+
+void exec_free(struct exec *exec)
+{
+	if (!exec)
+		return;
+	loop_timer_stop(exec->config.env->loop, &exec->deadline);
+	output_fini(&exec->out);
+	output_fini(&exec->err);
+	run_request_fini(&exec->request);
+	free(exec);
+}
+
+static void free_later(void *user)
+{
+	exec_free(user);
+}
+
+static void set_state(struct exec *exec, enum exec_state state)
+{
+	log_debug(exec->vm_id, "Run %s -> %s", state_names[exec->state], state_names[state]);
+	exec->state = state;
+}
+
+/* The call has its answer, or nobody wants one. */
+static void finish(struct exec *exec, enum exec_end end)
+{
+	loop_timer_stop(exec->config.env->loop, &exec->deadline);
+	set_state(exec, EXEC_DONE);
+	loop_defer(exec->config.env->loop, &exec->free_later, free_later, exec);
+	exec->config.ops->on_done(exec->config.user, exec, end);
+}
+
+static enum exec_end end_without_report(const struct exec *exec)
+{
+	return exec->state == EXEC_WAITING ? EXEC_NOT_BEGUN : EXEC_UNREPORTED;
+}
+
+/* --- Answers. --- */
+
+static struct output *output_of(struct exec *exec, enum frame_substream sub)
+{
+	return sub == SUBSTREAM_STDERR ? &exec->err : &exec->out;
+}
+
+static void stream_chunk(struct exec *exec, enum frame_substream sub, bool is_end)
+{
+	json_t *chunk, *params;
+
+	if (!exec->request.is_streaming || !exec->call || !rpc_call_id(exec->call))
+		return;
+	chunk = output_next_chunk(output_of(exec, sub), is_end);
+	if (!chunk)
+		return;
+	params = json_pack("{s:O, s:I, s:s}", "id", rpc_call_id(exec->call), "seq", exec->seq++,
+			   "stream", sub == SUBSTREAM_STDERR ? "stderr" : "stdout");
+	json_object_update_missing(params, chunk);
+	json_decref(chunk);
+	rpc_call_notify(exec->call, "run.output", params);
+}
+
+static json_t *make_result(struct exec *exec, enum run_verdict verdict, const struct msg_exit *exit)
+{
+	uint64_t now = now_us();
+	bool has_run = exec->dispatched_us > 0;
+	struct run_outcome outcome = {
+		.verdict = verdict,
+		.exit = exit,
+		.out = &exec->out,
+		.err = &exec->err,
+		.queue_us = (exec->granted_us ? exec->granted_us : now) - exec->asked_us,
+		.start_us = has_run ? exec->dispatched_us - exec->granted_us : 0,
+		.execute_us = has_run ? now - exec->dispatched_us : 0,
+		.total_us = now - exec->asked_us,
+		.vm = exec->vm_id,
+		.session = exec->config.session,
+		.language = exec->request.language,
+		.start = pool_start_name(exec->start),
+	};
+	json_t *result = run_result(&outcome);
+	const char *status = json_string_value(json_object_get(result, "status"));
+
+	/* One whose caller has gone was counted then. */
+	if (status && exec->call)
+		run_counters_add(exec->config.env->counters, status, &outcome, exec->start);
+	return result;
+}
+
+json_t *exec_partial_result(struct exec *exec)
+{
+	return make_result(exec, VERDICT_CANCELLED, NULL);
+}
+
+static void answer_error(struct exec *exec, struct rpc_error *error_take, enum exec_end end)
+{
+	struct rpc_call *call = TAKE_PTR(exec->call);
+
+	if (!json_object_get(error_take->data, "result")) /* otherwise that was counted */
+		run_counters_add_error(exec->config.env->counters, error_take->code);
+	if (call)
+		rpc_call_finish_error(call, error_take);
+	else
+		rpc_error_free(error_take);
+	finish(exec, end);
+}
+
+void exec_fail(struct exec *exec, struct rpc_error *error_take)
+{
+	if (exec->state == EXEC_DONE)
+		rpc_error_free(error_take);
+	else
+		answer_error(exec, error_take, end_without_report(exec));
+}
+
+/* There is an outcome; `exit` is the guest's receipt or NULL. */
+static void answer(struct exec *exec, const struct msg_exit *exit)
+{
+	enum exec_end end = exit ? EXEC_REPORTED : end_without_report(exec);
+	struct rpc_call *call;
+	json_t *result;
+
+	stream_chunk(exec, SUBSTREAM_STDOUT, true);
+	stream_chunk(exec, SUBSTREAM_STDERR, true);
+	result = make_result(exec, exec->verdict, exit);
+	if (exec->verdict == VERDICT_CANCELLED) {
+		struct rpc_error *error = rpc_error_new(
+			RPC_CANCELLED, "The run was cancelled; data.result has its output so far");
+
+		answer_error(exec, rpc_error_set(error, "result", result), end);
+		return;
+	}
+	call = TAKE_PTR(exec->call);
+	if (call)
+		rpc_call_finish_result(call, result);
+	else
+		json_decref(result);
+	finish(exec, end);
+}
+
+/* --- The guest speaks. --- */
+
+static void credit(struct exec *exec, enum frame_substream sub, size_t len)
+{
+	size_t *held = &exec->held[sub == SUBSTREAM_STDERR];
+
+	/* Only streamed output waits for its reader: what is kept for the result is bounded anyway,
+	 * and must not keep a program that has ended from being answered in time. */
+	if (exec->request.is_streaming && exec->call && rpc_call_is_congested(exec->call)) {
+		*held += len;
+		return;
+	}
+	agent_link_take(vm_link(exec->vm), exec->number, sub, len + *held);
+	*held = 0;
+}
+
+static void on_receipt(struct exec *exec, const struct msg_exit *exit)
+{
+	/* Its number is free in the guest before the next program comes. */
+	if (exec->config.is_shared)
+		agent_link_exec_done(vm_link(exec->vm), exec->number);
+	if (strcmp(exit->reason, MSG_REASON_FAILED) == 0 && exec->verdict == VERDICT_NONE) {
+		answer_error(exec,
+			     rpc_error_new(RPC_VM_TRANSIENT,
+					   "The guest could not start the program: %.200s",
+					   exit->detail),
+			     EXEC_REPORTED);
+		return;
+	}
+	answer(exec, exit);
+}
+
+/* Once: a guest that repeats itself does not fill its client's connection. */
+static void notify_started(struct exec *exec)
+{
+	if (!exec->request.is_streaming || exec->is_started || !exec->call ||
+	    !rpc_call_id(exec->call))
+		return;
+	exec->is_started = true;
+	rpc_call_notify(exec->call, "run.started",
+			json_pack("{s:O, s:s}", "id", rpc_call_id(exec->call), "vm", exec->vm_id));
+}
+
+static void on_message(void *user, const struct msg *msg)
+{
+	struct exec *exec = user;
+
+	if (exec->state == EXEC_DONE)
+		return;
+	if (msg->type == FRAME_EXIT && msg->exit.exec == exec->number)
+		on_receipt(exec, &msg->exit);
+	else if (msg->type == FRAME_STARTED && msg->exec_ref.exec == exec->number)
+		notify_started(exec);
+}
+
+static void on_output(void *user, uint32_t number, enum frame_substream sub, const uint8_t *data,
+		      size_t len)
+{
+	struct exec *exec = user;
+	int r;
+
+	if (exec->state == EXEC_DONE || number != exec->number)
+		return;
+	r = output_add(output_of(exec, sub), data, len);
+	if (r < 0) {
+		answer_error(exec,
+			     rpc_error_new(r == -EMSGSIZE ? RPC_GUEST_PROTOCOL : RPC_INTERNAL_ERROR,
+					   r == -EMSGSIZE ? "The guest sent more output than "
+							    "the run's limit"
+							  : "The daemon is out of memory"),
+			     EXEC_UNREPORTED);
+		return;
+	}
+	stream_chunk(exec, sub, false);
+	credit(exec, sub, len);
+}
+
+static void on_lost(void *user, struct rpc_error *error_take)
+{
+	struct exec *exec = user;
+
+	if (exec->state == EXEC_KILLING) {
+		/* It was to die anyway: the verdict stands. */
+		rpc_error_free(error_take);
+		answer(exec, NULL);
+		return;
+	}
+	rpc_error_hint(error_take, "whether the program had effects is not known; the VM is gone");
+	answer_error(exec, error_take, EXEC_UNREPORTED);
+}
+
+const struct vm_client_ops exec_client_ops = {
+	.on_message = on_message, .on_output = on_output, .on_lost = on_lost};
+
+/* --- Steps, in time order. --- */
+
+static int dispatch(struct exec *exec)
+{
+	struct run_request *request = &exec->request;
+	struct msg_exec msg = {
+		.exec = exec->number,
+		.args = request->args,
+		.env = request->env,
+		.realtime_ns = realtime_ns(),
+		.stdout_limit = request->stdout_limit,
+		.stderr_limit = request->stderr_limit,
+		.stop_at_limit = request->stop_at_limit,
+		.memory_max_bytes = request->memory_mb << 20,
+		.pids_max = request->pids,
+		.cpu_seconds = request->cpu_seconds,
+		.disk_max_bytes = request->disk_mb << 20,
+	};
+
+	memcpy(msg.language, request->language, sizeof(msg.language));
+	return agent_link_exec(vm_link(exec->vm), &msg, TAKE_PTR(request->code), request->code_len,
+			       TAKE_PTR(request->input), request->input_len);
+}
+
+void exec_begin(struct exec *exec, struct vm *vm, uint32_t number, enum pool_start start,
+		uint64_t granted_us)
+{
+	int r;
+
+	exec->vm = vm;
+	exec->number = number;
+	exec->start = start;
+	memcpy(exec->vm_id, vm_id(vm), sizeof(exec->vm_id));
+	exec->granted_us = granted_us;
+	exec->dispatched_us = now_us();
+	set_state(exec, EXEC_RUNNING);
+	r = dispatch(exec);
+	if (r < 0) {
+		answer_error(exec,
+			     rpc_error_new(RPC_VM_TRANSIENT, "Cannot send the program to VM %s: %s",
+					   exec->vm_id, strerror(-r)),
+			     EXEC_UNREPORTED);
+		return;
+	}
+	loop_timer_start(exec->config.env->loop, &exec->deadline, exec->request.timeout_seconds);
+}
+
+static void kill_program(struct exec *exec, enum run_verdict verdict)
+{
+	double grace_seconds = (double)exec->config.env->config->kill_grace_ms / 1000;
+	struct msg msg = {.type = FRAME_KILL,
+			  .kill = {.exec = exec->number,
+				   .grace_ms = (uint64_t)exec->config.env->config->kill_grace_ms}};
+
+	exec->verdict = verdict;
+	set_state(exec, EXEC_KILLING);
+	/* A link that takes no KILL has the same end as a guest that ignores it: the next deadline.
+	 */
+	(void)agent_link_send(vm_link(exec->vm), &msg);
+	loop_timer_start(exec->config.env->loop, &exec->deadline,
+			 grace_seconds + KILL_REPORT_SECONDS);
+}
+
+static void on_deadline(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
+{
+	struct exec *exec = timer->data;
+
+	if (exec->state == EXEC_RUNNING)
+		kill_program(exec, VERDICT_TIMEOUT);
+	else
+		answer(exec, NULL);
+}
+
+/* --- The caller. --- */
+
+static void on_cancel(void *user)
+{
+	struct exec *exec = user;
+
+	switch (exec->state) {
+	case EXEC_WAITING:
+		exec->verdict = VERDICT_CANCELLED;
+		answer(exec, NULL);
+		break;
+	case EXEC_RUNNING:
+		kill_program(exec, VERDICT_CANCELLED);
+		break;
+	case EXEC_KILLING:
+	case EXEC_DONE:
+		break;
+	}
+}
+
+static void on_gone(void *user)
+{
+	struct exec *exec = user;
+
+	exec->call = NULL;
+	if (exec->state == EXEC_DONE)
+		return;
+	run_counters_add_abandoned(exec->config.env->counters, exec->request.language);
+	if (exec->config.is_shared && exec->state == EXEC_RUNNING)
+		kill_program(exec, VERDICT_CANCELLED);
+	else if (!exec->config.is_shared || exec->state == EXEC_WAITING)
+		finish(exec, end_without_report(exec));
+}
+
+static void on_congested(void *user, bool is_congested)
+{
+	struct exec *exec = user;
+
+	if (is_congested || !exec->vm || exec->state == EXEC_DONE)
+		return;
+	credit(exec, SUBSTREAM_STDOUT, 0);
+	credit(exec, SUBSTREAM_STDERR, 0);
+}
+
+static void on_stop(void *user)
+{
+	struct exec *exec = user;
+	bool has_begun = exec->state != EXEC_WAITING;
+	struct rpc_error *error =
+		has_begun ? rpc_error_new(RPC_VM_LOST, "The daemon stopped while the code ran")
+			  : rpc_error_new(RPC_DRAINING, "The daemon stopped; the code never ran");
+
+	exec_fail(exec, rpc_error_hint(error, has_begun ? "whether it had effects is not known"
+							: "send it again after the restart"));
+}
+
+static const struct rpc_call_ops call_ops = {.on_cancel = on_cancel,
+					     .on_gone = on_gone,
+					     .on_congested = on_congested,
+					     .on_stop = on_stop};
+
+/* --- Life. --- */
+
+static struct exec *exec_new(const struct exec_config *config, struct rpc_call *call,
+			     struct run_request *request_take)
+{
+	struct exec *exec = calloc(1, sizeof(*exec));
+
+	if (!exec)
+		return NULL;
+	exec->config = *config;
+	if (config->session) {
+		snprintf(exec->session_id, sizeof(exec->session_id), "%s", config->session);
+		exec->config.session = exec->session_id;
+	}
+	exec->call = call;
+	exec->request = *request_take;
+	*request_take = (struct run_request){0};
+	exec->asked_us = now_us();
+	exec->out.limit = exec->request.stdout_limit;
+	exec->err.limit = exec->request.stderr_limit;
+	ev_timer_init(&exec->deadline, on_deadline, 0., 0.);
+	exec->deadline.data = exec;
+	return exec;
+}
+
+struct exec *exec_create(const struct exec_config *config, struct rpc_call *call,
+			 struct run_request *request_take, struct rpc_error **ret_error)
+{
+	size_t bytes = request_take->code_len + request_take->input_len;
+	struct exec *exec = NULL;
+
+	if (rpc_call_hold(call, bytes)) {
+		exec = exec_new(config, call, request_take);
+		if (!exec)
+			*ret_error =
+				rpc_error_new(RPC_INTERNAL_ERROR, "The daemon is out of memory");
+	} else {
+		*ret_error = rpc_error_hint(
+			rpc_error_new(
+				RPC_QUOTA_EXCEEDED,
+				"Programs and input of your requests in flight fill the buffers"),
+			"wait for some of them to end");
+	}
+	run_request_fini(request_take);
+	return exec;
+}
+
+struct rpc_reply exec_reply_pending(struct exec *exec)
+{
+	return rpc_reply_pending(exec->call, &call_ops, exec);
+}
+
+bool exec_is_waiting(const struct exec *exec)
+{
+	return exec->state == EXEC_WAITING;
+}
+
+struct rpc_error *exec_refused(const struct exec_env *env, struct rpc_error *error)
+{
+	run_counters_add_error(env->counters, error->code);
+	return error;
+}

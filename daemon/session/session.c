@@ -1,0 +1,578 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One session: a VM that a user keeps, and the programs that run in it one after the other. */
+#include "daemon/session/session.h"
+
+#include "base/log.h"
+#include "daemon/session/session_internal.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Rendered. */
+#define METADATA_MAX_BYTES (16u * 1024)
+
+static const char *const state_names[] = {
+	[SESSION_STARTING] = "starting",
+	[SESSION_IDLE] = "idle",
+	[SESSION_BUSY] = "busy",
+	[SESSION_CLOSED] = "closed",
+};
+static_assert(ELEMENTSOF(state_names) == SESSION_CLOSED + 1, "every state has a name");
+
+const char *session_state_name(enum session_state state)
+{
+	return state_names[state];
+}
+
+const char *const session_open_states[] = {"starting", "idle", "busy", NULL};
+static_assert(ELEMENTSOF(session_open_states) == SESSION_CLOSED + 1, "every open state is there");
+
+static const char *const reason_names[] = {
+	[REASON_CLOSED] = "closed",
+	[REASON_IDLE_TIMEOUT] = "idle_timeout",
+	[REASON_TIMEOUT] = "timeout",
+	[REASON_CONNECTION_CLOSED] = "connection_closed",
+	[REASON_CANCELLED] = "cancelled",
+	[REASON_NO_VM] = "no_vm",
+	[REASON_VM_LOST] = "vm_lost",
+	[REASON_MEMORY_PRESSURE] = "memory_pressure",
+	[REASON_GUEST_PROTOCOL] = "guest_protocol",
+	[REASON_UNRESPONSIVE] = "unresponsive",
+	[REASON_DAEMON_STOPPED] = "daemon_stopped",
+};
+static_assert(ELEMENTSOF(reason_names) == SESSION_REASONS, "every reason has a name");
+
+const char *session_reason_name(enum session_reason reason)
+{
+	return reason_names[reason];
+}
+
+static struct loop *loop_of(const struct session *session)
+{
+	return session->sessions->config.exec->loop;
+}
+
+static void free_session(void *user)
+{
+	struct session *session = user;
+
+	run_request_fini(&session->request);
+	json_decref(session->metadata);
+	free(session);
+}
+
+static void set_state(struct session *session, enum session_state state)
+{
+	log_debug(session->id, "Session %s -> %s", state_names[session->state], state_names[state]);
+	session->state = state;
+}
+
+static void publish(const struct session *session, const char *type, const char *reason)
+{
+	const struct sessions_config *config = &session->sessions->config;
+
+	if (config->on_event)
+		config->on_event(config->user, type, session->id, session->uid, reason);
+}
+
+/* --- Its end. --- */
+
+struct rpc_error *session_closed_error(const char *id, enum session_reason why)
+{
+	const char *reason = session_reason_name(why);
+	struct rpc_error *error =
+		rpc_error_new(RPC_SESSION_CLOSED, "Session %s is closed: %s", id, reason);
+
+	rpc_error_set(error, "session", json_string(id));
+	rpc_error_set(error, "reason", json_string(reason));
+	return rpc_error_hint(error, "what was in it is gone; session.create makes another");
+}
+
+static void fail_programs(struct session *session, enum session_reason reason)
+{
+	struct session_program *program;
+
+	while ((program = TAILQ_FIRST(&session->programs))) {
+		struct rpc_error *error = session_closed_error(session->id, reason);
+		bool has_begun = !exec_is_waiting(program->exec);
+
+		rpc_error_set(error, "dispatched", json_boolean(has_begun));
+		if (has_begun)
+			rpc_error_set(error, "result", exec_partial_result(program->exec));
+		exec_fail(program->exec, error);
+	}
+}
+
+void session_close(struct session *session, enum session_reason reason)
+{
+	struct sessions *sessions = session->sessions;
+	struct rpc_call *call = TAKE_PTR(session->call);
+	bool had_vm = session->state != SESSION_STARTING;
+
+	if (session->state == SESSION_CLOSED)
+		return;
+	log_info(session->id, "Closed: %s", session_reason_name(reason));
+	set_state(session, SESSION_CLOSED);
+	loop_timer_stop(loop_of(session), &session->idle_timer);
+	loop_timer_stop(loop_of(session), &session->timeout_timer);
+	rpc_conn_watch_stop(&session->conn_watch);
+	fail_programs(session, reason);
+	if (call)
+		rpc_call_finish_error(call, session_closed_error(session->id, reason));
+	if (session->vm)
+		pool_release(sessions->config.pool, TAKE_PTR(session->vm));
+	else
+		pool_cancel(sessions->config.pool, &session->wish);
+	sessions_remove(sessions, session, reason);
+	if (had_vm)
+		publish(session, "session.closed", session_reason_name(reason));
+	loop_defer(loop_of(session), &session->free_later, free_session, session);
+}
+
+static void on_idle_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
+{
+	session_close(timer->data, REASON_IDLE_TIMEOUT);
+}
+
+static void on_timeout_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
+{
+	session_close(timer->data, REASON_TIMEOUT);
+}
+
+static void on_connection_end(void *user)
+{
+	session_close(user, REASON_CONNECTION_CLOSED);
+}
+
+/* --- Programs, one after the other. --- */
+
+static void become_idle(struct session *session)
+{
+	set_state(session, SESSION_IDLE);
+	session->idle_ns = realtime_ns();
+	vm_rest(session->vm);
+	loop_timer_start(loop_of(session), &session->idle_timer, session->idle_timeout_seconds);
+}
+
+/* An interpreter waits for the next program: it costs memory, and saves that program its start. */
+static void prepare(const struct session *session)
+{
+	struct msg msg = {.type = FRAME_PREPARE,
+			  .prepare = {.id = session->exec_number, .language = "shell", .count = 1}};
+
+	/* Without it the next program starts as the first did. */
+	(void)agent_link_send(vm_link(session->vm), &msg);
+}
+
+static void begin(struct session *session, struct session_program *program)
+{
+	loop_timer_stop(loop_of(session), &session->idle_timer);
+	vm_work(session->vm);
+	set_state(session, SESSION_BUSY);
+	exec_begin(program->exec, session->vm, ++session->exec_number, session->wish.start,
+		   now_us());
+}
+
+static void advance(struct session *session)
+{
+	struct session_program *program = TAILQ_FIRST(&session->programs);
+
+	if (program)
+		begin(session, program);
+	else
+		become_idle(session);
+}
+
+static void on_program_done(void *user, struct exec *exec UNUSED, enum exec_end end)
+{
+	struct session_program *program = user;
+	struct session *session = program->session;
+
+	TAILQ_REMOVE(&session->programs, program, link);
+	session->program_count--;
+	free(program);
+	if (session->state == SESSION_CLOSED || end == EXEC_NOT_BEGUN)
+		return;
+	if (end == EXEC_UNREPORTED) {
+		session_close(session, session->lost_reason);
+		return;
+	}
+	if (TAILQ_EMPTY(&session->programs))
+		prepare(session);
+	advance(session);
+}
+
+static const struct exec_ops program_ops = {.on_done = on_program_done};
+
+static struct rpc_error *busy(const struct session *session)
+{
+	struct rpc_error *error = rpc_error_new(RPC_SESSION_BUSY, "%zu programs wait in session %s",
+						session->program_count, session->id);
+
+	rpc_error_set(error, "session", json_string(session->id));
+	return rpc_error_hint(error, "wait for some of them to end");
+}
+
+/* Takes the request. NULL with the error. */
+static struct session_program *add_program(struct session *session, struct rpc_call *call,
+					   struct run_request *request_take,
+					   struct rpc_error **ret_error)
+{
+	struct session_program *program = calloc(1, sizeof(*program));
+	struct exec_config config = {.env = session->sessions->config.exec,
+				     .is_shared = true,
+				     .session = session->id,
+				     .ops = &program_ops,
+				     .user = program};
+
+	if (!program) {
+		run_request_fini(request_take);
+		*ret_error = rpc_error_new(RPC_INTERNAL_ERROR, "The daemon is out of memory");
+		return NULL;
+	}
+	program->session = session;
+	program->exec = exec_create(&config, call, request_take, ret_error);
+	if (!program->exec) {
+		free(program);
+		return NULL;
+	}
+	TAILQ_INSERT_TAIL(&session->programs, program, link);
+	session->program_count++;
+	return program;
+}
+
+struct rpc_reply session_exec(struct session *session, struct rpc_call *call, const json_t *params)
+{
+	const struct exec_env *env = session->sessions->config.exec;
+	struct session_program *program = NULL;
+	struct rpc_error *error = NULL;
+	struct run_request request;
+	struct rpc_reply reply;
+
+	if (session->program_count >= SESSION_EXECS_MAX)
+		error = busy(session);
+	else
+		error = exec_request_parse(params, env->config, &session->request, &request);
+	if (!error)
+		program = add_program(session, call, &request, &error);
+	if (!program)
+		return rpc_reply_error(call, exec_refused(env, error));
+	reply = exec_reply_pending(program->exec);
+	if (session->state == SESSION_IDLE)
+		begin(session, program);
+	return reply;
+}
+
+/* --- The VM. --- */
+
+static void on_message(void *user, const struct msg *msg)
+{
+	struct session *session = user;
+
+	if (session->state == SESSION_BUSY)
+		exec_client_ops.on_message(TAILQ_FIRST(&session->programs)->exec, msg);
+}
+
+/* What comes between programs is nobody's; who sends it gets no credit for more. */
+static void on_output(void *user, uint32_t number, enum frame_substream sub, const uint8_t *data,
+		      size_t len)
+{
+	struct session *session = user;
+
+	if (session->state == SESSION_BUSY)
+		exec_client_ops.on_output(TAILQ_FIRST(&session->programs)->exec, number, sub, data,
+					  len);
+}
+
+static enum session_reason reason_of_loss(const struct rpc_error *error)
+{
+	switch (error->code) {
+	case RPC_CAPACITY:
+		return REASON_MEMORY_PRESSURE;
+	case RPC_GUEST_PROTOCOL:
+		return REASON_GUEST_PROTOCOL;
+	default:
+		return REASON_VM_LOST;
+	}
+}
+
+static void on_lost(void *user, struct rpc_error *error_take)
+{
+	struct session *session = user;
+
+	session->lost_reason = reason_of_loss(error_take);
+	if (session->state == SESSION_BUSY) {
+		rpc_error_set(error_take, "session", json_string(session->id));
+		/* It is answered with the error itself, and closes the session. */
+		exec_client_ops.on_lost(TAILQ_FIRST(&session->programs)->exec, error_take);
+		return;
+	}
+	rpc_error_free(error_take);
+	session_close(session, session->lost_reason);
+}
+
+static const struct vm_client_ops client_ops = {
+	.on_message = on_message, .on_output = on_output, .on_lost = on_lost};
+
+static void start_timeout(struct session *session)
+{
+	loop_timer_stop(loop_of(session), &session->timeout_timer);
+	session->expires_ns = 0;
+	if (session->timeout_seconds == 0)
+		return;
+	session->expires_ns = realtime_ns() + (uint64_t)(session->timeout_seconds * 1e9);
+	loop_timer_start(loop_of(session), &session->timeout_timer, session->timeout_seconds);
+}
+
+static void on_vm(void *user, struct vm *vm)
+{
+	struct session *session = user;
+	struct rpc_call *call = TAKE_PTR(session->call);
+
+	session->vm = vm;
+	vm_attach(vm, session->uid, &client_ops, session);
+	start_timeout(session);
+	advance(session);
+	session->sessions->counters.created++;
+	publish(session, "session.created", NULL);
+	if (call)
+		rpc_call_finish_result(call, session_describe(session));
+}
+
+static void on_no_vm(void *user, struct rpc_error *error_take)
+{
+	struct session *session = user;
+	struct rpc_call *call = TAKE_PTR(session->call);
+
+	if (call)
+		rpc_call_finish_error(call, error_take);
+	else
+		rpc_error_free(error_take);
+	session_close(session, REASON_NO_VM);
+}
+
+/* --- session.create --- */
+
+static void on_create_cancel(void *user)
+{
+	struct session *session = user;
+
+	rpc_call_finish_error(TAKE_PTR(session->call),
+			      rpc_error_new(RPC_CANCELLED, "The session was not made"));
+	session_close(session, REASON_CANCELLED);
+}
+
+static void on_create_gone(void *user)
+{
+	struct session *session = user;
+
+	session->call = NULL;
+	session_close(session, REASON_CONNECTION_CLOSED);
+}
+
+static void on_create_stop(void *user)
+{
+	struct session *session = user;
+
+	rpc_call_finish_error(TAKE_PTR(session->call),
+			      rpc_error_new(RPC_DRAINING, "The daemon stopped before the session "
+							  "had a VM"));
+	session_close(session, REASON_DAEMON_STOPPED);
+}
+
+static const struct rpc_call_ops create_ops = {
+	.on_cancel = on_create_cancel, .on_gone = on_create_gone, .on_stop = on_create_stop};
+
+static struct rpc_error *limit_error(const char *field, double value, double max)
+{
+	struct rpc_error *error =
+		rpc_error_new(RPC_LIMIT_INVALID, "%s is %g, outside 1 to %g", field, value, max);
+
+	rpc_error_set(error, "min", json_integer(1));
+	rpc_error_set(error, "max", json_real(max));
+	rpc_error_set(error, "field", json_string(field));
+	return rpc_error_hint(error, "the configuration of the daemon sets these bounds");
+}
+
+static struct rpc_error *field_error(const char *field, struct rpc_error *error)
+{
+	return rpc_error_set(error, "field", json_string(field));
+}
+
+static struct rpc_error *check_name(const struct session *session, const char *name)
+{
+	if (strncmp(name, "ses_", strlen("ses_")) == 0)
+		return field_error("name", rpc_error_new(RPC_INVALID_PARAMS,
+							 "A name does not begin with 'ses_', as "
+							 "ids do"));
+	if (*name && sessions_has_name(session->sessions, session->uid, name, session))
+		return field_error(
+			"name",
+			rpc_error_hint(rpc_error_new(RPC_INVALID_PARAMS,
+						     "There is a session named '%.64s'", name),
+				       "close it, or choose another name"));
+	return NULL;
+}
+
+/* What session.create and session.update have in common. */
+static struct rpc_error *check_settings(const struct session *session, const json_t *params)
+{
+	const struct config *config = session->sessions->config.exec->config;
+	const json_t *idle = json_object_get(params, "idle_timeout_seconds");
+	const json_t *timeout = json_object_get(params, "timeout_seconds");
+	const json_t *name = json_object_get(params, "name");
+	const json_t *metadata = json_object_get(params, "metadata");
+	double max = config->max_session_seconds;
+
+	if (idle && json_number_value(idle) > max)
+		return limit_error("idle_timeout_seconds", json_number_value(idle), max);
+	if (timeout && json_number_value(timeout) > max)
+		return limit_error("timeout_seconds", json_number_value(timeout), max);
+	if (metadata && json_dumpb(metadata, NULL, 0, JSON_COMPACT) > METADATA_MAX_BYTES)
+		return field_error("metadata", rpc_error_new(RPC_INVALID_PARAMS,
+							     "'metadata' is over %u bytes long",
+							     METADATA_MAX_BYTES));
+	return name ? check_name(session, json_string_value(name)) : NULL;
+}
+
+static void apply_settings(struct session *session, const json_t *params)
+{
+	const json_t *idle = json_object_get(params, "idle_timeout_seconds");
+	const json_t *timeout = json_object_get(params, "timeout_seconds");
+	const char *name = json_string_value(json_object_get(params, "name"));
+	json_t *metadata = json_object_get(params, "metadata");
+
+	if (idle)
+		session->idle_timeout_seconds = json_number_value(idle);
+	if (timeout)
+		session->timeout_seconds = json_number_value(timeout);
+	if (name)
+		snprintf(session->name, sizeof(session->name), "%s", name);
+	if (metadata) {
+		json_decref(session->metadata);
+		session->metadata = json_deep_copy(metadata);
+	}
+}
+
+struct rpc_error *session_update(struct session *session, const json_t *params)
+{
+	struct rpc_error *error = check_settings(session, params);
+
+	if (error)
+		return error;
+	apply_settings(session, params);
+	if (json_object_get(params, "timeout_seconds") && session->vm)
+		start_timeout(session);
+	if (json_object_get(params, "idle_timeout_seconds") && session->state == SESSION_IDLE)
+		loop_timer_start(loop_of(session), &session->idle_timer,
+				 session->idle_timeout_seconds);
+	return NULL;
+}
+
+static struct session *session_new(struct sessions *sessions, const struct rpc_call *call)
+{
+	const struct config *config = sessions->config.exec->config;
+	struct session *session = calloc(1, sizeof(*session));
+
+	if (!session)
+		return NULL;
+	session->sessions = sessions;
+	session->uid = rpc_call_peer(call)->uid;
+	session->created_ns = realtime_ns();
+	session->idle_timeout_seconds = config->session_idle_seconds;
+	session->metadata = json_object();
+	session->lost_reason = REASON_UNRESPONSIVE;
+	TAILQ_INIT(&session->programs);
+	ev_timer_init(&session->idle_timer, on_idle_timer, 0., 0.);
+	ev_timer_init(&session->timeout_timer, on_timeout_timer, 0., 0.);
+	session->idle_timer.data = session->timeout_timer.data = session;
+	return session;
+}
+
+/* NULL, or the error: then there is no session yet. */
+static struct rpc_error *prepare_session(struct session *session, const json_t *params)
+{
+	const struct sessions_config *config = &session->sessions->config;
+	const char *bind = json_string_value(json_object_get(params, "bind"));
+	struct rpc_error *error = session_request_parse(
+		params, config->exec->config, pool_max_memory_mb(config->pool), &session->request);
+
+	if (!error)
+		error = check_settings(session, params);
+	if (error)
+		return error;
+	apply_settings(session, params);
+	session->is_bound = bind && strcmp(bind, "connection") == 0;
+	session->wish = (struct pool_request){.spec = {.memory_mb = session->request.vm_memory_mb,
+						       .uid = session->uid,
+						       .language = session->request.language},
+					      .on_vm = on_vm,
+					      .on_failed = on_no_vm,
+					      .user = session};
+	return pool_acquire(config->pool, &session->wish);
+}
+
+struct rpc_reply session_create(struct sessions *sessions, struct rpc_call *call,
+				const json_t *params)
+{
+	struct session *session = session_new(sessions, call);
+	struct rpc_error *error;
+
+	if (!session)
+		return rpc_reply_error(
+			call, rpc_error_new(RPC_INTERNAL_ERROR, "The daemon is out of memory"));
+	error = prepare_session(session, params);
+	if (error) {
+		free_session(session);
+		return rpc_reply_error(call, error);
+	}
+	sessions_add(sessions, session);
+	if (session->is_bound)
+		rpc_conn_watch_start(rpc_call_conn(call), &session->conn_watch, on_connection_end,
+				     session);
+	session->call = call;
+	return rpc_reply_pending(call, &create_ops, session);
+}
+
+/* --- Session, as the API shows it. --- */
+
+static json_t *wall_clock(uint64_t ns)
+{
+	char text[RFC3339_SIZE];
+
+	if (ns == 0)
+		return json_null();
+	format_rfc3339(ns, text);
+	return json_string(text);
+}
+
+json_t *session_describe(const struct session *session)
+{
+	json_t *object =
+		json_pack("{s:s, s:o, s:s, s:s, s:s?, s:I, s:I}", "session", session->id, "name",
+			  *session->name ? json_string(session->name) : json_null(), "state",
+			  state_names[session->state], "language", session->request.language, "vm",
+			  session->vm ? vm_id(session->vm) : NULL, "memory_mb",
+			  (json_int_t)session->request.memory_mb, "uid", (json_int_t)session->uid);
+	bool is_idle = session->state == SESSION_IDLE;
+
+	if (!object)
+		return NULL;
+	json_object_set_new(object, "start",
+			    session->vm ? json_string(pool_start_name(session->wish.start))
+					: json_null());
+	json_object_set_new(object, "execs", json_integer(session->exec_number));
+	json_object_set_new(object, "queued",
+			    json_integer((json_int_t)(session->program_count -
+						      (session->state == SESSION_BUSY ? 1 : 0))));
+	json_object_set_new(object, "created_at", wall_clock(session->created_ns));
+	json_object_set_new(object, "idle_since", wall_clock(is_idle ? session->idle_ns : 0));
+	json_object_set_new(object, "idle_timeout_seconds",
+			    json_real(session->idle_timeout_seconds));
+	json_object_set_new(object, "expires_at", wall_clock(session->expires_ns));
+	json_object_set_new(object, "on_timeout", json_string("close"));
+	json_object_set_new(object, "bind", json_string(session->is_bound ? "connection" : "none"));
+	json_object_set(object, "metadata", session->metadata);
+	return object;
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What session.c (one session) and sessions.c (all of them) share. */
+#ifndef DAEMON_SESSION_SESSION_INTERNAL_H
+#define DAEMON_SESSION_SESSION_INTERNAL_H
+
+#include "daemon/rpc/conn.h"
+#include "daemon/session/session.h"
+
+#include <sys/queue.h>
+
+enum session_state {
+	SESSION_STARTING,
+	SESSION_IDLE,
+	SESSION_BUSY,
+	SESSION_CLOSED,
+};
+
+/* One program of a session, from its call to its answer. */
+struct session_program {
+	TAILQ_ENTRY(session_program) link;
+	struct session *session;
+	struct exec *exec;
+};
+
+struct session {
+	TAILQ_ENTRY(session) link;
+	struct sessions *sessions;
+	char id[SESSION_ID_SIZE];
+	char name[SESSION_NAME_SIZE]; /* empty: none */
+	enum session_state state;
+	uid_t uid;
+	struct rpc_call *call;      /* session.create, until it is answered */
+	struct run_request request; /* what all its programs have in common */
+	struct pool_request wish;
+	struct vm *vm;                          /* IDLE and BUSY */
+	TAILQ_HEAD(, session_program) programs; /* the first runs when BUSY */
+	size_t program_count;
+	uint32_t exec_number;            /* of the last program that began */
+	enum session_reason lost_reason; /* if a program's end is not reported: why */
+	/* why the VM is lost; NULL: it is not */
+	json_t *metadata;
+	uint64_t created_ns, idle_ns;                 /* wall clock; since when it is IDLE */
+	uint64_t order;                               /* rises from one session to the next */
+	double idle_timeout_seconds, timeout_seconds; /* the latter 0: none */
+	uint64_t expires_ns;                          /* wall clock; 0: never */
+	struct rpc_conn_watch conn_watch;
+	bool is_bound;
+	ev_timer idle_timer, timeout_timer;
+	struct defer free_later;
+};
+
+struct tombstone {
+	char id[SESSION_ID_SIZE];
+	uid_t uid;
+	enum session_reason reason;
+};
+
+struct sessions {
+	struct sessions_config config;
+	TAILQ_HEAD(session_list, session) open;
+	struct sessions_counters counters;
+	uint64_t last_order;
+	struct tombstone closed[SESSIONS_REMEMBERED]; /* a ring */
+	size_t closed_next;
+};
+
+/* A new session is known from here on: draws its id. */
+void sessions_add(struct sessions *sessions, struct session *session);
+
+/* A session is closed: forgets it, but for its id and the reason. */
+void sessions_remove(struct sessions *sessions, struct session *session,
+		     enum session_reason reason);
+
+/* Whether an open session of this user, but for `except`, has that name. */
+bool sessions_has_name(const struct sessions *sessions, uid_t uid, const char *name,
+		       const struct session *except);
+
+/* SESSION_CLOSED, with the reason. */
+struct rpc_error *session_closed_error(const char *id, enum session_reason reason);
+
+const char *session_state_name(enum session_state state);
+
+#endif
