@@ -8,7 +8,8 @@
  * or a reader of our stdout that went away cancel the request; the reply to that still brings the
  * partial output.
  */
-#include "ctl/ctl.h"
+#include "ctl/run.h"
+
 #include "ctl/output.h"
 #include "ctl/source.h"
 
@@ -222,7 +223,7 @@ static int finish(struct run *run)
 	return result_status(run->result);
 }
 
-static int execute(struct ctl *ctl, json_t *params_take)
+int run_call(struct ctl *ctl, const char *method, json_t *params_take)
 {
 	struct run run = {.ctl = ctl};
 	int r = ctl_connect(ctl), status;
@@ -237,7 +238,7 @@ static int execute(struct ctl *ctl, json_t *params_take)
 	ctl->on_notification = on_notification;
 	ctl->on_interrupt = on_interrupt;
 	ctl->notification_user = ctl->interrupt_user = &run;
-	r = client_request(ctl->client, "run", params_take, on_reply, &run, &run.id);
+	r = client_request(ctl->client, method, params_take, on_reply, &run, &run.id);
 	if (r < 0) {
 		struct call_result call = {.outcome = CALL_LOST, .error = r};
 
@@ -302,7 +303,7 @@ static int add_code(json_t *params, const struct arguments *arguments, bool *ret
 }
 
 /* Something may be waiting on standard input: passed on, unless a person would have to type it. */
-static int add_stdin(json_t *params)
+int run_add_stdin(json_t *params)
 {
 	_cleanup_free_ char *bytes = NULL;
 	ssize_t len;
@@ -360,11 +361,11 @@ static int run(struct ctl *ctl, const struct arguments *arguments)
 	}
 	if (add_code(params, arguments, &used_stdin) < 0)
 		return EXIT_SANDBOX;
-	if (!used_stdin && add_stdin(params) < 0)
+	if (!used_stdin && run_add_stdin(params) < 0)
 		return EXIT_SANDBOX;
 	if (add_options(params, arguments, is_streaming) < 0)
 		return EXIT_SANDBOX;
-	return execute(ctl, TAKE_PTR(params));
+	return run_call(ctl, "run", TAKE_PTR(params));
 }
 
 const struct verb verb_run = {

@@ -6,6 +6,12 @@
 
 const struct verb *const verb_table[] = {
 	&verb_run,
+	&verb_session_create,
+	&verb_session_exec,
+	&verb_session_list,
+	&verb_session_info,
+	&verb_session_update,
+	&verb_session_close,
 	&verb_list,
 	&verb_status,
 	&verb_top,
