@@ -87,6 +87,8 @@ struct config {
 	double max_timeout_seconds;
 	double session_idle_seconds;
 	double max_session_seconds;
+	double result_seconds;
+	uint64_t result_bytes_per_uid;
 	uint64_t code_max_bytes;
 	uint64_t stdin_max_bytes;
 	uint64_t stdout_max_bytes;

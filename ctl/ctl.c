@@ -198,6 +198,8 @@ static int error_status(const json_t *error)
 {
 	switch (json_integer_value(json_object_get(error, "code"))) {
 	case RPC_SESSION_NOT_FOUND:
+	case RPC_SESSION_CLOSED:
+	case RPC_EXEC_NOT_FOUND:
 	case RPC_PROCESS_NOT_FOUND:
 	case RPC_VM_NOT_FOUND:
 	case RPC_TEMPLATE_NOT_FOUND:

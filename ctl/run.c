@@ -18,7 +18,7 @@
 #include <limits.h>
 #include <string.h>
 
-enum { RUN_CODE, RUN_LANGUAGE, RUN_TIMEOUT, RUN_MEMORY, RUN_ENV, RUN_NO_STREAM };
+enum { RUN_CODE, RUN_LANGUAGE, RUN_TIMEOUT, RUN_MEMORY, RUN_ENV, RUN_EXEC_ID, RUN_NO_STREAM };
 
 static const struct verb_option options[] = {
 	[RUN_CODE] = {"code", 'c', OPTION_TEXT, "CODE", 0, 0, "The program itself"},
@@ -31,6 +31,8 @@ static const struct verb_option options[] = {
 			"Memory the program may use, in MiB"},
 	[RUN_ENV] = {"env", 'e', OPTION_PAIR, "NAME=VALUE", 0, 0,
 		     "Environment variable; may be repeated"},
+	[RUN_EXEC_ID] = {"exec-id", 0, OPTION_TEXT, "ID", 0, 0,
+			 "Your name for it: it goes on when you leave, see session result"},
 	[RUN_NO_STREAM] = {"no-stream", 0, OPTION_FLAG, NULL, 0, 0,
 			   "Print the output at the end, not as it comes"},
 	{.name = NULL},
@@ -343,6 +345,8 @@ static int add_options(json_t *params, const struct arguments *arguments, bool i
 		r |= json_object_set_new(
 			params, "limits",
 			json_pack("{s:I}", "memory_mb", (json_int_t)values[RUN_MEMORY].number));
+	if (values[RUN_EXEC_ID].is_set)
+		r |= json_object_set_new(params, "exec_id", json_string(values[RUN_EXEC_ID].text));
 	if (is_streaming)
 		r |= json_object_set_new(params, "stream", json_true());
 	return r;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* execsandboxctl session create, exec, list, info, update, close: VMs to keep. */
+/* execsandboxctl session create, exec, result, list, info, update, close: VMs to keep. */
 #include "ctl/output.h"
 #include "ctl/run.h"
 #include "ctl/table.h"
@@ -211,7 +211,7 @@ const struct verb verb_session_close = {
 
 /* --- exec --- */
 
-enum { EXEC_COMMAND, EXEC_TIMEOUT, EXEC_ENV, EXEC_NO_STREAM };
+enum { EXEC_COMMAND, EXEC_TIMEOUT, EXEC_ENV, EXEC_ID, EXEC_NO_STREAM };
 
 static const struct verb_option exec_options[] = {
 	[EXEC_COMMAND] = {"command", 'c', OPTION_TEXT, "COMMAND", 0, 0, "A program for the shell"},
@@ -219,6 +219,8 @@ static const struct verb_option exec_options[] = {
 			  "Wall-clock time the program may take"},
 	[EXEC_ENV] = {"env", 'e', OPTION_PAIR, "NAME=VALUE", 0, 0,
 		      "Environment variable; may be repeated"},
+	[EXEC_ID] = {"exec-id", 0, OPTION_TEXT, "ID", 0, 0,
+		     "Your name for it: it goes on when you leave, see session result"},
 	[EXEC_NO_STREAM] = {"no-stream", 0, OPTION_FLAG, NULL, 0, 0,
 			    "Print the output at the end, not as it comes"},
 	{.name = NULL},
@@ -261,6 +263,8 @@ static int exec(struct ctl *ctl, const struct arguments *arguments)
 				    json_real(values[EXEC_TIMEOUT].number));
 	if (values[EXEC_ENV].is_set)
 		json_object_set(params, "env", values[EXEC_ENV].pairs);
+	if (values[EXEC_ID].is_set)
+		json_object_set_new(params, "exec_id", json_string(values[EXEC_ID].text));
 	if (!ctl->is_json && !values[EXEC_NO_STREAM].is_set)
 		json_object_set_new(params, "stream", json_true());
 	return run_call(ctl, "session.exec", TAKE_PTR(params));
@@ -278,4 +282,25 @@ const struct verb verb_session_exec = {
 	.takes_rest = true,
 	.usage_status = EXIT_SANDBOX,
 	.handler = exec,
+};
+
+/* --- result --- */
+
+static int result(struct ctl *ctl, const struct arguments *arguments)
+{
+	json_auto_t *result = NULL;
+	int status = ctl_fetch(ctl, "session.result",
+			       json_pack("{s:s}", "exec_id", arguments->operands[0]), &result);
+
+	return status == EXIT_OK ? print(ctl, result) : status;
+}
+
+const struct verb verb_session_result = {
+	.name = "session result",
+	.synopsis = "EXEC-ID",
+	.summary = "Show the result of a program that has an exec id, or how far it is",
+	.operands_min = 1,
+	.operands_max = 1,
+	.usage_status = EXIT_USAGE,
+	.handler = result,
 };

@@ -8,6 +8,7 @@ const struct verb *const verb_table[] = {
 	&verb_run,
 	&verb_session_create,
 	&verb_session_exec,
+	&verb_session_result,
 	&verb_session_list,
 	&verb_session_info,
 	&verb_session_update,

@@ -288,9 +288,14 @@ static int start_sessions(struct daemon *daemon)
 					 .node = daemon->config->node,
 					 .on_event = on_session_event,
 					 .user = daemon};
+	int r;
 
 	daemon->exec_env = (struct exec_env){
 		.loop = daemon->loop, .config = daemon->config, .counters = &daemon->run_counters};
+	r = results_create(daemon->loop, daemon->config, &daemon->results);
+	if (r < 0)
+		return r;
+	daemon->exec_env.results = daemon->results;
 	daemon->run_env = (struct run_env){.exec = &daemon->exec_env, .pool = daemon->pool};
 	return sessions_create(&config, &daemon->sessions);
 }
@@ -435,6 +440,7 @@ void daemon_fini(struct daemon *daemon)
 	/* Runs are answered, hand their VMs back, and then these are destroyed. */
 	if (server)
 		rpc_server_stop_calls(server);
+	results_destroy(daemon->results);
 	sessions_destroy(TAKE_PTR(daemon->sessions));
 	rpc_server_destroy(server);
 	pool_destroy(TAKE_PTR(daemon->pool));

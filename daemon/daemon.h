@@ -39,6 +39,7 @@ struct daemon {
 	struct notify notify;
 	struct exec_env exec_env;
 	struct run_env run_env;
+	struct results *results;
 	struct sessions *sessions;
 	struct run_counters run_counters;
 	uint64_t started_us, started_ns; /* monotonic; wall clock */

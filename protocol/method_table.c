@@ -63,6 +63,14 @@ static const struct param limit_fields[] = {
 	NO_MORE_PARAMS,
 };
 
+#define EXEC_ID_PARAM                                                                         \
+	{                                                                                     \
+		.name = "exec_id", .type = PARAM_STRING, .min = 1, .max = 128,                \
+		.help = "Your name for it: it goes on without this connection, is never run " \
+			"twice, and "                                                         \
+			"session.result has its result"                                       \
+	}
+
 static const struct param run_params[] = {
 	{.name = "language",
 	 .type = PARAM_STRING,
@@ -91,6 +99,7 @@ static const struct param run_params[] = {
 	 .type = PARAM_OBJECT,
 	 .fields = limit_fields,
 	 .help = "Limits of this run"},
+	EXEC_ID_PARAM,
 	{.name = "stream",
 	 .type = PARAM_BOOLEAN,
 	 .help = "Send run.started and run.output notifications as things happen"},
@@ -247,6 +256,26 @@ static const struct param pool_set_params[] = {
 	NO_MORE_PARAMS,
 };
 
+static const struct param result_params[] = {
+	{.name = "exec_id",
+	 .type = PARAM_STRING,
+	 .is_required = true,
+	 .min = 1,
+	 .max = 128,
+	 .help = "What the program was started with"},
+	{.name = "stdout_offset",
+	 .type = PARAM_INTEGER,
+	 .min = 0,
+	 .max = 1ll << 50,
+	 .help = "Byte of standard output to begin with"},
+	{.name = "stderr_offset",
+	 .type = PARAM_INTEGER,
+	 .min = 0,
+	 .max = 1ll << 50,
+	 .help = "Byte of standard error to begin with"},
+	NO_MORE_PARAMS,
+};
+
 #define SESSION_SECONDS_MAX 2592000
 
 static const char *const on_timeout_choices[] = {"close", NULL};
@@ -334,6 +363,7 @@ static const struct param session_exec_params[] = {
 	 .max = 86400,
 	 .violation = RPC_LIMIT_INVALID,
 	 .help = "Wall-clock time of the program; waiting for others before it does not count"},
+	EXEC_ID_PARAM,
 	{.name = "stream",
 	 .type = PARAM_BOOLEAN,
 	 .help = "Send run.started and run.output notifications as things happen"},
@@ -400,6 +430,9 @@ const struct method method_table[] = {
 	{"session.info", "One session", ACCESS_OWNER, session_param, "Session"},
 	{"session.list", "The caller's sessions, oldest first; all for an admin", ACCESS_OWNER,
 	 session_list_params, "{sessions: [Session], next_cursor?}"},
+	{"session.result",
+	 "The result of a program that was started with an exec_id, or how far it is", ACCESS_OWNER,
+	 result_params, "RunResult, or {state: \"running\", stdout, stderr, …}"},
 	{"session.update", "Change a session's timeouts, name or metadata", ACCESS_OWNER,
 	 session_update_params, "Session"},
 	{"template.build", "Make a template anew and wait until it is ready", ACCESS_ADMIN,

@@ -45,6 +45,7 @@ static const struct {
 	{RPC_SESSION_BUSY, true, "SESSION_BUSY", "Too many programs wait in the session"},
 	{RPC_PROCESS_NOT_FOUND, false, "PROCESS_NOT_FOUND", "There is no such process"},
 	{RPC_EXEC_ID_CONFLICT, false, "EXEC_ID_CONFLICT", "The exec_id belongs to another request"},
+	{RPC_EXEC_NOT_FOUND, false, "EXEC_NOT_FOUND", "There is no program with that exec_id"},
 	{RPC_VM_NOT_FOUND, false, "VM_NOT_FOUND", "There is no such VM"},
 	{RPC_TEMPLATE_NOT_FOUND, false, "TEMPLATE_NOT_FOUND", "There is no such template"},
 	{RPC_BUILD_FAILED, false, "BUILD_FAILED", "The template could not be made"},

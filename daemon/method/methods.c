@@ -20,6 +20,7 @@ const struct rpc_handler method_handlers[] = {
 	{"session.exec", method_session_exec},
 	{"session.info", method_session_info},
 	{"session.list", method_session_list},
+	{"session.result", method_session_result},
 	{"session.update", method_session_update},
 	{"template.build", method_template_build},
 	{"template.info", method_template_info},

@@ -27,6 +27,7 @@ struct rpc_reply method_session_create(struct rpc_call *call, const json_t *para
 struct rpc_reply method_session_exec(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_session_info(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_session_list(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_session_result(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_session_update(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_template_build(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_template_info(struct rpc_call *call, const json_t *params);

@@ -5,8 +5,12 @@
 struct rpc_reply method_run(struct rpc_call *call, const json_t *params)
 {
 	struct daemon *daemon = rpc_call_context(call);
-	struct rpc_error *error = method_require_accepting(daemon);
+	struct rpc_error *error;
+	struct rpc_reply reply;
 
+	if (results_join(daemon->results, call, params, &reply))
+		return reply;
+	error = method_require_accepting(daemon);
 	if (!error)
 		error = daemon_require_images(daemon);
 	if (error)

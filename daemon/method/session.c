@@ -27,9 +27,16 @@ struct rpc_reply method_session_create(struct rpc_call *call, const json_t *para
 
 struct rpc_reply method_session_exec(struct rpc_call *call, const json_t *params)
 {
-	struct rpc_error *error = method_require_accepting(rpc_call_context(call));
-	struct session *session = error ? NULL : find(call, params, &error);
+	struct daemon *daemon = rpc_call_context(call);
+	struct rpc_error *error;
+	struct session *session;
+	struct rpc_reply reply;
 
+	/* Also when its session has closed since. */
+	if (results_join(daemon->results, call, params, &reply))
+		return reply;
+	error = method_require_accepting(daemon);
+	session = error ? NULL : find(call, params, &error);
 	return session ? session_exec(session, call, params) : rpc_reply_error(call, error);
 }
 
@@ -72,4 +79,11 @@ struct rpc_reply method_session_close(struct rpc_call *call, const json_t *param
 	session_close(session, REASON_CLOSED);
 	/* It is freed behind this turn of the loop. */
 	return rpc_reply_result(call, session_describe(session));
+}
+
+struct rpc_reply method_session_result(struct rpc_call *call, const json_t *params)
+{
+	const struct daemon *daemon = rpc_call_context(call);
+
+	return results_get(daemon->results, call, params);
 }

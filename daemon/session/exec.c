@@ -25,7 +25,8 @@ struct exec {
 	struct exec_config config;
 	enum exec_state state;
 	enum run_verdict verdict;
-	struct rpc_call *call; /* NULL once answered or gone */
+	struct rpc_call *call;        /* NULL once answered or gone */
+	struct result_record *record; /* NULL: none, or it has its end */
 	struct run_request request;
 	struct vm *vm; /* from exec_begin() to the end */
 	uint32_t number;
@@ -53,6 +54,8 @@ void exec_free(struct exec *exec)
 	if (!exec)
 		return;
 	loop_timer_stop(exec->config.env->loop, &exec->deadline);
+	if (exec->record)
+		results_forget(exec->record, NULL);
 	output_fini(&exec->out);
 	output_fini(&exec->err);
 	run_request_fini(&exec->request);
@@ -129,7 +132,7 @@ static json_t *make_result(struct exec *exec, enum run_verdict verdict, const st
 	const char *status = json_string_value(json_object_get(result, "status"));
 
 	/* One whose caller has gone was counted then. */
-	if (status && exec->call)
+	if (status && (exec->call || exec->record))
 		run_counters_add(exec->config.env->counters, status, &outcome, exec->start);
 	return result;
 }
@@ -139,10 +142,28 @@ json_t *exec_partial_result(struct exec *exec)
 	return make_result(exec, VERDICT_CANCELLED, NULL);
 }
 
+json_t *exec_progress(const struct exec *exec, uint64_t stdout_offset, uint64_t stderr_offset)
+{
+	json_t *progress = json_pack("{s:s, s:s*, s:s*, s:s}", "state", "running", "vm",
+				     *exec->vm_id ? exec->vm_id : NULL, "session",
+				     exec->config.session, "language", exec->request.language);
+
+	if (!progress)
+		return NULL;
+	output_to_result_from(&exec->out, "stdout", stdout_offset, false, progress);
+	output_to_result_from(&exec->err, "stderr", stderr_offset, false, progress);
+	return progress;
+}
+
 static void answer_error(struct exec *exec, struct rpc_error *error_take, enum exec_end end)
 {
 	struct rpc_call *call = TAKE_PTR(exec->call);
+	struct result_record *record = TAKE_PTR(exec->record);
 
+	if (record && (exec->state == EXEC_WAITING || error_take->code == RPC_VM_TRANSIENT))
+		results_forget(record, error_take);
+	else if (record)
+		results_fail(record, error_take);
 	if (!json_object_get(error_take->data, "result")) /* otherwise that was counted */
 		run_counters_add_error(exec->config.env->counters, error_take->code);
 	if (call)
@@ -177,6 +198,8 @@ static void answer(struct exec *exec, const struct msg_exit *exit)
 		answer_error(exec, rpc_error_set(error, "result", result), end);
 		return;
 	}
+	if (exec->record && result)
+		results_end(TAKE_PTR(exec->record), result, &exec->out, &exec->err);
 	call = TAKE_PTR(exec->call);
 	if (call)
 		rpc_call_finish_result(call, result);
@@ -354,10 +377,8 @@ static void on_deadline(struct ev_loop *ev UNUSED, ev_timer *timer, int events U
 
 /* --- The caller. --- */
 
-static void on_cancel(void *user)
+void exec_cancel(struct exec *exec)
 {
-	struct exec *exec = user;
-
 	switch (exec->state) {
 	case EXEC_WAITING:
 		exec->verdict = VERDICT_CANCELLED;
@@ -372,18 +393,9 @@ static void on_cancel(void *user)
 	}
 }
 
-static void on_gone(void *user)
+static void on_cancel(void *user)
 {
-	struct exec *exec = user;
-
-	exec->call = NULL;
-	if (exec->state == EXEC_DONE)
-		return;
-	run_counters_add_abandoned(exec->config.env->counters, exec->request.language);
-	if (exec->config.is_shared && exec->state == EXEC_RUNNING)
-		kill_program(exec, VERDICT_CANCELLED);
-	else if (!exec->config.is_shared || exec->state == EXEC_WAITING)
-		finish(exec, end_without_report(exec));
+	exec_cancel(user);
 }
 
 static void on_congested(void *user, bool is_congested)
@@ -394,6 +406,25 @@ static void on_congested(void *user, bool is_congested)
 		return;
 	credit(exec, SUBSTREAM_STDOUT, 0);
 	credit(exec, SUBSTREAM_STDERR, 0);
+}
+
+static void on_gone(void *user)
+{
+	struct exec *exec = user;
+
+	exec->call = NULL;
+	if (exec->state == EXEC_DONE)
+		return;
+	if (exec->record) {
+		/* What it held back for its reader goes on, too. */
+		on_congested(exec, false);
+		return;
+	}
+	run_counters_add_abandoned(exec->config.env->counters, exec->request.language);
+	if (exec->config.is_shared && exec->state == EXEC_RUNNING)
+		kill_program(exec, VERDICT_CANCELLED);
+	else if (!exec->config.is_shared || exec->state == EXEC_WAITING)
+		finish(exec, end_without_report(exec));
 }
 
 static void on_stop(void *user)
@@ -439,7 +470,8 @@ static struct exec *exec_new(const struct exec_config *config, struct rpc_call *
 }
 
 struct exec *exec_create(const struct exec_config *config, struct rpc_call *call,
-			 struct run_request *request_take, struct rpc_error **ret_error)
+			 const json_t *params, struct run_request *request_take,
+			 struct rpc_error **ret_error)
 {
 	size_t bytes = request_take->code_len + request_take->input_len;
 	struct exec *exec = NULL;
@@ -457,6 +489,13 @@ struct exec *exec_create(const struct exec_config *config, struct rpc_call *call
 			"wait for some of them to end");
 	}
 	run_request_fini(request_take);
+	if (exec)
+		exec->record =
+			results_begin(config->env->results, call, params, exec, bytes, ret_error);
+	if (exec && *ret_error) {
+		exec_free(exec);
+		return NULL;
+	}
 	return exec;
 }
 

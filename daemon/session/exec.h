@@ -8,8 +8,9 @@
  * guest is told to kill the program, and a guest that has not sent EXIT kill_grace + 250 ms later
  * is not waited for; the call answers `timeout` either way. A cancelled program ends the same way
  * and answers with what there is.
- * Where the VM is its own, an exec whose caller is gone is over at once, since the VM goes with it.
- * Where other programs follow in the VM (is_shared), its end is waited for as at a cancellation.
+ * An exec with an exec_id (results.h) goes on without its caller. Another one whose caller is gone
+ * is over at once where the VM is its own, since that goes with it; where other programs follow in
+ * the VM (is_shared), its end is waited for as at a cancellation.
  *
  * The owner is the client of the VM, or makes the exec that (exec_client_ops), and hears of the end
  * once, by on_done, when the call has been answered.
@@ -26,6 +27,7 @@
 #include "conf/config.h"
 #include "daemon/rpc/call.h"
 #include "daemon/session/request.h"
+#include "daemon/session/results.h"
 #include "daemon/session/run_counters.h"
 #include "daemon/vm/vm.h"
 
@@ -38,6 +40,7 @@ struct exec_env {
 	struct loop *loop;
 	const struct config *config;
 	struct run_counters *counters;
+	struct results *results;
 };
 
 /* How an exec has left its VM. */
@@ -64,16 +67,17 @@ extern const struct vm_client_ops exec_client_ops;
 
 /*
  * A call and what it asks for: takes `request` (also when it fails), charges its bytes to the
- * caller. NULL with the error to answer in `ret_error`.
+ * caller. With an exec_id in `params`, which results_join() has not found, it goes on when its
+ * caller has gone, and its result is kept. NULL with the error to answer in `ret_error`.
  */
 struct exec *exec_create(const struct exec_config *config, struct rpc_call *call,
-			 struct run_request *request_take,
+			 const json_t *params, struct run_request *request_take,
 			 struct rpc_error **ret_error) WARN_UNUSED;
 
 /* Makes the call one that is answered later. Call it last: the exec answers from here on. */
 struct rpc_reply exec_reply_pending(struct exec *exec) WARN_UNUSED;
 
-/* Frees an exec whose call was not made pending. */
+/* Frees an exec whose call was not made pending: it never ran. */
 void exec_free(struct exec *exec);
 
 /* Its turn has come: runs in a VM that is attached, under a number that the VM has not seen.
@@ -83,6 +87,12 @@ void exec_begin(struct exec *exec, struct vm *vm, uint32_t number, enum pool_sta
 
 /* Answers with this error; a program that runs is not waited for. Harmless when it is DONE. */
 void exec_fail(struct exec *exec, struct rpc_error *error_take);
+
+/* As $/cancelRequest does: it is answered when the program has ended. */
+void exec_cancel(struct exec *exec);
+
+/* How far it is, {state: "running", vm, session?, stdout, …}, with output from these offsets. */
+json_t *exec_progress(const struct exec *exec, uint64_t stdout_offset, uint64_t stderr_offset);
 
 /* What there is of its result, as of a cancelled one: for the `result` of an error. */
 json_t *exec_partial_result(struct exec *exec);

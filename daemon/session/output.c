@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdio.h>
 #include <string.h>
 
 #define SIZE_MIN 4096u
@@ -76,6 +77,30 @@ void output_to_result(const struct output *output, const char *name, uint64_t to
 	}
 	set(result, name, "_truncated", json_boolean(is_truncated));
 	set(result, name, "_bytes", json_integer((json_int_t)MAX(total_bytes, output->len)));
+}
+
+void output_to_result_from(const struct output *output, const char *name, uint64_t offset,
+			   bool is_end, json_t *result)
+{
+	size_t from = MIN(offset, output->len), len = output->len - from;
+	const uint8_t *data = output->data + from;
+	char key[32];
+
+	if (len > 0 && !is_end)
+		len = utf8_cut(data, len);
+	snprintf(key, sizeof(key), "%s_encoding", name);
+	json_object_del(result, key);
+	if (len == 0) {
+		set(result, name, "", json_string(""));
+	} else if (utf8_is_valid(data, len)) {
+		set(result, name, "", json_stringn((const char *)data, len));
+	} else {
+		set(result, name, "", base64_encode_json(data, len));
+		set(result, name, "_encoding", json_string("base64"));
+	}
+	set(result, name, "_offset", json_integer((json_int_t)from));
+	if (!json_object_get(result, "status"))
+		set(result, name, "_bytes", json_integer((json_int_t)output->len));
 }
 
 void output_fini(struct output *output)

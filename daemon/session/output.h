@@ -33,6 +33,15 @@ json_t *output_next_chunk(struct output *output, bool is_end);
 void output_to_result(const struct output *output, const char *name, uint64_t total_bytes,
 		      json_t *result);
 
+/*
+ * The same from a byte offset on: `<name>`, `<name>_encoding`, `<name>_offset` (where it begins)
+ * and
+ * `<name>_bytes` (all there are so far). Unless `is_end` an unfinished UTF-8 sequence is left for
+ * the next time.
+ */
+void output_to_result_from(const struct output *output, const char *name, uint64_t offset,
+			   bool is_end, json_t *result);
+
 void output_fini(struct output *output);
 
 #endif

@@ -62,7 +62,7 @@ static struct run *run_new(const struct run_env *env, const struct rpc_call *cal
 }
 
 /* Takes the request. NULL with the error. */
-static struct run *make(const struct run_env *env, struct rpc_call *call,
+static struct run *make(const struct run_env *env, struct rpc_call *call, const json_t *params,
 			struct run_request *request_take, struct rpc_error **ret_error)
 {
 	struct exec_config config = {.env = env->exec, .ops = &exec_ops};
@@ -74,7 +74,7 @@ static struct run *make(const struct run_env *env, struct rpc_call *call,
 		return NULL;
 	}
 	config.user = run;
-	run->exec = exec_create(&config, call, request_take, ret_error);
+	run->exec = exec_create(&config, call, params, request_take, ret_error);
 	if (run->exec)
 		*ret_error = pool_acquire(env->pool, &run->wish);
 	if (!*ret_error)
@@ -92,7 +92,7 @@ struct rpc_reply run_start(const struct run_env *env, struct rpc_call *call, con
 						    pool_max_memory_mb(env->pool), &request);
 
 	if (!error)
-		run = make(env, call, &request, &error);
+		run = make(env, call, params, &request, &error);
 	if (!run)
 		return rpc_reply_error(call, exec_refused(env->exec, error));
 	return exec_reply_pending(run->exec);

@@ -216,7 +216,7 @@ static struct rpc_error *busy(const struct session *session)
 
 /* Takes the request. NULL with the error. */
 static struct session_program *add_program(struct session *session, struct rpc_call *call,
-					   struct run_request *request_take,
+					   const json_t *params, struct run_request *request_take,
 					   struct rpc_error **ret_error)
 {
 	struct session_program *program = calloc(1, sizeof(*program));
@@ -232,7 +232,7 @@ static struct session_program *add_program(struct session *session, struct rpc_c
 		return NULL;
 	}
 	program->session = session;
-	program->exec = exec_create(&config, call, request_take, ret_error);
+	program->exec = exec_create(&config, call, params, request_take, ret_error);
 	if (!program->exec) {
 		free(program);
 		return NULL;
@@ -255,7 +255,7 @@ struct rpc_reply session_exec(struct session *session, struct rpc_call *call, co
 	else
 		error = exec_request_parse(params, env->config, &session->request, &request);
 	if (!error)
-		program = add_program(session, call, &request, &error);
+		program = add_program(session, call, params, &request, &error);
 	if (!program)
 		return rpc_reply_error(call, exec_refused(env, error));
 	reply = exec_reply_pending(program->exec);

@@ -101,6 +101,26 @@ class Ctl(DaemonTest):
         for name in ("socket", "daemon", "accelerator", "qemu", "bubblewrap", "sealing", "images"):
             self.assertEqual(checks[name]["verdict"], "ok", checks[name])
 
+    def test_sessions(self):
+        """A session from create to close; its programs have run's output, input and exit status."""
+        session = self.ctl("session", "create", "-l", "shell", "-n", "ctl-test", "-e", "A=1").stdout.decode().strip()
+        self.assertRegex(session, "^ses_[0-9a-f]{16}$")
+        vms_seen.add(self.client.call("session.info", session=session)["vm"])
+        first = self.ctl("session", "exec", "ctl-test", "-c", "cat >kept; echo $A; exit 7", stdin=b"in")
+        self.assertEqual((first.returncode, first.stdout), (7, b"1\n"))
+        second = self.ctl("session", "exec", session, "--exec-id", session, "--", "cat", "kept")
+        self.assertEqual((second.returncode, second.stdout), (0, b"in"))
+        result = json.loads(self.ctl("session", "result", session, "--json").stdout)
+        self.assertEqual((result["status"], result["stdout"]), ("ok", "in"))
+        self.assertRegex(self.ctl("session", "list").stdout.decode(), rf"(?m)^{session} +ctl-test +idle +shell ")
+        self.assertRegex(self.ctl("session", "update", session, "-i", "99").stdout.decode(), "idle_timeout_seconds +99")
+        self.assertIn("execs", self.ctl("session", "info", session).stdout.decode())
+        for wrong in ([], ["-c", "echo", "--", "echo"]):
+            self.assertEqual(self.ctl("session", "exec", session, *wrong).returncode, 125)
+        self.assertEqual(self.ctl("session", "close", "ctl-test").returncode, 0)
+        self.assertEqual(self.ctl("session", "info", session).returncode, 3)
+        self.assertEqual(self.ctl("session", "result", "no such").returncode, 3)
+
     @needs_root
     @exclusive
     def test_top(self):

@@ -263,3 +263,137 @@ class Sessions(VmTest):
         self.sandbox.signal(signal.SIGINT)
         self.assert_error(3004, self.client.wait, running)
         self.assertEqual(self.sandbox.wait(), 0)
+
+
+class ExecIds(VmTest):
+    """Programs that go on without their callers."""
+
+    def setUp(self):
+        super().setUp()
+        self.sandbox = self.daemon("normal")
+        self.client = self.sandbox.client()
+
+    def start(self, client, exec_id, *lines, **params):
+        return client.request("run", language="shell", code="\n".join(lines), exec_id=exec_id, **params)
+
+    def result(self, exec_id, **params):
+        return self.client.call("session.result", exec_id=exec_id, **params)
+
+    def end_of(self, exec_id):
+        return until(lambda: "status" in (result := self.result(exec_id)) and result, "it has ended")
+
+    def let_end(self):
+        """Has the one program that hangs end well."""
+        os.kill(self.client.call("vm.list")["vms"][0]["pid"], signal.SIGUSR1)
+
+    def test_survives_its_connection(self):
+        """What is there can be read while it runs and when it has ended, from any byte on."""
+        other = self.sandbox.client()
+        request = self.start(other, "a", "out one", "out zwölf", "err e", "hang", stream=True)
+        other.wait_output(request, "zwölf")
+        other.close()
+        seen = until(lambda: (found := self.result("a"))["stderr_bytes"] == 2 and found, "all output is there")
+        self.assertEqual((seen["state"], seen["stdout"], seen["stdout_offset"]), ("running", "one\nzwölf\n", 0))
+        self.assertEqual(self.result("a", stdout_offset=4)["stdout"], "zwölf\n")
+        self.assertEqual(self.result("a", stdout_offset=99)["stdout"], "")
+        # In the middle of the ö.
+        self.assertEqual(self.result("a", stdout_offset=7)["stdout_encoding"], "base64")
+        self.let_end()
+        result = self.end_of("a")
+        self.assertEqual((result["status"], result["stdout"], result["stderr"]), ("ok", "one\nzwölf\n", "e\n"))
+        later = self.result("a", stdout_offset=4, stderr_offset=2)
+        self.assertEqual((later["stdout"], later["stdout_offset"], later["stderr"]), ("zwölf\n", 4, ""))
+        self.assertEqual((later["status"], later["stdout_bytes"]), ("ok", result["stdout_bytes"]))
+
+    def test_is_run_once(self):
+        """The same request joins the first while it runs, and has its result afterwards."""
+        others = [self.sandbox.client() for _ in range(3)]
+        first = self.start(self.client, "a", "out x", "hang", stream=True)
+        self.client.wait_output(first, "x")
+        joined = [(client, self.start(client, "a", "out x", "hang")) for client in others[:2]]
+        gone = self.start(others[2], "a", "out x", "hang")
+        self.assertGreater(gone, 0)
+        others[2].close()
+        self.assertEqual(len(self.client.call("vm.list")["vms"]), 1)
+        self.let_end()
+        result = self.client.wait(first)
+        self.assertEqual([client.wait(request) for client, request in joined], [result, result])
+        self.assertEqual(self.client.wait(self.start(self.client, "a", "out x", "hang")), result)
+        self.assertEqual(self.result("a"), result)
+
+    def test_conflict(self):
+        self.client.wait(self.start(self.client, "a", "out x"))
+        for lines, more in ((["out y"], {}), (["out x"], {"stdin": "z"})):
+            error = self.assert_error(4020, self.client.wait, self.start(self.client, "a", *lines, **more))
+            self.assertEqual(error.data["field"], "exec_id")
+        self.assert_error(4021, self.result, "b")
+
+    def test_errors_are_kept_and_what_never_ran_is_not(self):
+        error = self.assert_error(3004, self.client.wait, self.start(self.client, "lost", "die 3"))
+        again = self.assert_error(3004, self.client.wait, self.start(self.client, "lost", "die 3"))
+        self.assertEqual((again.message, again.data), (error.message, error.data))
+        self.assert_error(3004, self.result, "lost")
+        self.assert_error(3003, self.client.wait, self.start(self.client, "never", "failed x"))
+        self.assert_error(4021, self.result, "never")
+
+    def test_cancel(self):
+        """Whoever of those that wait cancels, cancels it for all."""
+        other = self.sandbox.client()
+        first = self.start(self.client, "a", "out x", "hang", stream=True)
+        self.client.wait_output(first, "x")
+        second = self.start(other, "a", "out x", "hang")
+        other.call("rpc.ping")
+        other.cancel(second)
+        for client, request in ((self.client, first), (other, second)):
+            error = self.assert_error(-32800, client.wait, request)
+            self.assertEqual(error.data["result"]["stdout"], "x\n")
+        self.assert_error(-32800, self.result, "a")
+
+    def test_in_a_session(self):
+        """Its result outlives the session, too."""
+        session = self.client.call("session.create", language="shell")["session"]
+        other = self.sandbox.client()
+        params = {"session": session, "command": "out x\nhang", "exec_id": "a"}
+        request = other.request("session.exec", stream=True, **params)
+        other.wait_output(request, "x")
+        other.close()
+        self.assertEqual(self.result("a")["session"], session)
+        self.let_end()
+        result = self.end_of("a")
+        self.client.call("session.close", session=session)
+        self.assertEqual(self.client.call("session.exec", **params), result)
+
+    def test_kept_for_a_while(self):
+        sandbox = self.daemon("normal", result_seconds=1)
+        client = sandbox.client()
+        client.wait(self.start(client, "a", "out x"))
+        client.call("session.result", exec_id="a")
+        time.sleep(1.2)
+        self.assert_error(4021, client.call, "session.result", exec_id="a")
+
+    def test_kept_up_to_a_size(self):
+        """The oldest result goes first; what runs is never dropped, the next one is refused."""
+        sandbox = self.daemon("normal", result_bytes_per_uid=100_000)
+        client = sandbox.client()
+        for exec_id in ("a", "b", "c"):
+            client.wait(self.start(client, exec_id, "fill 20000"))
+        self.assert_error(4021, client.call, "session.result", exec_id="a")
+        for exec_id in ("b", "c"):
+            self.assertEqual(client.call("session.result", exec_id=exec_id)["stdout_bytes"], 20000)
+        running = self.start(client, "d", "out x", "hang", stdin="x" * 90_000, stream=True)
+        client.wait_output(running, "x")
+        self.assert_error(1003, client.wait, self.start(client, "e", "out x", stdin="x" * 20_000))
+        client.cancel(running)
+        self.assert_error(-32800, client.wait, running)
+
+    def test_stop(self):
+        """The daemon's end ends what runs without a caller."""
+        other = self.sandbox.client()
+        request = self.start(other, "a", "out x", "hang", stream=True)
+        other.wait_output(request, "x")
+        second = self.start(self.client, "a", "out x", "hang")
+        self.client.call("rpc.ping")
+        other.close()
+        self.sandbox.signal(signal.SIGINT)
+        self.assert_error(3004, self.client.wait, second)
+        self.assertEqual(self.sandbox.wait(), 0)
