@@ -183,7 +183,8 @@ static void print_notes(const json_t *result)
 	if (strcmp(status, "timeout") == 0)
 		output_note("The program ran out of time; --timeout gives it more");
 	else if (strcmp(status, "oom") == 0)
-		output_note("The program ran out of memory; --memory gives it more");
+		output_note("The program ran out of memory; limits.memory_mb of its run or session "
+			    "gives it more");
 }
 
 static int result_status(const json_t *result)

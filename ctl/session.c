@@ -64,10 +64,15 @@ static const struct verb_option create_options[] = {
 
 static const struct verb_option update_options[] = {SETTINGS, {.name = NULL}};
 
+/* NULL after the reason was printed. */
 static json_t *settings(const struct option_value *values)
 {
 	json_t *params = json_pack("{s:s*}", "name", values[SESSION_NAME].text);
 
+	if (!params) {
+		output_error("The name is not UTF-8 text");
+		return NULL;
+	}
 	if (values[SESSION_IDLE].is_set)
 		json_object_set_new(params, "idle_timeout_seconds",
 				    json_real(values[SESSION_IDLE].number));
@@ -82,8 +87,11 @@ static int create(struct ctl *ctl, const struct arguments *arguments)
 	const struct option_value *values = arguments->options;
 	json_t *params = settings(values);
 	json_auto_t *result = NULL;
+	struct call_result call;
 	int status;
 
+	if (!params)
+		return EXIT_USAGE;
 	if (values[SESSION_LANGUAGE].is_set)
 		json_object_set_new(params, "language", json_string(values[SESSION_LANGUAGE].text));
 	if (values[SESSION_ENV].is_set)
@@ -92,9 +100,16 @@ static int create(struct ctl *ctl, const struct arguments *arguments)
 		json_object_set_new(
 			params, "limits",
 			json_pack("{s:I}", "memory_mb", (json_int_t)values[SESSION_MEMORY].number));
-	status = ctl_fetch(ctl, "session.create", params, &result);
-	if (status != EXIT_OK || ctl->is_json)
-		return status == EXIT_OK ? print(ctl, result) : status;
+	/* It may wait in the queue for its VM, longer than other calls take. */
+	call = ctl_call(ctl, "session.create", params, 0);
+	if (call.outcome != CALL_RESULT) {
+		status = ctl_report(ctl, &call);
+		json_decref(call.value);
+		return status;
+	}
+	result = call.value;
+	if (ctl->is_json)
+		return print(ctl, result);
 	/* For scripts: SESSION=$(execsandboxctl session create). */
 	puts(json_string_value(json_object_get(result, "session")));
 	return EXIT_OK;
@@ -118,6 +133,8 @@ static int update(struct ctl *ctl, const struct arguments *arguments)
 	json_auto_t *result = NULL;
 	int status;
 
+	if (!params)
+		return EXIT_USAGE;
 	json_object_set_new(params, "session", json_string(arguments->operands[0]));
 	status = ctl_fetch(ctl, "session.update", params, &result);
 	return status == EXIT_OK ? print(ctl, result) : status;
@@ -256,6 +273,10 @@ static int exec(struct ctl *ctl, const struct arguments *arguments)
 	const struct option_value *values = arguments->options;
 	json_auto_t *params = json_pack("{s:s}", "session", arguments->operands[0]);
 
+	if (!params) {
+		output_error("'%s' is not UTF-8 text", arguments->operands[0]);
+		return EXIT_SANDBOX;
+	}
 	if (add_program(params, arguments) < 0 || run_add_stdin(params) < 0)
 		return EXIT_SANDBOX;
 	if (values[EXEC_TIMEOUT].is_set)

@@ -172,6 +172,11 @@ static void end_language(struct standbys *standbys, const struct language *langu
 
 void standbys_prepare(struct standbys *standbys, const struct msg_prepare *request)
 {
+	/* Those that are to go, go now: who is started for this must not go with them. */
+	if (ev_is_active(&standbys->retire)) {
+		loop_timer_stop(standbys->context.loop, &standbys->retire);
+		standbys_kill_all(standbys);
+	}
 	const struct language *language = language_find(request->language);
 	struct pending *pending;
 	int r = 0;

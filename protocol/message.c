@@ -76,21 +76,14 @@ static const struct field exec_ref_fields[] = {
 };
 
 static const struct field exec_fields[] = {
-	NEEDS(FIELD_U64, msg_exec, exec),
-	NEEDS(FIELD_TEXT, msg_exec, language),
-	MAY(FIELD_STRINGS, msg_exec, args),
-	MAY(FIELD_STRING_MAP, msg_exec, env),
-	MAY(FIELD_TEXT, msg_exec, cwd),
-	MAY(FIELD_U64, msg_exec, realtime_ns),
-	NEEDS(FIELD_U64, msg_exec, stdout_limit),
-	NEEDS(FIELD_U64, msg_exec, stderr_limit),
-	MAY(FIELD_BOOL, msg_exec, stop_at_limit),
-	MAY(FIELD_U64, msg_exec, memory_max_bytes),
-	MAY(FIELD_U64, msg_exec, pids_max),
-	MAY(FIELD_U64, msg_exec, cpu_seconds),
-	MAY(FIELD_U64, msg_exec, disk_max_bytes),
-	MAY(FIELD_BOOL, msg_exec, is_rehearsal),
-	END_OF_FIELDS,
+	NEEDS(FIELD_U64, msg_exec, exec),         NEEDS(FIELD_TEXT, msg_exec, language),
+	MAY(FIELD_STRINGS, msg_exec, args),       MAY(FIELD_STRING_MAP, msg_exec, env),
+	MAY(FIELD_TEXT, msg_exec, cwd),           MAY(FIELD_U64, msg_exec, realtime_ns),
+	NEEDS(FIELD_U64, msg_exec, stdout_limit), NEEDS(FIELD_U64, msg_exec, stderr_limit),
+	MAY(FIELD_BOOL, msg_exec, stop_at_limit), MAY(FIELD_U64, msg_exec, memory_max_bytes),
+	MAY(FIELD_U64, msg_exec, pids_max),       MAY(FIELD_U64, msg_exec, cpu_seconds),
+	MAY(FIELD_U64, msg_exec, disk_max_bytes), MAY(FIELD_BOOL, msg_exec, is_rehearsal),
+	MAY(FIELD_BOOL, msg_exec, is_resident),   END_OF_FIELDS,
 };
 
 static const struct field prepare_fields[] = {

@@ -70,6 +70,7 @@ struct msg_exec {
 	uint64_t cpu_seconds;                /* RLIMIT_CPU; 0 = none */
 	uint64_t disk_max_bytes; /* size of the writable home; 0 = the agent's default */
 	bool is_rehearsal;       /* the host's own no-op: other interpreters go on waiting */
+	bool is_resident;        /* in the language's interpreter that goes on behind it */
 };
 
 /*

@@ -344,6 +344,9 @@ static const struct param session_update_params[] = {
 
 static const struct param session_exec_params[] = {
 	SESSION_PARAM,
+	{.name = "code",
+	 .type = PARAM_STRING,
+	 .help = "Code for the session's interpreter, which keeps what it defines (python)"},
 	{.name = "command", .type = PARAM_STRING, .help = "A program for the shell"},
 	{.name = "argv",
 	 .type = PARAM_STRINGS,

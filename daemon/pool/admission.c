@@ -401,6 +401,23 @@ void admission_cancel(struct admission *admission, struct admission_ticket *tick
 	advance_all(admission, now_us);
 }
 
+void admission_rest(struct admission *admission, struct admission_ticket *ticket, uint64_t now_us)
+{
+	if (ticket->state != ADMISSION_GRANTED || ticket->is_resting)
+		return;
+	ticket->is_resting = true;
+	admission->running--;
+	advance_all(admission, now_us);
+}
+
+void admission_work(struct admission *admission, struct admission_ticket *ticket)
+{
+	if (ticket->state != ADMISSION_GRANTED || !ticket->is_resting)
+		return;
+	ticket->is_resting = false;
+	admission->running++;
+}
+
 void admission_release(struct admission *admission, struct admission_ticket *ticket,
 		       uint64_t now_us)
 {
@@ -412,7 +429,9 @@ void admission_release(struct admission *admission, struct admission_ticket *tic
 	ticket->state = ADMISSION_IDLE;
 	ticket->spare = NULL;
 	admission->vms--;
-	admission->running--;
+	if (!ticket->is_resting)
+		admission->running--;
+	ticket->is_resting = false;
 	admission->memory_used_mb -= ticket->memory_mb;
 	uid->vms--;
 	uid->memory_mb -= ticket->memory_mb;

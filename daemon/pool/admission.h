@@ -87,6 +87,7 @@ struct admission_ticket {
 	struct admission_uid *holder;           /* admission's */
 	enum admission_state state;             /* admission's */
 	uint64_t granted_us;                    /* admission's */
+	bool is_resting;                        /* admission's */
 	/* The grant's, or NULL: start a VM. Its share is the ticket's now, and its owner forgets
 	 * it: its state is NONE. NULL again after admission_release(). */
 	struct admission_spare *spare;
@@ -103,7 +104,7 @@ struct admission_ticket {
 struct admission {
 	struct admission_limits limits;
 	size_t vms;     /* exist: granted and spare */
-	size_t running; /* granted */
+	size_t running; /* granted, and not at rest */
 	size_t spares;  /* of vms */
 	size_t waiting;
 	uint64_t memory_used_mb;
@@ -146,6 +147,14 @@ enum admission_state admission_request(struct admission *admission, struct admis
 /* Leaves the queue; grants whom that lets through. Other states are left alone. */
 void admission_cancel(struct admission *admission, struct admission_ticket *ticket,
 		      uint64_t now_us);
+
+/*
+ * No code runs behind a granted ticket: its place among those that run is for others, the rest of
+ * its share stays. And code runs again: it takes a place, though there may be none free; who waits
+ * then waits longer. Each harmless when it is so already.
+ */
+void admission_rest(struct admission *admission, struct admission_ticket *ticket, uint64_t now_us);
+void admission_work(struct admission *admission, struct admission_ticket *ticket);
 
 /* Gives a share back; grants whom that lets through. Other states are left alone. */
 void admission_release(struct admission *admission, struct admission_ticket *ticket,

@@ -410,6 +410,24 @@ static struct slot *find_slot(const struct pool *pool, const struct vm *vm)
 	return NULL;
 }
 
+void pool_rest(struct pool *pool, struct vm *vm)
+{
+	struct slot *slot = find_slot(pool, vm);
+
+	vm_rest(vm);
+	if (slot && slot->claim)
+		admission_rest(&pool->admission, &slot->claim->ticket, now_us());
+}
+
+void pool_work(struct pool *pool, struct vm *vm)
+{
+	struct slot *slot = find_slot(pool, vm);
+
+	if (slot && slot->claim)
+		admission_work(&pool->admission, &slot->claim->ticket);
+	vm_work(vm);
+}
+
 void pool_release(struct pool *pool, struct vm *vm)
 {
 	struct slot *slot = find_slot(pool, vm);

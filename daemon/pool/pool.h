@@ -96,6 +96,11 @@ struct rpc_error *pool_acquire(struct pool *pool, struct pool_request *request) 
 /* Takes a wish back before it came true. Harmless afterwards, and when it never was one. */
 void pool_cancel(struct pool *pool, struct pool_request *request);
 
+/* No code runs in a VM that on_vm handed out: vm_rest(), and another may run in its place. And code
+ * is about to run again: vm_work(). */
+void pool_rest(struct pool *pool, struct vm *vm);
+void pool_work(struct pool *pool, struct vm *vm);
+
 /* Ends a VM that on_vm handed out. */
 void pool_release(struct pool *pool, struct vm *vm);
 

@@ -82,9 +82,10 @@ static void finish(struct exec *exec, enum exec_end end)
 	exec->config.ops->on_done(exec->config.user, exec, end);
 }
 
-static enum exec_end end_without_report(const struct exec *exec)
+/* `end` is what it is if it has begun. */
+static enum exec_end end_of(const struct exec *exec, enum exec_end end)
 {
-	return exec->state == EXEC_WAITING ? EXEC_NOT_BEGUN : EXEC_UNREPORTED;
+	return exec->state == EXEC_WAITING ? EXEC_NOT_BEGUN : end;
 }
 
 /* --- Answers. --- */
@@ -159,12 +160,14 @@ static void answer_error(struct exec *exec, struct rpc_error *error_take, enum e
 {
 	struct rpc_call *call = TAKE_PTR(exec->call);
 	struct result_record *record = TAKE_PTR(exec->record);
+	/* One that was abandoned, or whose result is told, was counted. */
+	bool is_new = (call || record) && !json_object_get(error_take->data, "result");
 
 	if (record && (exec->state == EXEC_WAITING || error_take->code == RPC_VM_TRANSIENT))
 		results_forget(record, error_take);
 	else if (record)
 		results_fail(record, error_take);
-	if (!json_object_get(error_take->data, "result")) /* otherwise that was counted */
+	if (is_new)
 		run_counters_add_error(exec->config.env->counters, error_take->code);
 	if (call)
 		rpc_call_finish_error(call, error_take);
@@ -178,13 +181,12 @@ void exec_fail(struct exec *exec, struct rpc_error *error_take)
 	if (exec->state == EXEC_DONE)
 		rpc_error_free(error_take);
 	else
-		answer_error(exec, error_take, end_without_report(exec));
+		answer_error(exec, error_take, end_of(exec, EXEC_UNREPORTED));
 }
 
 /* There is an outcome; `exit` is the guest's receipt or NULL. */
-static void answer(struct exec *exec, const struct msg_exit *exit)
+static void answer(struct exec *exec, const struct msg_exit *exit, enum exec_end end)
 {
-	enum exec_end end = exit ? EXEC_REPORTED : end_without_report(exec);
 	struct rpc_call *call;
 	json_t *result;
 
@@ -216,7 +218,8 @@ static void credit(struct exec *exec, enum frame_substream sub, size_t len)
 
 	/* Only streamed output waits for its reader: what is kept for the result is bounded anyway,
 	 * and must not keep a program that has ended from being answered in time. */
-	if (exec->request.is_streaming && exec->call && rpc_call_is_congested(exec->call)) {
+	if (exec->state == EXEC_RUNNING && exec->request.is_streaming && exec->call &&
+	    rpc_call_is_congested(exec->call)) {
 		*held += len;
 		return;
 	}
@@ -237,7 +240,7 @@ static void on_receipt(struct exec *exec, const struct msg_exit *exit)
 			     EXEC_REPORTED);
 		return;
 	}
-	answer(exec, exit);
+	answer(exec, exit, EXEC_REPORTED);
 }
 
 /* Once: a guest that repeats itself does not fill its client's connection. */
@@ -278,7 +281,7 @@ static void on_output(void *user, uint32_t number, enum frame_substream sub, con
 					   r == -EMSGSIZE ? "The guest sent more output than "
 							    "the run's limit"
 							  : "The daemon is out of memory"),
-			     EXEC_UNREPORTED);
+			     EXEC_BROKEN);
 		return;
 	}
 	stream_chunk(exec, sub, false);
@@ -292,11 +295,11 @@ static void on_lost(void *user, struct rpc_error *error_take)
 	if (exec->state == EXEC_KILLING) {
 		/* It was to die anyway: the verdict stands. */
 		rpc_error_free(error_take);
-		answer(exec, NULL);
+		answer(exec, NULL, EXEC_LOST);
 		return;
 	}
 	rpc_error_hint(error_take, "whether the program had effects is not known; the VM is gone");
-	answer_error(exec, error_take, EXEC_UNREPORTED);
+	answer_error(exec, error_take, EXEC_LOST);
 }
 
 const struct vm_client_ops exec_client_ops = {
@@ -319,6 +322,7 @@ static int dispatch(struct exec *exec)
 		.pids_max = request->pids,
 		.cpu_seconds = request->cpu_seconds,
 		.disk_max_bytes = request->disk_mb << 20,
+		.is_resident = request->is_resident,
 	};
 
 	memcpy(msg.language, request->language, sizeof(msg.language));
@@ -343,7 +347,7 @@ void exec_begin(struct exec *exec, struct vm *vm, uint32_t number, enum pool_sta
 		answer_error(exec,
 			     rpc_error_new(RPC_VM_TRANSIENT, "Cannot send the program to VM %s: %s",
 					   exec->vm_id, strerror(-r)),
-			     EXEC_UNREPORTED);
+			     EXEC_LOST);
 		return;
 	}
 	loop_timer_start(exec->config.env->loop, &exec->deadline, exec->request.timeout_seconds);
@@ -361,6 +365,9 @@ static void kill_program(struct exec *exec, enum run_verdict verdict)
 	/* A link that takes no KILL has the same end as a guest that ignores it: the next deadline.
 	 */
 	(void)agent_link_send(vm_link(exec->vm), &msg);
+	/* Its last output may go before its end can come, whether its caller reads or not. */
+	credit(exec, SUBSTREAM_STDOUT, 0);
+	credit(exec, SUBSTREAM_STDERR, 0);
 	loop_timer_start(exec->config.env->loop, &exec->deadline,
 			 grace_seconds + KILL_REPORT_SECONDS);
 }
@@ -372,7 +379,7 @@ static void on_deadline(struct ev_loop *ev UNUSED, ev_timer *timer, int events U
 	if (exec->state == EXEC_RUNNING)
 		kill_program(exec, VERDICT_TIMEOUT);
 	else
-		answer(exec, NULL);
+		answer(exec, NULL, EXEC_UNREPORTED);
 }
 
 /* --- The caller. --- */
@@ -382,7 +389,7 @@ void exec_cancel(struct exec *exec)
 	switch (exec->state) {
 	case EXEC_WAITING:
 		exec->verdict = VERDICT_CANCELLED;
-		answer(exec, NULL);
+		answer(exec, NULL, EXEC_NOT_BEGUN);
 		break;
 	case EXEC_RUNNING:
 		kill_program(exec, VERDICT_CANCELLED);
@@ -424,7 +431,7 @@ static void on_gone(void *user)
 	if (exec->config.is_shared && exec->state == EXEC_RUNNING)
 		kill_program(exec, VERDICT_CANCELLED);
 	else if (!exec->config.is_shared || exec->state == EXEC_WAITING)
-		finish(exec, end_without_report(exec));
+		finish(exec, end_of(exec, EXEC_UNREPORTED));
 }
 
 static void on_stop(void *user)
@@ -435,8 +442,12 @@ static void on_stop(void *user)
 		has_begun ? rpc_error_new(RPC_VM_LOST, "The daemon stopped while the code ran")
 			  : rpc_error_new(RPC_DRAINING, "The daemon stopped; the code never ran");
 
-	exec_fail(exec, rpc_error_hint(error, has_begun ? "whether it had effects is not known"
-							: "send it again after the restart"));
+	rpc_error_hint(error, has_begun ? "whether it had effects is not known"
+					: "send it again after the restart");
+	if (exec->state == EXEC_DONE)
+		rpc_error_free(error);
+	else
+		answer_error(exec, error, end_of(exec, EXEC_STOPPED));
 }
 
 static const struct rpc_call_ops call_ops = {.on_cancel = on_cancel,

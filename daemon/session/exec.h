@@ -47,7 +47,10 @@ struct exec_env {
 enum exec_end {
 	EXEC_NOT_BEGUN,
 	EXEC_REPORTED,   /* the guest says that nothing of it runs any more */
-	EXEC_UNREPORTED, /* it may still run */
+	EXEC_UNREPORTED, /* it may still run: the guest has not said in time */
+	EXEC_BROKEN,     /* the guest broke its word */
+	EXEC_LOST,       /* there is no VM any more, or none that takes messages */
+	EXEC_STOPPED,    /* the daemon ends */
 };
 
 struct exec_ops {

@@ -211,7 +211,7 @@ static struct rpc_error *parse_env(json_t *env, const struct config *config,
 }
 
 /* Arguments and environment travel in one control message. */
-static struct rpc_error *check_strings_size(const struct run_request *request)
+static struct rpc_error *check_strings_size(const struct run_request *request, const char *what)
 {
 	size_t args = request->args ? json_dumpb(request->args, NULL, 0, JSON_COMPACT) : 0;
 	size_t env = request->env ? json_dumpb(request->env, NULL, 0, JSON_COMPACT) : 0;
@@ -220,12 +220,11 @@ static struct rpc_error *check_strings_size(const struct run_request *request)
 	if (size <= MSG_EXEC_STRINGS_MAX)
 		return NULL;
 	return field_error(
-		rpc_error_hint(
-			rpc_error_new(env > args ? RPC_ENV_INVALID : RPC_INVALID_PARAMS,
-				      "'args' and 'env' are %zu bytes long together, over %u", size,
-				      MSG_EXEC_STRINGS_MAX),
-			"pass data through stdin"),
-		env > args ? "env" : "args");
+		rpc_error_hint(rpc_error_new(env > args ? RPC_ENV_INVALID : RPC_INVALID_PARAMS,
+					     "'%s' and 'env' are %zu bytes long together, over %u",
+					     what, size, MSG_EXEC_STRINGS_MAX),
+			       "pass data through stdin"),
+		env > args ? "env" : what);
 }
 
 /* One number of `limits`, bounded by the configuration. */
@@ -320,7 +319,7 @@ static struct rpc_error *parse(const json_t *params, const struct config *config
 	if (!error)
 		error = parse_env(json_object_get(params, "env"), config, request);
 	if (!error)
-		error = check_strings_size(request);
+		error = check_strings_size(request, "args");
 	if (!error)
 		error = parse_limits(json_object_get(params, "limits"), config, max_memory_mb,
 				     request);
@@ -360,7 +359,7 @@ struct rpc_error *session_request_parse(const json_t *params, const struct confi
 	snprintf(request.language, sizeof(request.language), "%s", language ?: "python");
 	error = parse_env(json_object_get(params, "env"), config, &request);
 	if (!error)
-		error = check_strings_size(&request);
+		error = check_strings_size(&request, "args");
 	if (!error)
 		error = parse_limits(json_object_get(params, "limits"), config, max_memory_mb,
 				     &request);
@@ -397,18 +396,46 @@ static struct rpc_error *parse_words(const json_t *params, const struct config *
 	return request->code ? parse_args(params, "argv", config, request) : no_memory();
 }
 
+/* Languages with an interpreter that goes on behind a program. */
+static const char *const resident_languages[] = {"python"};
+
+static struct rpc_error *parse_resident_code(const json_t *params, const struct config *config,
+					     const struct run_request *session,
+					     struct run_request *request)
+{
+	for (size_t i = 0; i < ELEMENTSOF(resident_languages); i++) {
+		if (strcmp(session->language, resident_languages[i]) != 0)
+			continue;
+		memcpy(request->language, session->language, sizeof(request->language));
+		request->is_resident = true;
+		return parse_code(params, "code", config, request);
+	}
+	return field_error(rpc_error_hint(rpc_error_new(RPC_INVALID_PARAMS,
+							"A session of %s does not take 'code'",
+							session->language),
+					  "give a 'command' or 'argv'; 'code' is for sessions of "
+					  "python"),
+			   "code");
+}
+
 static struct rpc_error *parse_program(const json_t *params, const struct config *config,
+				       const struct run_request *session,
 				       struct run_request *request)
 {
+	bool is_code = json_object_get(params, "code") != NULL;
 	bool is_command = json_object_get(params, "command") != NULL;
 	bool is_words = json_object_get(params, "argv") != NULL;
 
-	if (is_command == is_words)
-		return rpc_error_hint(rpc_error_new(RPC_INVALID_PARAMS,
-						    is_command ? "There are 'command' and 'argv'"
-							       : "There is no program to run"),
-				      "give one of 'command', a line for the shell, and 'argv', a "
-				      "program and its arguments");
+	if (is_code + is_command + is_words != 1)
+		return rpc_error_hint(
+			rpc_error_new(RPC_INVALID_PARAMS,
+				      is_code || is_command || is_words
+					      ? "There are more programs than one to run"
+					      : "There is no program to run"),
+			"give one of 'code', for the session's interpreter, 'command', a program "
+			"for the shell, and 'argv', a program and its arguments");
+	if (is_code)
+		return parse_resident_code(params, config, session, request);
 	return is_command ? parse_code(params, "command", config, request)
 			  : parse_words(params, config, request);
 }
@@ -416,7 +443,7 @@ static struct rpc_error *parse_program(const json_t *params, const struct config
 static struct rpc_error *parse_exec(const json_t *params, const struct config *config,
 				    const struct run_request *session, struct run_request *request)
 {
-	struct rpc_error *error = parse_program(params, config, request);
+	struct rpc_error *error = parse_program(params, config, session, request);
 
 	request->is_streaming = json_is_true(json_object_get(params, "stream"));
 	if (!error)
@@ -424,7 +451,7 @@ static struct rpc_error *parse_exec(const json_t *params, const struct config *c
 	if (!error)
 		error = merge_env(params, config, session, request);
 	if (!error)
-		error = check_strings_size(request);
+		error = check_strings_size(request, "argv");
 	if (!error)
 		error = parse_timeout(params, config, request);
 	return error;

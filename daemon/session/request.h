@@ -25,6 +25,7 @@ struct run_request {
 	uint64_t pids, cpu_seconds, disk_mb;
 	bool stop_at_limit;
 	bool is_streaming;
+	bool is_resident; /* in the session's interpreter, which goes on behind it */
 };
 
 /*
@@ -39,7 +40,8 @@ struct rpc_error *session_request_parse(const json_t *params, const struct confi
 					uint64_t max_memory_mb,
 					struct run_request *ret) WARN_UNUSED;
 
-/* The same for session.exec: a command of the shell, or the words of one. What it does not say is
+/* The same for session.exec: code for the session's interpreter, a command of the shell, or the
+ * words of one. What it does not say is
  * as in `session`; variables are added to the session's. */
 struct rpc_error *exec_request_parse(const json_t *params, const struct config *config,
 				     const struct run_request *session,

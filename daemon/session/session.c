@@ -149,9 +149,10 @@ static void on_connection_end(void *user)
 
 static void become_idle(struct session *session)
 {
-	set_state(session, SESSION_IDLE);
+	if (session->state != SESSION_IDLE)
+		set_state(session, SESSION_IDLE);
 	session->idle_ns = realtime_ns();
-	vm_rest(session->vm);
+	pool_rest(session->sessions->config.pool, session->vm);
 	loop_timer_start(loop_of(session), &session->idle_timer, session->idle_timeout_seconds);
 }
 
@@ -168,7 +169,10 @@ static void prepare(const struct session *session)
 static void begin(struct session *session, struct session_program *program)
 {
 	loop_timer_stop(loop_of(session), &session->idle_timer);
-	vm_work(session->vm);
+	pool_work(session->sessions->config.pool, session->vm);
+	/* It is dying, or could not go on: on_lost() is on its way. */
+	if (vm_get_state(session->vm) != VM_RUNNING)
+		return;
 	set_state(session, SESSION_BUSY);
 	exec_begin(program->exec, session->vm, ++session->exec_number, session->wish.start,
 		   now_us());
@@ -184,6 +188,23 @@ static void advance(struct session *session)
 		become_idle(session);
 }
 
+static enum session_reason reason_of_end(const struct session *session, enum exec_end end)
+{
+	switch (end) {
+	case EXEC_BROKEN:
+		return REASON_GUEST_PROTOCOL;
+	case EXEC_LOST:
+		return session->lost_reason;
+	case EXEC_STOPPED:
+		return REASON_DAEMON_STOPPED;
+	case EXEC_UNREPORTED:
+	case EXEC_REPORTED:
+	case EXEC_NOT_BEGUN:
+		break;
+	}
+	return REASON_UNRESPONSIVE;
+}
+
 static void on_program_done(void *user, struct exec *exec UNUSED, enum exec_end end)
 {
 	struct session_program *program = user;
@@ -194,8 +215,8 @@ static void on_program_done(void *user, struct exec *exec UNUSED, enum exec_end 
 	free(program);
 	if (session->state == SESSION_CLOSED || end == EXEC_NOT_BEGUN)
 		return;
-	if (end == EXEC_UNREPORTED) {
-		session_close(session, session->lost_reason);
+	if (end != EXEC_REPORTED) {
+		session_close(session, reason_of_end(session, end));
 		return;
 	}
 	if (TAILQ_EMPTY(&session->programs))
@@ -205,10 +226,15 @@ static void on_program_done(void *user, struct exec *exec UNUSED, enum exec_end 
 
 static const struct exec_ops program_ops = {.on_done = on_program_done};
 
+static size_t waiting_count(const struct session *session)
+{
+	return session->program_count - (session->state == SESSION_BUSY ? 1 : 0);
+}
+
 static struct rpc_error *busy(const struct session *session)
 {
 	struct rpc_error *error = rpc_error_new(RPC_SESSION_BUSY, "%zu programs wait in session %s",
-						session->program_count, session->id);
+						waiting_count(session), session->id);
 
 	rpc_error_set(error, "session", json_string(session->id));
 	return rpc_error_hint(error, "wait for some of them to end");
@@ -250,7 +276,7 @@ struct rpc_reply session_exec(struct session *session, struct rpc_call *call, co
 	struct run_request request;
 	struct rpc_reply reply;
 
-	if (session->program_count >= SESSION_EXECS_MAX)
+	if (waiting_count(session) >= SESSION_EXECS_MAX)
 		error = busy(session);
 	else
 		error = exec_request_parse(params, env->config, &session->request, &request);
@@ -333,11 +359,12 @@ static void on_vm(void *user, struct vm *vm)
 	session->vm = vm;
 	vm_attach(vm, session->uid, &client_ops, session);
 	start_timeout(session);
-	advance(session);
+	set_state(session, SESSION_IDLE);
 	session->sessions->counters.created++;
 	publish(session, "session.created", NULL);
 	if (call)
 		rpc_call_finish_result(call, session_describe(session));
+	advance(session);
 }
 
 static void on_no_vm(void *user, struct rpc_error *error_take)
@@ -402,10 +429,9 @@ static struct rpc_error *field_error(const char *field, struct rpc_error *error)
 
 static struct rpc_error *check_name(const struct session *session, const char *name)
 {
-	if (strncmp(name, "ses_", strlen("ses_")) == 0)
+	if (strstr(name, "ses_"))
 		return field_error("name", rpc_error_new(RPC_INVALID_PARAMS,
-							 "A name does not begin with 'ses_', as "
-							 "ids do"));
+							 "A name does not hold 'ses_', as ids do"));
 	if (*name && sessions_has_name(session->sessions, session->uid, name, session))
 		return field_error(
 			"name",
@@ -482,7 +508,7 @@ static struct session *session_new(struct sessions *sessions, const struct rpc_c
 	session->created_ns = realtime_ns();
 	session->idle_timeout_seconds = config->session_idle_seconds;
 	session->metadata = json_object();
-	session->lost_reason = REASON_UNRESPONSIVE;
+	session->lost_reason = REASON_VM_LOST;
 	TAILQ_INIT(&session->programs);
 	ev_timer_init(&session->idle_timer, on_idle_timer, 0., 0.);
 	ev_timer_init(&session->timeout_timer, on_timeout_timer, 0., 0.);
@@ -563,9 +589,7 @@ json_t *session_describe(const struct session *session)
 			    session->vm ? json_string(pool_start_name(session->wish.start))
 					: json_null());
 	json_object_set_new(object, "execs", json_integer(session->exec_number));
-	json_object_set_new(object, "queued",
-			    json_integer((json_int_t)(session->program_count -
-						      (session->state == SESSION_BUSY ? 1 : 0))));
+	json_object_set_new(object, "queued", json_integer((json_int_t)waiting_count(session)));
 	json_object_set_new(object, "created_at", wall_clock(session->created_ns));
 	json_object_set_new(object, "idle_since", wall_clock(is_idle ? session->idle_ns : 0));
 	json_object_set_new(object, "idle_timeout_seconds",

@@ -36,8 +36,7 @@ struct session {
 	TAILQ_HEAD(, session_program) programs; /* the first runs when BUSY */
 	size_t program_count;
 	uint32_t exec_number;            /* of the last program that began */
-	enum session_reason lost_reason; /* if a program's end is not reported: why */
-	/* why the VM is lost; NULL: it is not */
+	enum session_reason lost_reason; /* why the VM is lost, when it is */
 	json_t *metadata;
 	uint64_t created_ns, idle_ns;                 /* wall clock; since when it is IDLE */
 	uint64_t order;                               /* rises from one session to the next */

@@ -42,7 +42,6 @@ void sessions_add(struct sessions *sessions, struct session *session)
 	random_bytes(random, sizeof(random));
 	hex_encode(random, sizeof(random), hex);
 	snprintf(session->id, sizeof(session->id), "%.32s%sses_%s", node, *node ? "-" : "", hex);
-	session->sessions = sessions;
 	session->order = ++sessions->last_order;
 	TAILQ_INSERT_TAIL(&sessions->open, session, link);
 }
@@ -51,12 +50,15 @@ void sessions_remove(struct sessions *sessions, struct session *session, enum se
 {
 	struct tombstone *tombstone = &sessions->closed[sessions->closed_next];
 
+	TAILQ_REMOVE(&sessions->open, session, link);
+	sessions->counters.closed[reason]++;
+	/* Nobody was told its id. */
+	if (reason == REASON_CANCELLED || reason == REASON_NO_VM)
+		return;
 	sessions->closed_next = (sessions->closed_next + 1) % SESSIONS_REMEMBERED;
 	memcpy(tombstone->id, session->id, sizeof(tombstone->id));
 	tombstone->uid = session->uid;
 	tombstone->reason = reason;
-	TAILQ_REMOVE(&sessions->open, session, link);
-	sessions->counters.closed[reason]++;
 }
 
 bool sessions_has_name(const struct sessions *sessions, uid_t uid, const char *name,
@@ -75,22 +77,19 @@ static bool may_see(const struct rpc_peer *peer, uid_t uid)
 	return peer->is_admin || peer->uid == uid;
 }
 
-/* A caller's own session goes before one of the same name that an admin sees. */
+/* By its id, or one of the caller's own by its name. */
 static struct session *find_open(struct sessions *sessions, const struct rpc_peer *peer,
 				 const char *name)
 {
-	struct session *session, *foreign = NULL;
+	struct session *session;
 
 	TAILQ_FOREACH(session, &sessions->open, link)
-	{
-		if (!may_see(peer, session->uid) || (strcmp(session->id, name) != 0 &&
-						     (!*name || strcmp(session->name, name) != 0)))
-			continue;
-		if (session->uid == peer->uid)
-			return session;
-		foreign = session;
-	}
-	return foreign;
+	if (strcmp(session->id, name) == 0 && may_see(peer, session->uid))
+		return session;
+	TAILQ_FOREACH(session, &sessions->open, link)
+	if (*name && strcmp(session->name, name) == 0 && session->uid == peer->uid)
+		return session;
+	return NULL;
 }
 
 struct session *sessions_find(struct sessions *sessions, const struct rpc_peer *peer,

@@ -3,9 +3,9 @@
  * All sessions: found by id or name, listed, remembered for a while when they are closed.
  *
  * Theory of operation: sessions are kept in the order they were made. A caller finds its own, an
- * admin all; a foreign id answers as if it did not exist. The last SESSIONS_REMEMBERED that closed
- * answer SESSION_CLOSED with the reason, older ones SESSION_NOT_FOUND. A name belongs to one open
- * session of a user at a time.
+ * admin all by their ids; a foreign id answers as if it did not exist. The last SESSIONS_REMEMBERED
+ * that closed answer SESSION_CLOSED with the reason, older ones SESSION_NOT_FOUND. A name belongs
+ * to one open session of a user at a time.
  */
 #ifndef DAEMON_SESSION_SESSIONS_H
 #define DAEMON_SESSION_SESSIONS_H
@@ -14,7 +14,6 @@
 #include "daemon/session/exec.h"
 
 #define SESSIONS_REMEMBERED 1024
-#define SESSIONS_LISTED_MAX 1000
 
 struct session;
 struct sessions;
@@ -35,7 +34,7 @@ enum session_reason {
 	SESSION_REASONS,
 };
 
-/* How many sessions there are in each state, and how many closed: for `metrics`. */
+/* What became of sessions since the start: for `metrics`. */
 struct sessions_counters {
 	uint64_t created, closed[SESSION_REASONS];
 };

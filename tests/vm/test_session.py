@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sessions over a guest that is well, that does not end, and that is taken away (fake QEMU)."""
 
+import contextlib
 import os
 import signal
 import time
 
 from support import VmTest, until
+from test_pool_users import FIRST, User
 
 # Kill grace and time to report (API, "Closer rules"), and what a loaded machine adds.
 KILL_SECONDS = 0.05 + 0.25
@@ -87,12 +89,13 @@ class Sessions(VmTest):
         running = self.start(session, "out x", "hang", stream=True)
         self.client.wait_output(running, "x")
         other = self.sandbox.client()
-        waiting = [self.start(session, "out y", client=other) for _ in range(63)]
-        until(lambda: self.client.call("session.info", session=session)["queued"] == 63, "all wait")
+        others = [other, self.sandbox.client()]
+        waiting = [(client, self.start(session, "out y", client=client)) for client in others for _ in range(32)]
+        until(lambda: self.client.call("session.info", session=session)["queued"] == 64, "all wait")
         error = self.assert_error(4003, self.exec, session, "out z")
         self.assertTrue(error.data["retryable"])
         self.client.cancel(running)
-        self.assertEqual({other.wait(request)["stdout"] for request in waiting}, {"y\n"})
+        self.assertEqual({client.wait(request)["stdout"] for client, request in waiting}, {"y\n"})
 
     def test_timeout_keeps_the_session(self):
         """A program that leaves at SIGTERM costs itself alone; one that nothing ends costs the session."""
@@ -118,6 +121,22 @@ class Sessions(VmTest):
         self.client.cancel(first)
         self.assert_error(-32800, self.client.wait, first)
         self.assertEqual(self.client.wait(third)["stdout"], "third\n")
+
+    def test_slow_reader(self):
+        """A caller that does not read what it streams loses its program, at its deadline or when it goes;
+        the session is not blamed."""
+        flood = ["fill 900000", *["err " + "\x01" * 100_000] * 6]
+        session = self.create()
+        for how in ("gone", "deadline"):
+            with self.subTest(how=how):
+                other = self.sandbox.client()
+                self.start(session, *flood, "hang", client=other, stream=True,
+                           timeout_seconds=60 if how == "gone" else 1)
+                time.sleep(0.7)
+                if how == "gone":
+                    other.close()
+                self.assertEqual(self.exec(session, "out on")["stdout"], "on\n")
+                other.close()
 
     def test_caller_goes(self):
         """A program ends with its caller; the session goes on for others."""
@@ -159,6 +178,9 @@ class Sessions(VmTest):
     def test_broken_protocol(self):
         session = self.create()
         self.assert_error(3006, self.exec, session, "abuse garbage", "ignore")
+        self.assert_closed(session, "guest_protocol")
+        session = self.create(limits={"stdout_bytes": 10})
+        self.assert_error(3006, self.exec, session, "fill 100")
         self.assert_closed(session, "guest_protocol")
 
     def test_close_while_busy(self):
@@ -258,11 +280,50 @@ class Sessions(VmTest):
     def test_stop(self):
         """The daemon's end closes sessions and answers their programs."""
         session = self.create()
+        other = self.sandbox.client()
         running = self.start(session, "out x", "hang", stream=True)
         self.client.wait_output(running, "x")
+        waiting = self.start(session, "out y", client=other)
+        until(lambda: self.client.call("session.info", session=session)["queued"] == 1, "it waits")
         self.sandbox.signal(signal.SIGINT)
         self.assert_error(3004, self.client.wait, running)
+        error = self.assert_error((1001, 4002), other.wait, waiting)
+        if error.code == 4002:
+            self.assertEqual(error.data["reason"], "daemon_stopped")
         self.assertEqual(self.sandbox.wait(), 0)
+
+    def test_rests_are_no_runs(self):
+        """Sessions in which nothing runs do not keep others from running."""
+        sandbox = self.daemon("normal", cpu_overcommit=1, max_vms=30)
+        client = sandbox.client()
+        sessions = [client.call("session.create", language="shell")["session"] for _ in range(os.cpu_count() + 1)]
+        self.assertEqual(client.call("info")["vms"]["running"], 0)
+        self.assertEqual(client.call("run", language="shell", code="out x")["stdout"], "x\n")
+        results = [client.request("session.exec", session=session, command="out y") for session in sessions]
+        self.assertEqual({client.wait(request)["stdout"] for request in results}, {"y\n"})
+        until(lambda: client.call("info")["vms"]["running"] == 0, "all are at rest")
+        for session in sessions:
+            client.call("session.close", session=session)
+
+    def test_others_do_not_see_it(self):
+        """A foreign session answers as if it did not exist, open or closed; names are each user's own."""
+        mine = self.create(name="box")
+        with contextlib.closing(User(self.sandbox.socket, FIRST)) as other:
+            self.check_as(other, mine)
+
+    def check_as(self, other, mine):
+        theirs = other.call("session.create", language="shell", name="box")["session"]
+        self.assertEqual([session["session"] for session in other.call("session.list")["sessions"]], [theirs])
+        for method, more in (("info", {}), ("exec", {"command": "out x"}), ("update", {"name": "x"}), ("close", {})):
+            self.assertEqual(other.call(f"session.{method}", session=mine, **more)["error"], 4001, method)
+        self.client.call("session.close", session=mine)
+        self.assertEqual(other.call("session.info", session=mine)["error"], 4001)
+        # An admin sees all by their ids, and none by another's name.
+        self.assertEqual(self.client.call("session.info", session=theirs)["uid"], FIRST)
+        self.assert_error(4001, self.client.call, "session.info", session="box")
+        # What has an exec_id is its user's alone, too.
+        self.client.call("run", language="shell", code="out x", exec_id="a")
+        self.assertEqual(other.call("session.result", exec_id="a")["error"], 4021)
 
 
 class ExecIds(VmTest):
