@@ -33,6 +33,8 @@ struct agent {
 	struct port port;
 	struct link link;
 	struct standbys *standbys;
+	struct resident_context resident_context;
+	struct resident residents[LANGUAGES];
 	struct exec_context context;
 	uint64_t home_bytes, run_serial;
 	struct exec *execs[EXECS_MAX];
@@ -423,6 +425,14 @@ static const struct port_ops port_ops = {
 	.on_finished = on_port_finished,
 };
 
+static bool is_resident(struct agent *agent, pid_t pid)
+{
+	for (size_t i = 0; i < LANGUAGES; i++)
+		if (resident_on_reaped(&agent->residents[i], pid))
+			return true;
+	return false;
+}
+
 static void reap(struct agent *agent)
 {
 	struct rusage rusage;
@@ -430,7 +440,7 @@ static void reap(struct agent *agent)
 	pid_t pid;
 
 	while ((pid = wait4(-1, &status, WNOHANG, &rusage)) > 0) {
-		if (standbys_on_reaped(agent->standbys, pid))
+		if (standbys_on_reaped(agent->standbys, pid) || is_resident(agent, pid))
 			continue;
 		if (pid == agent->drop_pid)
 			on_drop_reaped(agent);
@@ -526,11 +536,16 @@ static int make_parts(struct agent *agent)
 		.config = agent->config,
 		.cgroup = &agent->cgroup,
 		.standbys = agent->standbys,
+		.residents = agent->residents,
 		.home_bytes = &agent->home_bytes,
 		.serial = &agent->run_serial,
 		.on_ready = request_pump,
 		.user = agent,
 	};
+	agent->resident_context = (struct resident_context){
+		.loop = agent->loop, .config = agent->config, .cgroup = &agent->cgroup};
+	for (size_t i = 0; i < LANGUAGES; i++)
+		resident_init(&agent->residents[i], &agent->resident_context);
 	init_processes(agent);
 	link_init(&agent->link, agent->loop, &link_ops, agent);
 	port_init(&agent->port, agent->loop, &port_ops, agent);
@@ -584,6 +599,8 @@ void agent_destroy(struct agent *agent)
 		exec_destroy(agent->execs[i]);
 	for (size_t i = 0; i < EXECS_MAX; i++)
 		exec_destroy(agent->leaving[i]);
+	for (size_t i = 0; i < LANGUAGES; i++)
+		resident_fini(&agent->residents[i]);
 	standbys_destroy(agent->standbys);
 	loop_defer_cancel(agent->loop, &agent->pump);
 	stop_watchers(agent);

@@ -14,6 +14,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -32,6 +33,8 @@ struct exec {
 	enum exec_state state;
 	struct program program;
 	bool stop_at_limit, is_rehearsal;
+	struct resident *resident; /* whose program it is; NULL: a process of its own */
+	int text_fd;               /* of a resident's program; -1: none */
 
 	struct input code, stdin;
 	struct output stdout, stderr;
@@ -78,11 +81,20 @@ static struct output *output_of(struct exec *exec, enum frame_substream sub)
 /* --- Ending ------------------------------------------------------------------------------------
  */
 
+/* Where there are no cgroups. */
+static void get_spared(const struct exec *exec, struct process_spared *ret)
+{
+	standbys_spared(exec->context->standbys, ret);
+	for (size_t i = 0; i < LANGUAGES && ret->len < ELEMENTSOF(ret->pids); i++)
+		if (exec->context->residents[i].process.pid > 0)
+			ret->pids[ret->len++] = exec->context->residents[i].process.pid;
+}
+
 static void kill_tree(const struct exec *exec)
 {
 	struct process_spared spared;
 
-	standbys_spared(exec->context->standbys, &spared);
+	get_spared(exec, &spared);
 	process_kill_tree(&exec->process, &spared);
 }
 
@@ -90,7 +102,7 @@ static bool is_tree_gone(const struct exec *exec)
 {
 	struct process_spared spared;
 
-	standbys_spared(exec->context->standbys, &spared);
+	get_spared(exec, &spared);
 	return process_is_tree_gone(&exec->process, &spared);
 }
 
@@ -173,6 +185,8 @@ void exec_check_tree(struct exec *exec)
 
 void exec_on_reaped(struct exec *exec, int status, const struct rusage *rusage)
 {
+	if (exec->resident)
+		resident_lose(TAKE_PTR(exec->resident));
 	exec->process.pid = 0;
 	exec->facts.status = status;
 	exec->facts.rusage = *rusage;
@@ -205,6 +219,27 @@ static void on_farewell(void *user, int status)
 	input_discard(&exec->stdin);
 	set_state(exec, EXEC_ENDING);
 	on_tree_gone(exec);
+}
+
+/* The resident says that the program is over; what that has left running goes on. */
+static void on_resident_done(void *user, int status, const char *report, size_t len)
+{
+	struct exec *exec = user;
+
+	if (exec->state != EXEC_RUNNING)
+		return;
+	loop_timer_stop(exec->context->loop, &exec->kill_timer);
+	exec_sample(exec);
+	process_read_usage(&exec->process, &exec->facts.rusage);
+	exec->facts.status = W_EXITCODE(status, 0);
+	input_discard(&exec->stdin);
+	set_state(exec, EXEC_ENDING);
+	make_receipt(exec);
+	if (status != 0)
+		exec->receipt.error = receipt_parse_report(report, len);
+	resident_return(TAKE_PTR(exec->resident), &exec->process);
+	set_state(exec, EXEC_DRAINING);
+	drain(exec);
 }
 
 static void on_kill_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
@@ -289,13 +324,48 @@ void exec_repeat_started(const struct exec *exec)
 		link_send(exec->context->link, &started);
 }
 
+static int start_resident(struct exec *exec)
+{
+	const struct exec_context *context = exec->context;
+	struct resident *resident = &context->residents[language_index(exec->program.language)];
+	_cleanup_(program_close_pipes) struct program_pipes pipes = PROGRAM_PIPES_NONE;
+	struct resident_streams streams;
+	char name[32];
+	int r = program_make_pipes(&pipes);
+
+	if (r < 0)
+		return r;
+	streams = (struct resident_streams){.code_fd = exec->text_fd,
+					    .stdin_fd = pipes.its_stdin_fd,
+					    .stdout_fd = pipes.its_stdout_fd,
+					    .stderr_fd = pipes.its_stderr_fd};
+	snprintf(name, sizeof(name), "resident-%" PRIu64, ++*context->serial);
+	r = resident_begin(resident, &exec->program, name, &streams, on_resident_done, exec,
+			   &exec->process);
+	if (r < 0)
+		return r;
+	exec->resident = resident;
+	exec->process.stdin_fd = TAKE_FD(pipes.stdin_fd);
+	exec->process.stdout_fd = TAKE_FD(pipes.stdout_fd);
+	exec->process.stderr_fd = TAKE_FD(pipes.stderr_fd);
+	return 0;
+}
+
+static int start_process(struct exec *exec)
+{
+	if (exec->text_fd >= 0)
+		return start_resident(exec);
+	return standbys_take(exec->context->standbys, &exec->program, exec->is_rehearsal,
+			     &exec->process)
+		       ? 0
+		       : start_anew(exec);
+}
+
 /* The program's text is complete. */
 static void start(struct exec *exec)
 {
 	struct process *process = &exec->process;
-	bool was_waiting =
-		standbys_take(exec->context->standbys, &exec->program, exec->is_rehearsal, process);
-	int r = was_waiting ? 0 : start_anew(exec);
+	int r = start_process(exec);
 
 	if (r < 0) {
 		fail(exec, "Cannot start the program: %s", strerror(-r));
@@ -506,6 +576,7 @@ static int allocate(struct exec **ret, const struct exec_context *context,
 	exec->number = (uint32_t)request->exec;
 	exec->process = PROCESS_NONE;
 	exec->report = REPORT_NONE;
+	exec->text_fd = -1;
 	input_init(&exec->code, context->loop, &code_ops, exec);
 	input_init(&exec->stdin, context->loop, &stdin_ops, exec);
 	output_init(&exec->stdout, context->loop, request->stdout_limit, &output_ops, exec);
@@ -514,6 +585,20 @@ static int allocate(struct exec **ret, const struct exec_context *context,
 	exec->kill_timer.data = exec;
 	*ret = exec;
 	return 0;
+}
+
+/* Where the program's text goes: a descriptor for writing, or -errno. */
+static int make_text(struct exec *exec, bool is_resident)
+{
+	int fd;
+
+	if (!is_resident)
+		return program_make_file(&exec->program, exec->context->config);
+	exec->text_fd = program_make_memory_file(&exec->program);
+	if (exec->text_fd < 0)
+		return exec->text_fd;
+	fd = fcntl(exec->text_fd, F_DUPFD_CLOEXEC, 0);
+	return fd < 0 ? -errno : fd;
 }
 
 int exec_create(struct exec **ret, const struct exec_context *context, struct msg_exec *request)
@@ -536,7 +621,12 @@ int exec_create(struct exec **ret, const struct exec_context *context, struct ms
 		fail(exec, "Cannot prepare the machine: %s", strerror(-r));
 		return 0;
 	}
-	fd = program_make_file(&exec->program, context->config);
+	if (request->is_resident && !exec->program.language->resident_command) {
+		fail(exec, "There is no interpreter of %s that goes on behind a program",
+		     exec->program.language->name);
+		return 0;
+	}
+	fd = make_text(exec, request->is_resident);
 	if (fd < 0)
 		fail(exec, "Cannot make '%s': %s", exec->program.language->file, strerror(-fd));
 	else
@@ -560,7 +650,10 @@ void exec_destroy(struct exec *exec)
 		return;
 	if (exec->state == EXEC_RUNNING || exec->state == EXEC_ENDING)
 		kill_tree(exec);
+	if (exec->resident)
+		resident_lose(exec->resident);
 	loop_timer_stop(exec->context->loop, &exec->kill_timer);
+	close_fd(exec->text_fd);
 	input_fini(&exec->code);
 	input_fini(&exec->stdin);
 	output_fini(&exec->stdout);

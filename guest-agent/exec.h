@@ -15,6 +15,7 @@
 #include "guest-agent/cgroup.h"
 #include "guest-agent/config.h"
 #include "guest-agent/link.h"
+#include "guest-agent/resident.h"
 #include "guest-agent/standbys.h"
 
 #include <sys/resource.h>
@@ -34,8 +35,9 @@ struct exec_context {
 	const struct agent_config *config;
 	const struct cgroup *cgroup;
 	struct standbys *standbys;
-	uint64_t *home_bytes; /* size that the home directory was given last; 0: none */
-	uint64_t *serial;     /* of the last cgroup made for a run */
+	struct resident *residents; /* LANGUAGES of them */
+	uint64_t *home_bytes;       /* size that the home directory was given last; 0: none */
+	uint64_t *serial;           /* of the last cgroup made for a run */
 	/* Something waits to be sent: call exec_pump() soon. */
 	void (*on_ready)(void *user);
 	void *user;

@@ -24,6 +24,9 @@ static const char *const python_environment[] = {
 	NULL,
 };
 
+static const char *const python_resident_command[] = {"/usr/bin/python3", "@/python/resident.py",
+						      NULL};
+
 /* smol: a smaller heap that is collected more often; no packages fetched behind our back. */
 static const char *const javascript_command[] = {
 	"/usr/bin/bun", "--smol", "--no-install", "--preload", "@/javascript.js", NULL,
@@ -110,7 +113,8 @@ static const struct language languages[] = {
 	 .has_report = true,
 	 .waiting_environment = nothing,
 	 .early_names = python_early_names,
-	 .go_max = GO_MESSAGE_MAX},
+	 .go_max = GO_MESSAGE_MAX,
+	 .resident_command = python_resident_command},
 	{.name = "javascript",
 	 .file = "main.ts",
 	 .command = javascript_command,
@@ -277,6 +281,25 @@ char **language_environment(const struct language *language, const char *runners
 	json_object_foreach ((json_t *)env, key, value) {
 		vector_add(&environment, "%s=%s", key, json_string_value(value));
 	}
+	return vector_finish(&environment);
+}
+
+char **language_resident_argv(const struct language *language, const char *runners)
+{
+	struct vector argv = vector_new(count(language->resident_command));
+
+	for (const char *const *word = language->resident_command; *word; word++)
+		vector_add_expanded(&argv, *word, runners);
+	return vector_finish(&argv);
+}
+
+char **language_resident_environment(const char *home)
+{
+	struct vector environment = vector_new(count(defaults) + 2);
+
+	add_defaults(&environment, defaults, "", NULL);
+	vector_add(&environment, GO_FD_ENV "=" STRING(GO_FD));
+	vector_add(&environment, "HOME=%s", home);
 	return vector_finish(&environment);
 }
 

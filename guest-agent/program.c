@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/fsuid.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -165,7 +166,7 @@ static int make_go(struct pair *ret)
 	return fcntl(ret->ours, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
 }
 
-static int make_pairs(struct pairs *ret, bool has_report, bool waits)
+static int make_streams(struct pairs *ret)
 {
 	int r = make_pair(&ret->stdin, false);
 
@@ -173,20 +174,60 @@ static int make_pairs(struct pairs *ret, bool has_report, bool waits)
 		r = make_pair(&ret->stdout, true);
 	if (r == 0)
 		r = make_pair(&ret->stderr, true);
+	return r;
+}
+
+static int make_pairs(struct pairs *ret, bool has_report, bool has_go)
+{
+	int r = make_streams(ret);
+
 	if (r == 0 && has_report)
 		r = make_report(&ret->report);
-	if (r == 0 && waits)
+	if (r == 0 && has_go)
 		r = make_go(&ret->go);
 	return r;
 }
 
-static int spawn(const struct program *program, const struct agent_config *config, bool waits,
-		 const struct pairs *pairs, struct process *process)
+int program_make_pipes(struct program_pipes *ret)
 {
-	_cleanup_(strings_freep) char **argv =
-		language_argv(program->language, config->runners, config->home, program->args);
-	_cleanup_(strings_freep) char **environment = language_environment(
-		program->language, config->runners, config->home, program->env, waits);
+	_cleanup_(close_pairs) struct pairs pairs = PAIRS_NONE;
+	int r = make_streams(&pairs);
+
+	if (r < 0)
+		return r;
+	*ret = (struct program_pipes){
+		.stdin_fd = TAKE_FD(pairs.stdin.ours),
+		.stdout_fd = TAKE_FD(pairs.stdout.ours),
+		.stderr_fd = TAKE_FD(pairs.stderr.ours),
+		.its_stdin_fd = TAKE_FD(pairs.stdin.theirs),
+		.its_stdout_fd = TAKE_FD(pairs.stdout.theirs),
+		.its_stderr_fd = TAKE_FD(pairs.stderr.theirs),
+	};
+	return 0;
+}
+
+void program_close_pipes(struct program_pipes *pipes)
+{
+	close_fd(pipes->stdin_fd);
+	close_fd(pipes->stdout_fd);
+	close_fd(pipes->stderr_fd);
+	close_fd(pipes->its_stdin_fd);
+	close_fd(pipes->its_stdout_fd);
+	close_fd(pipes->its_stderr_fd);
+	*pipes = PROGRAM_PIPES_NONE;
+}
+
+int program_make_memory_file(const struct program *program)
+{
+	int fd = memfd_create(program->language->file, MFD_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+/* argv and environment may be NULL for want of memory. */
+static int spawn(const struct program *program, const struct agent_config *config, char **argv,
+		 char **environment, const struct pairs *pairs, struct process *process)
+{
 	struct spawn_request request = {
 		.argv = argv,
 		.environment = environment,
@@ -211,22 +252,49 @@ static int spawn(const struct program *program, const struct agent_config *confi
 	return spawn_start(&request, &process->pid, &process->failure_fd);
 }
 
+static void take_pairs(struct process *process, struct pairs *pairs)
+{
+	process->stdin_fd = TAKE_FD(pairs->stdin.ours);
+	process->stdout_fd = TAKE_FD(pairs->stdout.ours);
+	process->stderr_fd = TAKE_FD(pairs->stderr.ours);
+	process->report_fd = TAKE_FD(pairs->report.ours);
+	process->go_fd = TAKE_FD(pairs->go.ours);
+}
+
 int program_start(const struct program *program, const struct agent_config *config, bool waits,
 		  struct process *process)
 {
 	_cleanup_(close_pairs) struct pairs pairs = PAIRS_NONE;
+	_cleanup_(strings_freep) char **argv =
+		language_argv(program->language, config->runners, config->home, program->args);
+	_cleanup_(strings_freep) char **environment = language_environment(
+		program->language, config->runners, config->home, program->env, waits);
 	int r = make_pairs(&pairs, program->language->has_report, waits);
 
 	if (r == 0)
-		r = spawn(program, config, waits, &pairs, process);
-	if (r < 0)
-		return r;
-	process->stdin_fd = TAKE_FD(pairs.stdin.ours);
-	process->stdout_fd = TAKE_FD(pairs.stdout.ours);
-	process->stderr_fd = TAKE_FD(pairs.stderr.ours);
-	process->report_fd = TAKE_FD(pairs.report.ours);
-	process->go_fd = TAKE_FD(pairs.go.ours);
-	return 0;
+		r = spawn(program, config, argv, environment, &pairs, process);
+	if (r == 0)
+		take_pairs(process, &pairs);
+	return r;
+}
+
+int program_start_resident(const struct program *program, const struct agent_config *config,
+			   struct process *process)
+{
+	/* Directory and CPU time are those of each program it runs. */
+	const struct program anyone = {.language = program->language,
+				       .pids_max = program->pids_max};
+	_cleanup_(close_pairs) struct pairs pairs = PAIRS_NONE;
+	_cleanup_(strings_freep) char **argv =
+		language_resident_argv(program->language, config->runners);
+	_cleanup_(strings_freep) char **environment = language_resident_environment(config->home);
+	int r = make_pairs(&pairs, false, true);
+
+	if (r == 0)
+		r = spawn(&anyone, config, argv, environment, &pairs, process);
+	if (r == 0)
+		take_pairs(process, &pairs);
+	return r;
 }
 
 int program_start_in(const struct program *program, const struct agent_config *config,

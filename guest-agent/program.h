@@ -36,6 +36,25 @@ int program_make_placeholder(const struct language *language, const struct agent
 /* May the user enter the working directory? For those who can no longer fail at it. */
 bool program_can_enter(const struct program *program, const struct agent_config *config);
 
+/* Our ends of a program's streams, non-blocking, and its own; -1: none. */
+struct program_pipes {
+	int stdin_fd, stdout_fd, stderr_fd;
+	int its_stdin_fd, its_stdout_fd, its_stderr_fd;
+};
+#define PROGRAM_PIPES_NONE ((struct program_pipes){-1, -1, -1, -1, -1, -1})
+
+/* 0, or -errno and nothing is open. */
+int program_make_pipes(struct program_pipes *ret);
+void program_close_pipes(struct program_pipes *pipes);
+
+/* A file without a name for the text of a program that an interpreter is handed. Or -errno. */
+int program_make_memory_file(const struct program *program);
+
+/* Starts the interpreter of its language that stays, in the cgroup of `process` if that has one. It
+ * has pipes that nobody reads; go_fd is its control socket. 0 or -errno. */
+int program_start_resident(const struct program *program, const struct agent_config *config,
+			   struct process *process);
+
 /*
  * Starts it, in the cgroup of `process` if that has one, and fills in the rest of it. With `waits`
  * the interpreter waits for a go message before it opens the program. 0 or -errno.

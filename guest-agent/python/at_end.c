@@ -28,6 +28,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -418,7 +419,19 @@ static PyObject *watch(PyObject *self, PyObject *args)
 	Py_RETURN_NONE;
 }
 
+/* What belongs to the process in /proc is closed to the user's other processes, among them the
+ * descriptors that the agent gave it. */
+static PyObject *hide(PyObject *self, PyObject *none)
+{
+	(void)self;
+	(void)none;
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		return PyErr_SetFromErrno(PyExc_OSError);
+	Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
+	{"hide", hide, METH_NOARGS, "Closes the process to others of its user"},
 	{"watch", watch, METH_VARARGS, "Begins to watch for the end of the program"},
 	{"finish", finish, METH_NOARGS, "Ends the process if nobody could see the difference"},
 	{NULL, NULL, 0, NULL},

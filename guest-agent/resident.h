@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The interpreter of a session: one process that runs one program after another and keeps what they
+ * define.
+ *
+ * Theory of operation: it is started when the first program comes. Each program is sent on its
+ * control socket: a message (resident_message()), and with it the descriptors of the program's
+ * text, input and outputs. The run owns the process meanwhile: what ends the run's tree ends the
+ * interpreter, and the next program starts a fresh one. When the interpreter says that a program is
+ * done, with an exit status and a report of its exception, the run gives the process back. What it
+ * says is a claim of user code about itself (DESIGN: "The interpreter's word"): it can only end its
+ * own session's runs, and what it has left running goes on until the session ends.
+ */
+#ifndef GUEST_AGENT_RESIDENT_H
+#define GUEST_AGENT_RESIDENT_H
+
+#include "base/loop.h"
+#include "guest-agent/program.h"
+#include "guest-agent/receipt.h"
+
+struct resident_context {
+	struct loop *loop;
+	const struct agent_config *config;
+	const struct cgroup *cgroup;
+};
+
+/* What a run hears; `report` is as of receipt_parse_report(). */
+typedef void (*resident_done_fn)(void *user, int status, const char *report, size_t len);
+
+struct resident {
+	const struct resident_context *context;
+	struct process process; /* while nobody has borrowed it */
+	pid_t pid;              /* 0: there is none */
+	int control_fd;
+	ev_io watcher;
+	char reply[5 + RECEIPT_REPORT_MAX];
+	size_t reply_len;
+	resident_done_fn on_done; /* NULL: no program runs */
+	void *user;
+};
+
+/* The program's ends; the caller's when this returns. */
+struct resident_streams {
+	int code_fd, stdin_fd, stdout_fd, stderr_fd;
+};
+
+void resident_init(struct resident *resident, const struct resident_context *context);
+void resident_fini(struct resident *resident);
+
+/*
+ * Has the program run, by a new interpreter if there is none, in a cgroup of name `name`. Its
+ * process is the caller's until resident_return() or resident_lose(). 0; -EBUSY while another one's
+ * is; or -errno.
+ */
+int resident_begin(struct resident *resident, const struct program *program, const char *name,
+		   const struct resident_streams *streams, resident_done_fn on_done, void *user,
+		   struct process *ret_process);
+
+/* After on_done: the process goes on. */
+void resident_return(struct resident *resident, struct process *process);
+
+/* The process has ended, or will: it stays the caller's. */
+void resident_lose(struct resident *resident);
+
+/* A process was reaped. True when it was this one, borrowed by nobody. */
+bool resident_on_reaped(struct resident *resident, pid_t pid);
+
+#endif

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Python of a session: runs one program after another in one `__main__`, and keeps what they define.
+
+The agent sends each program on a socket (guest-agent/resident.h): its text, input and outputs as
+descriptors, directory and variables as a go message. The answer is an exit status and, of an uncaught
+exception, a report. As in a notebook, the value of a last expression is shown. A forked child never
+answers for its parent.
+"""
+import array
+import ast
+import builtins
+import linecache
+import os
+import socket
+import sys
+import types
+
+DESCRIPTORS = 4
+
+
+class Program:
+    """One program: its text, and what is its own of the process."""
+
+    def __init__(self, number, descriptors, message):
+        code, *streams = descriptors
+        with open(code, "rb") as file:
+            file.seek(0)
+            self.text = file.read()
+        for number_of, descriptor in enumerate(streams):
+            os.dup2(descriptor, number_of, inheritable=True)
+            os.close(descriptor)
+        self.name = f"<program {number}>"
+        self.cwd, count, *rest = message.split(b"\0")[:-1]
+        self.variables = dict(variable.split(b"=", 1) for variable in rest[int(count):])
+        self.before = {}
+
+    def enter(self):
+        """Variables are those of this program only; the directory stays, as everything does."""
+        self.before = {name: os.environb.get(name) for name in self.variables}
+        os.environb.update(self.variables)
+        if self.cwd:
+            os.chdir(self.cwd)
+        open_streams()
+
+    def leave(self):
+        for name, value in self.before.items():
+            # What the program has set itself stays.
+            if os.environb.get(name) != self.variables[name]:
+                continue
+            if value is None:
+                del os.environb[name]
+            else:
+                os.environb[name] = value
+        close_streams()
+
+
+def open_streams():
+    """Input anew, lest one program reads what another has left; outputs only if they are closed, so
+    that whoever keeps them (logging does) goes on writing."""
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
+    for name, number, errors in (("stdout", 1, "surrogateescape"), ("stderr", 2, "backslashreplace")):
+        stream = getattr(sys, f"__{name}__")
+        if stream is None or stream.closed:
+            stream = open(number, "w", 1, encoding="utf-8", errors=errors, closefd=False)
+            setattr(sys, f"__{name}__", stream)
+            setattr(sys, name, stream)
+
+
+def flush():
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        try:
+            stream.flush()
+        except Exception:  # closed, or nobody reads, or the program's own
+            pass
+
+
+def close_streams():
+    """What goes on in the background writes to nobody."""
+    flush()
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(null, number, inheritable=True)
+    os.close(null)
+
+
+def text_of(value, limit):
+    return value[:limit].replace("\0", "\\x00").encode("utf-8", "backslashreplace")
+
+
+def tell(error):
+    """Has the exception printed as Python does, by a hook of the program's if there is one; its report."""
+    import traceback  # only now: not every session has an exception
+
+    kind, trace = type(error), error.__traceback__
+    try:
+        value = str(error)
+    except Exception:
+        value = f"<unprintable {kind.__name__} object>"
+    # Python's own hook reads the lines of programs from files, where these are not.
+    lines = "".join(traceback.format_exception(kind, error, trace))
+    try:
+        if sys.excepthook is sys.__excepthook__:
+            sys.stderr.write(lines)
+        else:
+            sys.excepthook(kind, error, trace)
+    except BaseException:  # nobody can be told
+        pass
+    lines = text_of(lines, len(lines))[-40000:].decode("utf-8", "ignore").encode("utf-8")
+    return b"\0".join((text_of(kind.__name__, 128), text_of(value, 4096), lines))
+
+
+def exit_status(code):
+    """As Python ends for SystemExit."""
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 0xFF
+    print(code, file=sys.stderr)
+    return 1
+
+
+def evaluate(program, names):
+    tree = compile(program.text, program.name, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+    shown = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, program.name, "exec", dont_inherit=True), names)
+    if shown:
+        sys.displayhook(eval(compile(ast.Expression(shown.value), program.name, "eval", dont_inherit=True), names))
+
+
+def skip_ours(trace):
+    """The traceback from the program's own frames on."""
+    while trace and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    return trace
+
+
+def run(program, names):
+    """Exit status and report of a program."""
+    lines = program.text.decode("utf-8", "replace").splitlines(True)
+    linecache.cache[program.name] = (len(program.text), None, lines, program.name)
+    try:
+        evaluate(program, names)
+        return 0, b""
+    except SystemExit as error:
+        return exit_status(error.code), b""
+    except BaseException as error:  # the program's, whatever it is
+        error.__traceback__ = skip_ours(error.__traceback__)
+        sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+        return (130 if isinstance(error, KeyboardInterrupt) else 1), tell(error)
+
+
+def receive(control):
+    """Descriptors and message of the next program; None when there is none any more."""
+    room = socket.CMSG_SPACE(DESCRIPTORS * array.array("i").itemsize)
+    data, ancillary, _, _ = control.recvmsg(4, room)
+    if not data:
+        return None
+    descriptors = array.array("i")
+    for _, _, content in ancillary:
+        descriptors.frombytes(content)
+    while len(data) < 4:
+        data += control.recv(4 - len(data))
+    message, length = b"", int.from_bytes(data, "little")
+    while len(message) < length and (chunk := control.recv(length - len(message))):
+        message += chunk
+    return descriptors, message
+
+
+def main():
+    control = socket.socket(fileno=int(os.environ.pop("EXECSANDBOX_GO_FD")))
+    control.set_inheritable(False)
+    try:
+        from _execsandbox_at_end import hide
+
+        hide()
+    except ImportError:  # another version of Python than the module's
+        pass
+    os.register_at_fork(after_in_child=control.close)
+    pid = os.getpid()
+    module = types.ModuleType("__main__")
+    module.__builtins__ = builtins
+    sys.modules["__main__"] = module
+    sys.path[0] = ""
+    sys.argv = [""]
+    number = 0
+    while (received := receive(control)) is not None:
+        number += 1
+        program = Program(number, *received)
+        program.enter()
+        status, report = run(program, module.__dict__)
+        if os.getpid() != pid:
+            flush()
+            os._exit(status)
+        program.leave()
+        control.sendall(bytes([status]) + len(report).to_bytes(4, "little") + report)
+
+
+main()
