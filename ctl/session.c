@@ -228,10 +228,12 @@ const struct verb verb_session_close = {
 
 /* --- exec --- */
 
-enum { EXEC_COMMAND, EXEC_TIMEOUT, EXEC_ENV, EXEC_ID, EXEC_NO_STREAM };
+enum { EXEC_COMMAND, EXEC_CODE, EXEC_TIMEOUT, EXEC_ENV, EXEC_ID, EXEC_NO_STREAM };
 
 static const struct verb_option exec_options[] = {
 	[EXEC_COMMAND] = {"command", 'c', OPTION_TEXT, "COMMAND", 0, 0, "A program for the shell"},
+	[EXEC_CODE] = {"code", 'p', OPTION_TEXT, "CODE", 0, 0,
+		       "Code for the session's interpreter, which keeps what it defines (python)"},
 	[EXEC_TIMEOUT] = {"timeout", 't', OPTION_NUMBER, "SECONDS", 0, 0,
 			  "Wall-clock time the program may take"},
 	[EXEC_ENV] = {"env", 'e', OPTION_PAIR, "NAME=VALUE", 0, 0,
@@ -243,29 +245,43 @@ static const struct verb_option exec_options[] = {
 	{.name = NULL},
 };
 
-static int add_program(json_t *params, const struct arguments *arguments)
+static int add_text(json_t *params, const char *key, const char *text)
 {
-	const char *command = arguments->options[EXEC_COMMAND].text;
-	json_auto_t *words = json_array();
-
-	if ((command != NULL) == (arguments->rest_count > 0)) {
-		output_error(command ? "Both --command and words behind '--' are given"
-				     : "There is no program to run");
-		output_hint("give -c COMMAND, or a program and its arguments behind '--'");
+	if (json_object_set_new(params, key, json_string(text)) < 0) {
+		output_error("The %s is not UTF-8 text", key);
 		return -EINVAL;
 	}
+	return 0;
+}
+
+static int add_words(json_t *params, const struct arguments *arguments)
+{
+	json_auto_t *words = json_array();
+
 	for (size_t i = 0; i < arguments->rest_count; i++)
 		if (json_array_append_new(words, json_string(arguments->rest[i])) < 0) {
 			output_error("Word %zu is not UTF-8 text", i + 1);
 			return -EINVAL;
 		}
-	if (!command)
-		return json_object_set(params, "argv", words);
-	if (json_object_set_new(params, "command", json_string(command)) < 0) {
-		output_error("The command is not UTF-8 text");
+	return json_object_set(params, "argv", words);
+}
+
+static int add_program(json_t *params, const struct arguments *arguments)
+{
+	const char *command = arguments->options[EXEC_COMMAND].text;
+	const char *code = arguments->options[EXEC_CODE].text;
+	int programs = (command != NULL) + (code != NULL) + (arguments->rest_count > 0);
+
+	if (programs != 1) {
+		output_error(programs ? "More programs than one are given"
+				      : "There is no program to run");
+		output_hint("give one of -p CODE, -c COMMAND, and a program and its arguments "
+			    "behind '--'");
 		return -EINVAL;
 	}
-	return 0;
+	if (code)
+		return add_text(params, "code", code);
+	return command ? add_text(params, "command", command) : add_words(params, arguments);
 }
 
 static int exec(struct ctl *ctl, const struct arguments *arguments)
@@ -293,7 +309,7 @@ static int exec(struct ctl *ctl, const struct arguments *arguments)
 
 const struct verb verb_session_exec = {
 	.name = "session exec",
-	.synopsis = "SESSION (-c COMMAND | -- WORD...)",
+	.synopsis = "SESSION (-p CODE | -c COMMAND | -- WORD...)",
 	.summary = "Run a program in a session, behind those that came before",
 	.details = "Output, standard input and the exit status are as of 'run'. Ctrl-C stops the "
 		   "program; the session stays.",

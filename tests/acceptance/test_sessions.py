@@ -2,6 +2,7 @@
 """Sessions in real VMs: what stays from one program to the next, and what does not."""
 
 import base64
+import time
 
 from client import RpcError
 from support import DaemonTest, connect, vms_seen
@@ -57,6 +58,12 @@ class Session(DaemonTest):
         result = self.exec("trap '' TERM; setsid sleep 1000 & sleep 1000", timeout_seconds=0.5)
         self.assertEqual((result["status"], result["exit_code"]), ("timeout", 124))
         self.assertEqual(self.exec_ok("ps -eo user,comm | grep -c '^user *sleep' || true"), "0\n")
+
+    def test_an_interpreter_waits(self):
+        """Behind a program, however short, the next one's bash is started ahead."""
+        self.exec_ok("true")
+        time.sleep(3)
+        self.assertGreaterEqual(int(self.exec_ok("ps -o etimes= -p $$")), 1)
 
     def test_outcomes_are_its_own(self):
         """What one program does of its memory, its signals and its output is not the next one's."""

@@ -38,6 +38,34 @@ START_TEST(test_vcpus_limit_as_vms_do)
 }
 END_TEST
 
+/* At rest a VM keeps its memory and leaves its place among those that run; it takes one back though
+ * there is none. */
+START_TEST(test_rest_leaves_a_place)
+{
+	start_with((struct admission_limits){
+		.max_vms = 10, .max_running = 1, .queue_max = 9, .memory_mb = 1000});
+	ck_assert_int_eq(ask(0, 100), ADMISSION_GRANTED);
+	ck_assert_int_eq(ask(1, 100), ADMISSION_WAITING);
+	admission_rest(&admission, &tickets[0], 0);
+	admission_rest(&admission, &tickets[0], 0);
+	EXPECT_GRANTS(1);
+	ck_assert_uint_eq(admission.running, 1);
+	ck_assert_uint_eq(admission.memory_used_mb, 200);
+	admission_work(&admission, &tickets[0]);
+	admission_work(&admission, &tickets[0]);
+	ck_assert_uint_eq(admission.running, 2);
+	ck_assert_int_eq(ask(2, 100), ADMISSION_WAITING);
+	release(1);
+	ck_assert_uint_eq(admission.running, 1);
+	/* One that ends at rest does not give its place back twice. */
+	admission_rest(&admission, &tickets[0], 0);
+	EXPECT_GRANTS(2);
+	release(0);
+	ck_assert_uint_eq(admission.running, 1);
+	finish();
+}
+END_TEST
+
 START_TEST(test_memory_that_never_fits_is_refused)
 {
 	start(10, 10, 1000);
@@ -259,6 +287,7 @@ Suite *unit_suite(void)
 
 	tcase_add_test(tests, test_grants_up_to_the_limit_then_queues_in_order);
 	tcase_add_test(tests, test_vcpus_limit_as_vms_do);
+	tcase_add_test(tests, test_rest_leaves_a_place);
 	tcase_add_test(tests, test_memory_that_never_fits_is_refused);
 	tcase_add_test(tests, test_large_request_is_not_overtaken);
 	tcase_add_test(tests, test_cancelling_the_head_lets_the_next_through);

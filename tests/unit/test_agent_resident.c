@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The interpreter of a session: what it keeps, how it ends, and what a lie of it costs. */
+#include "tests/unit/suite.h"
+#include "tests/unit/test_agent_host.h"
+
+static struct host host;
+
+static void setup(void)
+{
+	host_start(&host, NULL);
+	host_hello(&host);
+}
+
+static void teardown(void)
+{
+	host_stop(&host);
+}
+
+static void begin(uint32_t exec, const char *language, const char *code, const char *input)
+{
+	struct msg_exec request = host_request(exec, language);
+
+	request.is_resident = true;
+	host_exec(&host, &request, code, input, strlen(input));
+}
+
+static const struct msg_exit *run(uint32_t exec, const char *code)
+{
+	begin(exec, "python", code, "");
+	HOST_WAIT(&host, host.has_exit[exec]);
+	return &host.exits[exec];
+}
+
+static void assert_exited(const struct msg_exit *exit, uint64_t code)
+{
+	ck_assert_str_eq(exit->reason, MSG_REASON_EXITED);
+	ck_assert_uint_eq(exit->exit_code, code);
+}
+
+START_TEST(test_keeps_what_it_defines)
+{
+	assert_exited(run(1, "import os\nx = 40\nprint(os.getpid())"), 0);
+	assert_exited(run(2, "print(os.getpid())"), 0);
+	ck_assert_str_eq(host_stdout(&host, 1), host_stdout(&host, 2));
+	begin(3, "python", "import sys\nx + len(sys.stdin.read())", "ab");
+	HOST_WAIT(&host, host.has_exit[3]);
+	ck_assert_str_eq(host_stdout(&host, 3), "42\n");
+	/* A process of its own does not disturb it. */
+	host_run(&host, 4, "shell", "echo x");
+	assert_exited(run(5, "x"), 0);
+	ck_assert_str_eq(host_stdout(&host, 5), "40\n");
+}
+END_TEST
+
+START_TEST(test_exception_is_reported)
+{
+	const struct msg_exit *exit = run(1, "x = 1\nraise ValueError('no')");
+
+	assert_exited(exit, 1);
+	ck_assert_str_eq(json_string_value(json_object_get(exit->error, "name")), "ValueError");
+	ck_assert_str_eq(json_string_value(json_object_get(exit->error, "value")), "no");
+	ck_assert_ptr_nonnull(strstr(host_stderr(&host, 1), "raise ValueError('no')"));
+	exit = run(2, "print(x)");
+	assert_exited(exit, 0);
+	ck_assert_ptr_null(exit->error);
+}
+END_TEST
+
+START_TEST(test_fresh_one_follows)
+{
+	assert_exited(run(1, "x = 1\nimport os\nos._exit(7)"), 7);
+	assert_exited(run(2, "'x' in globals()"), 0);
+	ck_assert_str_eq(host_stdout(&host, 2), "False\n");
+	begin(3, "python", "x = 1\nprint('on', flush=True)\nwhile True:\n    pass", "");
+	HOST_WAIT(&host, strcmp(host_stdout(&host, 3), "on\n") == 0);
+	host_kill(&host, 3, 0);
+	HOST_WAIT(&host, host.has_exit[3]);
+	ck_assert_str_eq(host.exits[3].reason, MSG_REASON_SIGNALED);
+	ck_assert_uint_eq(host.exits[3].signal, SIGKILL);
+	assert_exited(run(4, "'x' in globals()"), 0);
+	ck_assert_str_eq(host_stdout(&host, 4), "False\n");
+}
+END_TEST
+
+START_TEST(test_child_does_not_answer)
+{
+	assert_exited(run(1, "import os\npid = os.fork()\nif pid:\n    os.waitpid(pid, 0)\n"
+			     "else:\n    raise SystemExit(3)\nprint('parent')"),
+		      0);
+	ck_assert_str_eq(host_stdout(&host, 1), "parent\n");
+}
+END_TEST
+
+/* What finds the channel and writes there spoils its own session's programs, and those alone. */
+START_TEST(test_lies)
+{
+	static const char *const find = "import gc, socket, time\n"
+					"s = [o for o in gc.get_objects() if isinstance(o, "
+					"socket.socket)][0]\n";
+	char code[512];
+
+	/* Says that it is over, and is not. */
+	snprintf(code, sizeof(code), "%ss.send(bytes(5))\nprint('on')", find);
+	assert_exited(run(1, code), 0);
+	/* A report without an end: its program is over when it is killed. */
+	snprintf(code, sizeof(code), "%ss.send(b'\\xff' * 100000)", find);
+	begin(2, "python", code, "");
+	for (int i = 0; i < 20; i++)
+		host_ping(&host);
+	host_kill(&host, 2, 0);
+	HOST_WAIT(&host, host.has_exit[2]);
+	/* The channel is closed. */
+	snprintf(code, sizeof(code), "%ss.close()", find);
+	begin(3, "python", code, "");
+	for (int i = 0; i < 20; i++)
+		host_ping(&host);
+	host_kill(&host, 3, 0);
+	HOST_WAIT(&host, host.has_exit[3]);
+	assert_exited(run(4, "1"), 0);
+	ck_assert_str_eq(host_stdout(&host, 4), "1\n");
+}
+END_TEST
+
+START_TEST(test_languages_without)
+{
+	begin(1, "shell", "echo x", "");
+	HOST_WAIT(&host, host.has_exit[1]);
+	ck_assert_str_eq(host.exits[1].reason, MSG_REASON_FAILED);
+	ck_assert_ptr_nonnull(strstr(host.exits[1].detail, "no interpreter of shell"));
+}
+END_TEST
+
+Suite *unit_suite(void)
+{
+	Suite *suite = suite_create("agent_resident");
+	TCase *tests = tcase_create("resident");
+
+	tcase_set_timeout(tests, 120);
+	tcase_add_checked_fixture(tests, setup, teardown);
+	tcase_add_test(tests, test_keeps_what_it_defines);
+	tcase_add_test(tests, test_exception_is_reported);
+	tcase_add_test(tests, test_fresh_one_follows);
+	tcase_add_test(tests, test_child_does_not_answer);
+	tcase_add_test(tests, test_lies);
+	tcase_add_test(tests, test_languages_without);
+	suite_add_tcase(suite, tests);
+	return suite;
+}
