@@ -47,6 +47,7 @@ include protocol/Makefile.inc
 -include images/Makefile.inc
 -include tests/Makefile.inc
 -include docs/Makefile.inc
+-include clients/python/Makefile.inc
 
 all: $(PROGRAMS)
 

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is sent for each call and how its answer is read: values in, values out."""
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from .options import OutputCallback, ProgramOptions, RunOptions, SessionOptions, SessionSettings
+from .results import RunResult, SessionInfo, SessionPage
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Request(Generic[T]):
+    """One call: its method, its parameters, and what makes of the result what the caller gets."""
+
+    method: str
+    params: Mapping[str, Any]
+    parse: Callable[[Any], T]
+    on_stdout: OutputCallback | None = None
+    on_stderr: OutputCallback | None = None
+
+
+def call(method: str, params: Mapping[str, Any]) -> Request[Any]:
+    return Request(method, params, lambda result: result)
+
+
+def ping() -> Request[None]:
+    return Request("rpc.ping", {}, lambda result: None)
+
+
+def run(code: str, language: str, options: RunOptions) -> Request[RunResult]:
+    _refuse_unknown(options, RunOptions)
+    params = {"language": language, "code": code, "args": _strings("args", options.get("args")),
+              "limits": _mapping(options.get("limits"))}
+    return _program("run", params, options)
+
+
+def session_create(options: SessionOptions) -> Request[SessionInfo]:
+    _refuse_unknown(options, SessionOptions)
+    params: dict[str, Any] = {**options}
+    for name in ("env", "limits", "metadata"):
+        params[name] = _mapping(params.get(name))
+    return Request("session.create", _given(params), SessionInfo.from_wire)
+
+
+def session_exec(session: str, command: str | None, argv: Sequence[str] | None,
+                 options: ProgramOptions) -> Request[RunResult]:
+    _refuse_unknown(options, ProgramOptions)
+    if (command is None) == (argv is None):
+        raise TypeError("exec() takes one of command and argv")
+    params = {"session": session, "command": command, "argv": _strings("argv", argv)}
+    return _program("session.exec", params, options)
+
+
+def session_info(session: str) -> Request[SessionInfo]:
+    return Request("session.info", {"session": session}, SessionInfo.from_wire)
+
+
+def session_update(session: str, settings: SessionSettings) -> Request[SessionInfo]:
+    _refuse_unknown(settings, SessionSettings)
+    params: dict[str, Any] = {**settings, "session": session}
+    params["metadata"] = _mapping(settings.get("metadata"))
+    return Request("session.update", _given(params), SessionInfo.from_wire)
+
+
+def session_close(session: str) -> Request[SessionInfo]:
+    return Request("session.close", {"session": session}, SessionInfo.from_wire)
+
+
+def session_list(name: str | None, state: str | None, page_size: int | None,
+                 cursor: str | None) -> Request[SessionPage]:
+    params = {"name": name, "state": state, "limit": page_size, "cursor": cursor}
+    return Request("session.list", _given(params), SessionPage.from_wire)
+
+
+def _program(method: str, params: Mapping[str, Any], options: ProgramOptions) -> Request[RunResult]:
+    """What `run` and `session.exec` share; streaming is asked for when somebody listens."""
+    on_stdout, on_stderr = options.get("on_stdout"), options.get("on_stderr")
+    shared = {"env": _mapping(options.get("env")),
+              "timeout_seconds": options.get("timeout_seconds"),
+              "stream": True if on_stdout or on_stderr else None}
+    given = _given({**params, **_stdin(options.get("stdin")), **shared})
+    return Request(method, given, RunResult.from_wire, on_stdout, on_stderr)
+
+
+def _stdin(stdin: str | bytes | None) -> dict[str, str | None]:
+    if stdin is None or isinstance(stdin, str):
+        return {"stdin": stdin}
+    return {"stdin": base64.b64encode(stdin).decode(), "stdin_encoding": "base64"}
+
+
+def _given(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def _mapping(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if values is None else dict(values)
+
+
+def _strings(name: str, values: Sequence[str] | None) -> list[str] | None:
+    if isinstance(values, str):  # is a sequence of strings, but nobody means its letters
+        raise TypeError(f"{name} is a list of strings, not one string")
+    return None if values is None else list(values)
+
+
+def _refuse_unknown(options: Mapping[str, Any], declared: type) -> None:
+    """Python checks keywords of a signature; of a TypedDict only type checkers do."""
+    for name in options:
+        if name not in declared.__optional_keys__:  # type: ignore[attr-defined]
+            raise TypeError(f"unexpected keyword argument '{name}'")
