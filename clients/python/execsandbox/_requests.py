@@ -46,13 +46,18 @@ def session_create(options: SessionOptions) -> Request[SessionInfo]:
     return Request("session.create", _given(params), SessionInfo.from_wire)
 
 
-def session_exec(session: str, command: str | None, argv: Sequence[str] | None,
+def session_exec(session: str, command: str | None, argv: Sequence[str] | None, code: str | None,
                  options: ProgramOptions) -> Request[RunResult]:
     _refuse_unknown(options, ProgramOptions)
-    if (command is None) == (argv is None):
-        raise TypeError("exec() takes one of command and argv")
-    params = {"session": session, "command": command, "argv": _strings("argv", argv)}
+    if [command, argv, code].count(None) != 2:
+        raise TypeError("exec() takes one of command, argv and code")
+    params = {"session": session, "command": command, "argv": _strings("argv", argv), "code": code}
     return _program("session.exec", params, options)
+
+
+def result(exec_id: str) -> Request[RunResult | None]:
+    return Request("session.result", {"exec_id": exec_id},
+                   lambda found: RunResult.from_wire(found) if "status" in found else None)
 
 
 def session_info(session: str) -> Request[SessionInfo]:
@@ -81,6 +86,7 @@ def _program(method: str, params: Mapping[str, Any], options: ProgramOptions) ->
     on_stdout, on_stderr = options.get("on_stdout"), options.get("on_stderr")
     shared = {"env": _mapping(options.get("env")),
               "timeout_seconds": options.get("timeout_seconds"),
+              "exec_id": options.get("exec_id"),
               "stream": True if on_stdout or on_stderr else None}
     given = _given({**params, **_stdin(options.get("stdin")), **shared})
     return Request(method, given, RunResult.from_wire, on_stdout, on_stderr)

@@ -81,6 +81,10 @@ class AsyncSandbox:
         health: dict[str, Any] = await self.call("health")
         return health
 
+    async def result(self, exec_id: str) -> RunResult | None:
+        """As Sandbox.result()."""
+        return await self._perform(_requests.result(exec_id))
+
     async def ping(self) -> None:
         """As Sandbox.ping()."""
         await self._perform(_requests.ping())
@@ -110,9 +114,11 @@ class AsyncSession:
             await self.close()
 
     async def exec(self, command: str | None = None, *, argv: Sequence[str] | None = None,
+                   code: str | None = None,
                    **options: Unpack[ProgramOptions]) -> RunResult:
         """As Session.exec()."""
-        return await self._sandbox._perform(_requests.session_exec(self.id, command, argv, options))
+        return await self._sandbox._perform(
+            _requests.session_exec(self.id, command, argv, code, options))
 
     async def info(self) -> SessionInfo:
         """As Session.info()."""

@@ -234,6 +234,12 @@ class ExecIdConflictError(RpcError):
     code, name = 4020, "EXEC_ID_CONFLICT"
 
 
+class ExecNotFoundError(RpcError):
+    """There is no program with that exec_id."""
+
+    code, name = 4021, "EXEC_NOT_FOUND"
+
+
 class VmNotFoundError(RpcError):
     """There is no such VM."""
 

@@ -26,6 +26,7 @@ class ProgramOptions(TypedDict, total=False):
     stdin: str | bytes | None  # standard input; empty by default
     env: Mapping[str, str] | None  # variables to add
     timeout_seconds: float | None  # wall clock; waiting for a VM or one's turn does not count
+    exec_id: str | None  # it goes on without this connection, is never run twice: result() has it
     on_stdout: OutputCallback | None  # called with output as it comes
     on_stderr: OutputCallback | None
 

@@ -47,6 +47,7 @@ class Sandbox:
         env: dict of variables
         limits: dict of memory_mb, cpu_seconds, pids, disk_mb, stdout_bytes, stderr_bytes, on_output
         timeout_seconds: wall clock; waiting for a VM does not count
+        exec_id: your name for it: it goes on when the connection is lost, and result() has its result
         on_stdout, on_stderr: called in this thread with output as it comes, as text
 
         A program that fails is a result, whose `status` says why it ended. When a callback raises,
@@ -92,6 +93,13 @@ class Sandbox:
             if not (cursor := page.next_cursor):
                 return
 
+    def result(self, exec_id: str) -> RunResult | None:
+        """What came of a program that was started with this exec_id; None while it runs.
+
+        Raises the error it ended with; ExecNotFoundError when it is not known, or not any more.
+        """
+        return self._connection.perform(_requests.result(exec_id))
+
     def info(self) -> dict[str, Any]:
         """Versions, accelerator, languages, templates and limits of the daemon."""
         info: dict[str, Any] = self.call("info")
@@ -133,17 +141,18 @@ class Session:
             self.close()
 
     def exec(self, command: str | None = None, *, argv: Sequence[str] | None = None,
-             **options: Unpack[ProgramOptions]) -> RunResult:
+             code: str | None = None, **options: Unpack[ProgramOptions]) -> RunResult:
         """Runs a program behind those that came before, and waits for its end.
 
         command: a program for the shell; or
-        argv: a program's name or path, and its arguments
-        stdin, env, timeout_seconds, on_stdout, on_stderr: as for Sandbox.run()
+        argv: a program's name or path, and its arguments; or
+        code: for the session's interpreter, which keeps what it defines (python)
+        stdin, env, timeout_seconds, exec_id, on_stdout, on_stderr: as for Sandbox.run()
 
         Raises SessionClosedError, whose data["reason"] says why and data["dispatched"] whether the
         program had begun; SessionNotFoundError; SessionBusyError when 64 wait.
         """
-        return self._connection.perform(_requests.session_exec(self.id, command, argv, options))
+        return self._connection.perform(_requests.session_exec(self.id, command, argv, code, options))
 
     def info(self) -> SessionInfo:
         """How it is now."""

@@ -150,6 +150,19 @@ class Sessions(unittest.TestCase):
         self.sandbox = Sandbox()
         self.addCleanup(self.sandbox.close)
 
+    def test_interpreter_and_exec_id(self):
+        """Code finds what code before it has defined; a program with an exec_id is run once."""
+        with self.sandbox.session() as session:
+            session.exec(code="x = 41")
+            self.assertEqual(session.exec(code="x + 1").stdout, "42\n")
+            first = session.exec(code="x += 1\nx", exec_id=session.id)
+            self.assertEqual(session.exec(code="x += 1\nx", exec_id=session.id), first)
+            self.assertEqual(self.sandbox.result(session.id), first)
+            with self.assertRaises(errors.ExecIdConflictError):
+                session.exec(code="x", exec_id=session.id)
+        with self.assertRaises(errors.ExecNotFoundError):
+            self.sandbox.result("nothing")
+
     def test_life(self):
         name = f"client-{uuid.uuid4().hex}"
         with self.sandbox.session(language="shell", env={"A": "1"}, metadata={"test": name}) as session:

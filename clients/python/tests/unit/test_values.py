@@ -97,9 +97,9 @@ class Requests(unittest.TestCase):
                      lambda: _requests.run("x", "python", {"args": "abc"}),
                      lambda: _requests.session_create({"argv": []}),
                      lambda: _requests.session_update("s", {"env": {}}),
-                     lambda: _requests.session_exec("s", "x", None, {"limits": {}}),
-                     lambda: _requests.session_exec("s", None, None, {}),
-                     lambda: _requests.session_exec("s", "x", ["x"], {})):
+                     lambda: _requests.session_exec("s", "x", None, None, {"limits": {}}),
+                     lambda: _requests.session_exec("s", None, None, None, {}),
+                     lambda: _requests.session_exec("s", "x", ["x"], None, {})):
             with self.assertRaises(TypeError):
                 make()
 
