@@ -33,6 +33,7 @@ struct exec {
 	enum exec_state state;
 	struct program program;
 	bool stop_at_limit, is_rehearsal;
+	bool is_killed;            /* its tree was told to end */
 	struct resident *resident; /* whose program it is; NULL: a process of its own */
 	int text_fd;               /* of a resident's program; -1: none */
 
@@ -228,6 +229,11 @@ static void on_resident_done(void *user, int status, const char *report, size_t 
 
 	if (exec->state != EXEC_RUNNING)
 		return;
+	/* A process that is on its way out is not handed on. */
+	if (exec->is_killed) {
+		kill_tree(exec);
+		return;
+	}
 	loop_timer_stop(exec->context->loop, &exec->kill_timer);
 	exec_sample(exec);
 	process_read_usage(&exec->process, &exec->facts.rusage);
@@ -239,7 +245,8 @@ static void on_resident_done(void *user, int status, const char *report, size_t 
 		exec->receipt.error = receipt_parse_report(report, len);
 	resident_return(TAKE_PTR(exec->resident), &exec->process);
 	set_state(exec, EXEC_DRAINING);
-	drain(exec);
+	if (output_drain_shared(&exec->stdout) & output_drain_shared(&exec->stderr))
+		end(exec);
 }
 
 static void on_kill_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
@@ -257,6 +264,7 @@ void exec_kill(struct exec *exec, uint64_t grace_ms)
 		fail(exec, "Killed before it started");
 		return;
 	case EXEC_RUNNING:
+		exec->is_killed = true;
 		if (grace_ms == 0) {
 			kill_tree(exec);
 			/* It may have been forked and not have entered its cgroup yet. */
@@ -282,6 +290,7 @@ static void kill_for(struct exec *exec, enum receipt_verdict verdict)
 	if (exec->state != EXEC_RUNNING)
 		return;
 	exec->facts.verdict = verdict;
+	exec->is_killed = true;
 	kill_tree(exec);
 }
 
@@ -353,8 +362,10 @@ static int start_resident(struct exec *exec)
 
 static int start_process(struct exec *exec)
 {
-	if (exec->text_fd >= 0)
+	if (exec->text_fd >= 0) {
+		standbys_dismiss(exec->context->standbys);
 		return start_resident(exec);
+	}
 	return standbys_take(exec->context->standbys, &exec->program, exec->is_rehearsal,
 			     &exec->process)
 		       ? 0
@@ -433,7 +444,17 @@ static void on_output_limit(void *user)
 
 static const struct input_ops code_ops = {.on_credit = on_code_credit, .on_end = on_code_end};
 static const struct input_ops stdin_ops = {.on_credit = on_stdin_credit, .on_end = on_stdin_end};
-static const struct output_ops output_ops = {.on_ready = ready, .on_limit = on_output_limit};
+/* What the program has left running writes there still. */
+static void on_output_left(void *user, int fd_take)
+{
+	struct exec *exec = user;
+
+	resident_drop_output(&exec->context->residents[language_index(exec->program.language)],
+			     fd_take);
+}
+
+static const struct output_ops output_ops = {
+	.on_ready = ready, .on_limit = on_output_limit, .on_left = on_output_left};
 
 int exec_data(struct exec *exec, enum frame_substream sub, uint64_t offset, const uint8_t *data,
 	      size_t len)

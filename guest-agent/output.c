@@ -5,6 +5,7 @@
 #include "base/util.h"
 
 #include <errno.h>
+#include <sys/ioctl.h>
 
 /* A pipe holds 64 KiB unless its user changes that: one read empties it. */
 #define READ_SIZE (64u * 1024)
@@ -22,10 +23,14 @@ static ssize_t read_once(struct output *output)
 	size_t room = flow_sender_room(&output->sender), max = sizeof(buffer);
 	ssize_t n;
 
+	if (output->is_shared && output->left == 0)
+		return 0;
 	if (wanted > 0 && room == 0)
 		return -ENOBUFS;
 	if (wanted > room)
 		max = MIN(max, room);
+	if (output->is_shared)
+		max = MIN(max, output->left);
 	n = read(output->fd, buffer, max);
 	if (n < 0)
 		return errno == EINTR ? -EAGAIN : -errno;
@@ -34,6 +39,7 @@ static ssize_t read_once(struct output *output)
 		output->limit = output->total;
 	}
 	output->total += (uint64_t)n;
+	output->left -= MIN(output->left, (size_t)n);
 	if (output->total > output->limit && output->total - (uint64_t)n <= output->limit)
 		output->ops->on_limit(output->user);
 	return n;
@@ -50,6 +56,8 @@ static void stop(struct output *output)
 static void finish(struct output *output)
 {
 	stop(output);
+	if (output->is_shared && output->fd >= 0)
+		output->ops->on_left(output->user, TAKE_FD(output->fd));
 	output->fd = close_fd(output->fd);
 	flow_sender_end(&output->sender);
 	output->ops->on_ready(output->user);
@@ -132,4 +140,14 @@ bool output_drain(struct output *output)
 	}
 	finish(output);
 	return true;
+}
+
+bool output_drain_shared(struct output *output)
+{
+	int left = 0;
+
+	if (output->fd >= 0 && ioctl(output->fd, FIONREAD, &left) == 0)
+		output->left = (size_t)MAX(left, 0);
+	output->is_shared = true;
+	return output_drain(output);
 }

@@ -20,6 +20,8 @@ struct output_ops {
 	void (*on_ready)(void *user);
 	/* The first byte over the limit came; once. */
 	void (*on_limit)(void *user);
+	/* What others still write to after output_drain_shared(). */
+	void (*on_left)(void *user, int fd_take);
 };
 
 struct output {
@@ -30,6 +32,8 @@ struct output {
 	ev_io watcher;
 	ev_timer pause;
 	struct flow_sender sender;
+	bool is_shared; /* others may write, too; the program's bytes are the next `left` ones */
+	size_t left;
 	uint64_t limit; /* bytes sent at the most */
 	uint64_t total; /* bytes the program wrote */
 };
@@ -49,5 +53,9 @@ void output_resume(struct output *output);
  * ends the stream when the pipe is empty. Call again after more credit. True when it has ended.
  */
 bool output_drain(struct output *output);
+
+/* The same where others go on writing: what is in the pipe now is the program's, and what comes
+ * later is not read here: on_left gets the descriptor. Call output_drain() after more credit. */
+bool output_drain_shared(struct output *output);
 
 #endif

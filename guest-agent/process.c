@@ -90,7 +90,9 @@ int process_limit_cpu(const struct process *process, uint64_t seconds)
 {
 	const struct rusage *before = &process->rusage_before;
 	/* The kernel compares whole seconds: what is begun counts as used. */
-	rlim_t used = (rlim_t)(before->ru_utime.tv_sec + before->ru_stime.tv_sec + 1);
+	rlim_t used_us = (rlim_t)(before->ru_utime.tv_usec + before->ru_stime.tv_usec);
+	rlim_t used =
+		(rlim_t)(before->ru_utime.tv_sec + before->ru_stime.tv_sec) + used_us / 1000000 + 1;
 	struct rlimit limit = {.rlim_cur = used + seconds, .rlim_max = used + seconds + 1};
 
 	if (seconds > 0 && prlimit(process->pid, RLIMIT_CPU, &limit, NULL) < 0)

@@ -12,13 +12,72 @@
 #include <sys/socket.h>
 
 #define STREAMS 4
+/* 1.3 MB a second of each. */
+#define SINK_PAUSE_SECONDS 0.05
 /* Of directory, arguments and variables: the socket's buffer holds it in one piece. */
 #define MESSAGE_MAX (64u * 1024)
+#define HEAD        4
 /* Status and length of the report, little-endian. */
 #define REPLY_HEAD 5
 
+/* --- What nobody wants to read. --- */
+
+static void close_sink(struct resident_sink *sink)
+{
+	if (sink->fd < 0)
+		return;
+	ev_io_stop(loop_ev(sink->loop), &sink->watcher);
+	loop_timer_stop(sink->loop, &sink->pause);
+	sink->fd = close_fd(sink->fd);
+}
+
+/* A flood is taken a piece at a time: it waits, not the machine. */
+static void on_sink_readable(struct ev_loop *ev, ev_io *watcher, int events UNUSED)
+{
+	struct resident_sink *sink = watcher->data;
+	static char dropped[64u * 1024];
+	ssize_t n = read(sink->fd, dropped, sizeof(dropped));
+
+	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+		close_sink(sink);
+		return;
+	}
+	ev_io_stop(ev, watcher);
+	loop_timer_start(sink->loop, &sink->pause, SINK_PAUSE_SECONDS);
+}
+
+static void on_sink_pause_over(struct ev_loop *ev, ev_timer *timer, int events UNUSED)
+{
+	struct resident_sink *sink = timer->data;
+
+	ev_io_start(ev, &sink->watcher);
+}
+
+void resident_drop_output(struct resident *resident, int fd_take)
+{
+	struct loop *loop = resident->context->loop;
+
+	for (size_t i = 0; i < RESIDENT_SINKS_MAX; i++) {
+		struct resident_sink *sink = &resident->sinks[i];
+
+		if (sink->fd >= 0)
+			continue;
+		*sink = (struct resident_sink){.loop = loop, .fd = fd_take};
+		ev_io_init(&sink->watcher, on_sink_readable, fd_take, EV_READ);
+		ev_timer_init(&sink->pause, on_sink_pause_over, 0., 0.);
+		sink->watcher.data = sink->pause.data = sink;
+		ev_io_start(loop_ev(loop), &sink->watcher);
+		return;
+	}
+	close_fd(fd_take);
+}
+
+/* --- The process. --- */
+
 static void forget(struct resident *resident)
 {
+	for (size_t i = 0; i < RESIDENT_SINKS_MAX; i++)
+		close_sink(&resident->sinks[i]);
 	if (resident->control_fd >= 0)
 		ev_io_stop(loop_ev(resident->context->loop), &resident->watcher);
 	resident->control_fd = close_fd(resident->control_fd);
@@ -109,45 +168,48 @@ static void end_process(const struct resident *resident)
 }
 
 /* Length and go message with four descriptors; the socket's buffer holds it. */
-static int send_program(const struct resident *resident, const struct program *program,
+static int send_program(const struct resident *resident, char *message, size_t len,
 			const struct resident_streams *streams)
 {
-	static char message[4 + MESSAGE_MAX];
 	const int fds[STREAMS] = {streams->code_fd, streams->stdin_fd, streams->stdout_fd,
 				  streams->stderr_fd};
 	union {
 		struct cmsghdr align;
 		char bytes[CMSG_SPACE(sizeof(fds))];
 	} control = {0};
-	size_t len = go_encode(message + 4, MESSAGE_MAX, program->cwd, program->args, program->env);
-	struct iovec part = {.iov_base = message, .iov_len = 4 + len};
+	struct iovec part = {.iov_base = message, .iov_len = HEAD + len};
 	struct msghdr header = {.msg_iov = &part,
 				.msg_iovlen = 1,
 				.msg_control = control.bytes,
 				.msg_controllen = sizeof(control.bytes)};
 	struct cmsghdr *rights = CMSG_FIRSTHDR(&header);
+	ssize_t n;
 
-	if (len == 0)
-		return -EMSGSIZE;
-	for (size_t i = 0; i < 4; i++)
+	for (size_t i = 0; i < HEAD; i++)
 		message[i] = (char)(len >> (8 * i));
 	rights->cmsg_level = SOL_SOCKET;
 	rights->cmsg_type = SCM_RIGHTS;
 	rights->cmsg_len = CMSG_LEN(sizeof(fds));
 	memcpy(CMSG_DATA(rights), fds, sizeof(fds));
-	if (sendmsg(resident->control_fd, &header, MSG_NOSIGNAL) != (ssize_t)part.iov_len)
-		return errno ? -errno : -EIO;
-	return 0;
+	n = sendmsg(resident->control_fd, &header, MSG_NOSIGNAL);
+	if (n < 0)
+		return -errno;
+	return (size_t)n == part.iov_len ? 0 : -EIO;
 }
 
 int resident_begin(struct resident *resident, const struct program *program, const char *name,
 		   const struct resident_streams *streams, resident_done_fn on_done, void *user,
 		   struct process *ret_process)
 {
+	static char message[HEAD + MESSAGE_MAX];
+	size_t len =
+		go_encode(message + HEAD, MESSAGE_MAX, program->cwd, program->args, program->env);
 	int r = 0;
 
 	if (resident->on_done)
 		return -EBUSY;
+	if (len == 0)
+		return -E2BIG;
 	if (resident->pid == 0)
 		r = start(resident, program, name);
 	if (r < 0)
@@ -155,7 +217,7 @@ int resident_begin(struct resident *resident, const struct program *program, con
 	program_limit(program, &resident->process);
 	process_note_usage(&resident->process);
 	(void)process_limit_cpu(&resident->process, program->cpu_seconds);
-	r = send_program(resident, program, streams);
+	r = send_program(resident, message, len, streams);
 	if (r < 0) {
 		/* Nobody knows what it has read. */
 		end_process(resident);
@@ -194,6 +256,8 @@ void resident_init(struct resident *resident, const struct resident_context *con
 	resident->context = context;
 	resident->process = PROCESS_NONE;
 	resident->control_fd = -1;
+	for (size_t i = 0; i < RESIDENT_SINKS_MAX; i++)
+		resident->sinks[i].fd = -1;
 }
 
 void resident_fini(struct resident *resident)

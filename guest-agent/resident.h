@@ -27,6 +27,16 @@ struct resident_context {
 /* What a run hears; `report` is as of receipt_parse_report(). */
 typedef void (*resident_done_fn)(void *user, int status, const char *report, size_t len);
 
+/* Pipes of programs that are over, which what they left still writes to. */
+#define RESIDENT_SINKS_MAX 32
+
+struct resident_sink {
+	struct loop *loop;
+	int fd; /* -1: none */
+	ev_io watcher;
+	ev_timer pause;
+};
+
 struct resident {
 	const struct resident_context *context;
 	struct process process; /* while nobody has borrowed it */
@@ -37,6 +47,7 @@ struct resident {
 	size_t reply_len;
 	resident_done_fn on_done; /* NULL: no program runs */
 	void *user;
+	struct resident_sink sinks[RESIDENT_SINKS_MAX];
 };
 
 /* The program's ends; the caller's when this returns. */
@@ -61,6 +72,10 @@ void resident_return(struct resident *resident, struct process *process);
 
 /* The process has ended, or will: it stays the caller's. */
 void resident_lose(struct resident *resident);
+
+/* Reads and drops what comes from now on, for who writes there and shall not die of it; with more
+ * than RESIDENT_SINKS_MAX of them the pipe is closed. */
+void resident_drop_output(struct resident *resident, int fd_take);
 
 /* A process was reaped. True when it was this one, borrowed by nobody. */
 bool resident_on_reaped(struct resident *resident, pid_t pid);

@@ -232,6 +232,11 @@ static void retire_others(struct standbys *standbys, const struct standby *chose
 		answer_pending(&standbys->pending[i], "A run has begun");
 }
 
+void standbys_dismiss(struct standbys *standbys)
+{
+	retire_others(standbys, NULL);
+}
+
 /* The run behind a rehearsal may use as much memory, mostly: set now, it needs no time then. */
 static void limit_others(struct standbys *standbys, const struct program *program)
 {

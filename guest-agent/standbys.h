@@ -48,6 +48,9 @@ void standbys_prepare(struct standbys *standbys, const struct msg_prepare *reque
 bool standbys_take(struct standbys *standbys, const struct program *program, bool spares_others,
 		   struct process *ret);
 
+/* User code begins that takes none of them: all are killed soon. */
+void standbys_dismiss(struct standbys *standbys);
+
 /* A process was reaped. True when it was one of them. */
 bool standbys_on_reaped(struct standbys *standbys, pid_t pid);
 

@@ -103,6 +103,17 @@ void output_to_result_from(const struct output *output, const char *name, uint64
 		set(result, name, "_bytes", json_integer((json_int_t)output->len));
 }
 
+void output_trim(struct output *output)
+{
+	uint8_t *data = output->len > 0 ? realloc(output->data, output->len) : NULL;
+
+	if (output->len == 0)
+		output_fini(output);
+	else if (data)
+		output->data = data;
+	output->size = output->len;
+}
+
 void output_fini(struct output *output)
 {
 	free(output->data);

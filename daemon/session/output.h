@@ -42,6 +42,9 @@ void output_to_result(const struct output *output, const char *name, uint64_t to
 void output_to_result_from(const struct output *output, const char *name, uint64_t offset,
 			   bool is_end, json_t *result);
 
+/* Gives back what was allocated ahead. */
+void output_trim(struct output *output);
+
 void output_fini(struct output *output);
 
 #endif

@@ -440,6 +440,24 @@ static struct rpc_error *parse_program(const json_t *params, const struct config
 			  : parse_words(params, config, request);
 }
 
+/* They travel in one message to the interpreter. */
+#define RESIDENT_ENV_MAX (48u * 1024)
+
+static struct rpc_error *check_resident_env(const struct run_request *request)
+{
+	size_t size = json_dumpb(request->env, NULL, 0, JSON_COMPACT);
+
+	if (size <= RESIDENT_ENV_MAX)
+		return NULL;
+	return field_error(
+		rpc_error_hint(rpc_error_new(RPC_ENV_INVALID,
+					     "The variables of session and program are %zu bytes "
+					     "long together, over %u",
+					     size, RESIDENT_ENV_MAX),
+			       "pass data through stdin, or put it into a file"),
+		"env");
+}
+
 static struct rpc_error *parse_exec(const json_t *params, const struct config *config,
 				    const struct run_request *session, struct run_request *request)
 {
@@ -452,6 +470,8 @@ static struct rpc_error *parse_exec(const json_t *params, const struct config *c
 		error = merge_env(params, config, session, request);
 	if (!error)
 		error = check_strings_size(request, "argv");
+	if (!error && request->is_resident)
+		error = check_resident_env(request);
 	if (!error)
 		error = parse_timeout(params, config, request);
 	return error;

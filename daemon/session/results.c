@@ -10,8 +10,8 @@
 #include <sys/queue.h>
 
 #define EXEC_ID_SIZE 129
-/* Of a record besides what it holds: about what malloc takes for it. */
-#define RECORD_BYTES 1024
+/* Of a record besides what it holds: itself, and the result's objects. */
+#define RECORD_BYTES 8192
 
 /* A call that joined a program that ran already. */
 struct waiter {
@@ -97,12 +97,20 @@ static void on_expiry(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNU
 /* Makes room for `bytes` more of one user's; false when too much of it still runs. */
 static bool make_room(struct results *results, uid_t uid, size_t bytes)
 {
-	uint64_t sum = bytes, max = results->config->result_bytes_per_uid;
+	uint64_t sum = bytes, running = bytes, max = results->config->result_bytes_per_uid;
 	struct result_record *record, *next;
 
 	TAILQ_FOREACH(record, &results->records, link)
-	if (record->uid == uid)
+	{
+		if (record->uid != uid)
+			continue;
 		sum += record->bytes;
+		if (record->exec)
+			running += record->bytes;
+	}
+	/* What has ended is not given up for one that does not fit anyway. */
+	if (running > max)
+		return false;
 	for (record = TAILQ_FIRST(&results->records); record && sum > max; record = next) {
 		next = TAILQ_NEXT(record, link);
 		if (record->uid != uid || record->exec)
@@ -287,8 +295,12 @@ void results_end(struct result_record *record, json_t *result, struct output *ou
 	record->out = *out;
 	record->err = *err;
 	*out = *err = (struct output){0};
+	output_trim(&record->out);
+	output_trim(&record->err);
 	/* As bytes, and as text. */
-	record->bytes = RECORD_BYTES + 2 * (record->out.len + record->err.len);
+	record->bytes = RECORD_BYTES + 2 * (record->out.len + record->err.len) +
+			json_dumpb(json_object_get(result, "error"), NULL, 0,
+				   JSON_COMPACT | JSON_ENCODE_ANY);
 	set_ended(record);
 }
 
@@ -318,9 +330,13 @@ static json_t *ended_result(const struct result_record *record, uint64_t out, ui
 	json_t *result = json_copy(record->result);
 
 	if (out > 0)
-		output_to_result_from(&record->out, "stdout", out, true, result);
+		output_to_result_from(&record->out, "stdout", out,
+				      !json_is_true(json_object_get(result, "stdout_truncated")),
+				      result);
 	if (err > 0)
-		output_to_result_from(&record->err, "stderr", err, true, result);
+		output_to_result_from(&record->err, "stderr", err,
+				      !json_is_true(json_object_get(result, "stderr_truncated")),
+				      result);
 	return result;
 }
 

@@ -171,8 +171,10 @@ static void begin(struct session *session, struct session_program *program)
 	loop_timer_stop(loop_of(session), &session->idle_timer);
 	pool_work(session->sessions->config.pool, session->vm);
 	/* It is dying, or could not go on: on_lost() is on its way. */
-	if (vm_get_state(session->vm) != VM_RUNNING)
+	if (vm_get_state(session->vm) != VM_RUNNING) {
+		set_state(session, SESSION_IDLE);
 		return;
+	}
 	set_state(session, SESSION_BUSY);
 	exec_begin(program->exec, session->vm, ++session->exec_number, session->wish.start,
 		   now_us());
@@ -209,6 +211,7 @@ static void on_program_done(void *user, struct exec *exec UNUSED, enum exec_end 
 {
 	struct session_program *program = user;
 	struct session *session = program->session;
+	bool was_command = !program->is_resident;
 
 	TAILQ_REMOVE(&session->programs, program, link);
 	session->program_count--;
@@ -219,7 +222,8 @@ static void on_program_done(void *user, struct exec *exec UNUSED, enum exec_end 
 		session_close(session, reason_of_end(session, end));
 		return;
 	}
-	if (TAILQ_EMPTY(&session->programs))
+	/* What was done is likely to be done again. */
+	if (was_command && TAILQ_EMPTY(&session->programs))
 		prepare(session);
 	advance(session);
 }
@@ -258,6 +262,7 @@ static struct session_program *add_program(struct session *session, struct rpc_c
 		return NULL;
 	}
 	program->session = session;
+	program->is_resident = request_take->is_resident;
 	program->exec = exec_create(&config, call, params, request_take, ret_error);
 	if (!program->exec) {
 		free(program);

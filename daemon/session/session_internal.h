@@ -20,6 +20,7 @@ struct session_program {
 	TAILQ_ENTRY(session_program) link;
 	struct session *session;
 	struct exec *exec;
+	bool is_resident; /* code in the session's interpreter */
 };
 
 struct session {

@@ -121,6 +121,54 @@ START_TEST(test_lies)
 }
 END_TEST
 
+/* What a program has left writes on and lives; nobody hears it, and nobody waits for it. */
+START_TEST(test_background_writers)
+{
+	const struct msg_exit *exit =
+		run(1, "import subprocess\n"
+		       "p = [subprocess.Popen(['yes']), subprocess.Popen(['sh', '-c', "
+		       "'sleep 0.2; echo late; sleep 0.2; echo alive >late; sleep 1000'])]\n"
+		       "print('mine', flush=True)");
+
+	assert_exited(exit, 0);
+	ck_assert_ptr_nonnull(strstr(host_stdout(&host, 1), "mine\n"));
+	ck_assert_ptr_null(strstr(host_stdout(&host, 1), "late"));
+	assert_exited(run(2, "import os, time\ntime.sleep(1)\n"
+			     "print([q.poll() for q in p], os.path.exists('late'))\n"
+			     "[q.kill() for q in p]"),
+		      0);
+	ck_assert_ptr_nonnull(strstr(host_stdout(&host, 2), "[None, None] True\n"));
+}
+END_TEST
+
+/* One that is told to end is not handed on, though its program says that it is done. */
+START_TEST(test_killed_one_is_not_handed_on)
+{
+	begin(1, "python",
+	      "import signal, time\nx = 1\n"
+	      "class Stop(Exception):\n    pass\n"
+	      "def stop(*_):\n    raise Stop\n"
+	      "signal.signal(signal.SIGTERM, stop)\nprint('on', flush=True)\n"
+	      "try:\n    time.sleep(100)\nexcept Stop:\n    pass",
+	      "");
+	HOST_WAIT(&host, strcmp(host_stdout(&host, 1), "on\n") == 0);
+	host_kill(&host, 1, 5000);
+	HOST_WAIT(&host, host.has_exit[1]);
+	assert_exited(run(2, "'x' in globals()"), 0);
+	ck_assert_str_eq(host_stdout(&host, 2), "False\n");
+}
+END_TEST
+
+START_TEST(test_output_of_threads)
+{
+	assert_exited(
+		run(1, "import threading, time\nthreading.Timer(0.1, print, ['late']).start()"), 0);
+	usleep(400000);
+	assert_exited(run(2, "print('two')"), 0);
+	ck_assert_str_eq(host_stdout(&host, 2), "two\n");
+}
+END_TEST
+
 START_TEST(test_languages_without)
 {
 	begin(1, "shell", "echo x", "");
@@ -142,6 +190,9 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, test_fresh_one_follows);
 	tcase_add_test(tests, test_child_does_not_answer);
 	tcase_add_test(tests, test_lies);
+	tcase_add_test(tests, test_background_writers);
+	tcase_add_test(tests, test_killed_one_is_not_handed_on);
+	tcase_add_test(tests, test_output_of_threads);
 	tcase_add_test(tests, test_languages_without);
 	suite_add_tcase(suite, tests);
 	return suite;

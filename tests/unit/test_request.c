@@ -374,6 +374,19 @@ START_TEST(test_program_of_a_session_is_refused)
 		if (cases[i].field)
 			ck_assert_json_str(error->data, "field", cases[i].field);
 	}
+	/* Code finds its variables in one message. */
+	{
+		json_auto_t *long_text = text_of(60000, 'x');
+
+		parse_in_session(JSON({}),
+				 json_pack("{s:s, s:{s:O}}", "code", "1", "env", "A", long_text));
+		ck_assert_int_eq(error->code, RPC_ENV_INVALID);
+		parse_in_session(JSON({}), json_pack("{s:s, s:{s:O}}", "command", "1", "env", "A",
+						     long_text));
+		ck_assert_ptr_null(error);
+	}
+	parse_in_session(JSON({"language" : "shell"}), JSON({"code" : "1"}));
+	ck_assert_json_str(error->data, "field", "code");
 	/* Together with the session's there are too many. */
 	config.env_max = 2;
 	parse_in_session(JSON({"env" : {"A" : "1", "B" : "2"}}),

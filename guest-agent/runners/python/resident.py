@@ -22,6 +22,7 @@ class Program:
     """One program: its text, and what is its own of the process."""
 
     def __init__(self, number, descriptors, message):
+        flush()  # what came in between is nobody's
         code, *streams = descriptors
         with open(code, "rb") as file:
             file.seek(0)
@@ -115,7 +116,10 @@ def exit_status(code):
         return 0
     if isinstance(code, int):
         return code & 0xFF
-    print(code, file=sys.stderr)
+    try:
+        print(code, file=sys.stderr)
+    except BaseException:  # nobody can be told
+        pass
     return 1
 
 
@@ -152,7 +156,7 @@ def run(program, names):
 def receive(control):
     """Descriptors and message of the next program; None when there is none any more."""
     room = socket.CMSG_SPACE(DESCRIPTORS * array.array("i").itemsize)
-    data, ancillary, _, _ = control.recvmsg(4, room)
+    data, ancillary, _, _ = control.recvmsg(4, room, socket.MSG_CMSG_CLOEXEC)
     if not data:
         return None
     descriptors = array.array("i")
