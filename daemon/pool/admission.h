@@ -149,9 +149,9 @@ void admission_cancel(struct admission *admission, struct admission_ticket *tick
 		      uint64_t now_us);
 
 /*
- * No code runs behind a granted ticket: its place among those that run is for others, the rest of its
- * share stays. And code runs again: it takes a place, though there may be none free: `running` can be
- * over max_running then, and who waits waits longer. Each harmless when it is so already.
+ * No code runs behind a granted ticket: its place among those that run is for others, the rest of
+ * its share stays. And code runs again: it takes a place, though there may be none free: `running`
+ * can be over max_running then, and who waits waits longer. Each harmless when it is so already.
  */
 void admission_rest(struct admission *admission, struct admission_ticket *ticket, uint64_t now_us);
 void admission_work(struct admission *admission, struct admission_ticket *ticket);

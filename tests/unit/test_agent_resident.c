@@ -161,9 +161,12 @@ END_TEST
 
 START_TEST(test_output_of_threads)
 {
+	uint64_t until_us = now_us() + 1000000;
+
 	assert_exited(
 		run(1, "import threading, time\nthreading.Timer(0.1, print, ['late']).start()"), 0);
-	usleep(400000);
+	while (now_us() < until_us)
+		host_ping(&host);
 	assert_exited(run(2, "print('two')"), 0);
 	ck_assert_str_eq(host_stdout(&host, 2), "two\n");
 }
