@@ -246,7 +246,7 @@ class Methods(DaemonTest):
         for params, field in (
             ({"colour": "red"}, "colour"),
             ({"packages": ["numpy"]}, "packages"), ({"network": "none"}, "network"),
-            ({"exec_id": "x"}, "exec_id"), ({"template": "x"}, "template"),
+            ({"exec_id": ""}, "exec_id"), ({"exec_id": "x" * 129}, "exec_id"), ({"template": "x"}, "template"),
             ({"files": []}, "files"), ({"collect": []}, "collect"), ({"metadata": {}}, "metadata"),
             ({"code": 5}, "code"), ({"code": None}, "code"), ({"language": 5}, "language"),
             ({"args": "x"}, "args"), ({"args": [1]}, "args"), ({"env": []}, "env"),
