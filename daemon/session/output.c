@@ -60,6 +60,20 @@ static void set(json_t *result, const char *name, const char *suffix, json_t *va
 	json_object_set_new(result, key, value_take);
 }
 
+/* As text, of which there are `text_len` bytes, or all `len` of them as base64. */
+static void set_bytes(json_t *result, const char *name, const uint8_t *data, size_t text_len,
+		      size_t len)
+{
+	if (len == 0) {
+		set(result, name, "", json_string(""));
+	} else if (utf8_is_valid(data, text_len)) {
+		set(result, name, "", json_stringn((const char *)data, text_len));
+	} else {
+		set(result, name, "", base64_encode_json(data, len));
+		set(result, name, "_encoding", json_string("base64"));
+	}
+}
+
 void output_to_result(const struct output *output, const char *name, uint64_t total_bytes,
 		      json_t *result)
 {
@@ -67,14 +81,7 @@ void output_to_result(const struct output *output, const char *name, uint64_t to
 	bool is_truncated = total_bytes > output->len;
 	size_t len = is_truncated ? utf8_cut(output->data, output->len) : output->len;
 
-	if (output->len == 0) {
-		set(result, name, "", json_string(""));
-	} else if (utf8_is_valid(output->data, len)) {
-		set(result, name, "", json_stringn((const char *)output->data, len));
-	} else {
-		set(result, name, "", base64_encode_json(output->data, output->len));
-		set(result, name, "_encoding", json_string("base64"));
-	}
+	set_bytes(result, name, output->data, len, output->len);
 	set(result, name, "_truncated", json_boolean(is_truncated));
 	set(result, name, "_bytes", json_integer((json_int_t)MAX(total_bytes, output->len)));
 }
@@ -90,14 +97,7 @@ void output_to_result_from(const struct output *output, const char *name, uint64
 		len = utf8_cut(data, len);
 	snprintf(key, sizeof(key), "%s_encoding", name);
 	json_object_del(result, key);
-	if (len == 0) {
-		set(result, name, "", json_string(""));
-	} else if (utf8_is_valid(data, len)) {
-		set(result, name, "", json_stringn((const char *)data, len));
-	} else {
-		set(result, name, "", base64_encode_json(data, len));
-		set(result, name, "_encoding", json_string("base64"));
-	}
+	set_bytes(result, name, data, len, len);
 	set(result, name, "_offset", json_integer((json_int_t)from));
 	if (!json_object_get(result, "status"))
 		set(result, name, "_bytes", json_integer((json_int_t)output->len));
