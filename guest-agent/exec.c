@@ -363,7 +363,8 @@ static int start_resident(struct exec *exec)
 static int start_process(struct exec *exec)
 {
 	if (exec->text_fd >= 0) {
-		standbys_dismiss(exec->context->standbys);
+		if (exec->program.language->command)
+			standbys_dismiss(exec->context->standbys);
 		return start_resident(exec);
 	}
 	return standbys_take(exec->context->standbys, &exec->program, exec->is_rehearsal,
@@ -632,7 +633,8 @@ int exec_create(struct exec **ret, const struct exec_context *context, struct ms
 	program_take(&exec->program, request);
 	exec->stop_at_limit = request->stop_at_limit;
 	exec->is_rehearsal = request->is_rehearsal;
-	if (!exec->program.language) {
+	if (!exec->program.language ||
+	    (!exec->program.language->command && !request->is_resident)) {
 		fail(exec, "Unknown language '%s' (known: %s)", request->language,
 		     language_known());
 		return 0;

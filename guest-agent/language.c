@@ -27,6 +27,8 @@ static const char *const python_environment[] = {
 static const char *const python_resident_command[] = {"/usr/bin/python3", "@/python/resident.py",
 						      NULL};
 
+static const char *const files_resident_command[] = {"@/files", NULL};
+
 /* smol: a smaller heap that is collected more often; no packages fetched behind our back. */
 static const char *const javascript_command[] = {
 	"/usr/bin/bun", "--smol", "--no-install", "--preload", "@/javascript.js", NULL,
@@ -132,6 +134,8 @@ static const struct language languages[] = {
 	 .early_names = shell_early_names,
 	 .go_max = 1024, /* bash reads sockets byte by byte */
 	 .needs_identifiers = true},
+	/* The host's file operations (guest-agent/files). */
+	{.name = "files", .file = "request", .resident_command = files_resident_command},
 };
 static_assert(ELEMENTSOF(languages) == LANGUAGES, "the header says how many");
 

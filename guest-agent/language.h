@@ -18,7 +18,8 @@
 struct language {
 	const char *name; /* as EXEC says it */
 	const char *file; /* the program's file in the home directory */
-	/* Command line before the file, and environment; '@' stands for the runners' directory. */
+	/* Command line before the file, and environment; '@' stands for the runners' directory. NULL:
+	 * it is the host's, and runs no code of users. */
 	const char *const *command;
 	const char *const *environment;
 	bool has_report;
@@ -63,7 +64,7 @@ char **language_environment(const struct language *language, const char *runners
 bool language_can_set_late(const struct language *language, const json_t *env);
 
 /* The language's place in the table, under LANGUAGES. */
-#define LANGUAGES 3
+#define LANGUAGES 4
 size_t language_index(const struct language *language);
 
 void strings_free(char **strings);

@@ -31,7 +31,7 @@ struct process {
 
 /* Children of the agent that are no part of any run. */
 struct process_spared {
-	pid_t pids[16];
+	pid_t pids[24];
 	size_t len;
 };
 

@@ -181,7 +181,7 @@ void standbys_prepare(struct standbys *standbys, const struct msg_prepare *reque
 	struct pending *pending;
 	int r = 0;
 
-	if (!language) {
+	if (!language || !language->command) {
 		answer(standbys, request->id, 0, "Unknown language '%s' (known: %s)",
 		       request->language, language_known());
 		return;
