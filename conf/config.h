@@ -93,6 +93,7 @@ struct config {
 	uint64_t stdin_max_bytes;
 	uint64_t stdout_max_bytes;
 	uint64_t stderr_max_bytes;
+	uint64_t file_max_bytes;
 	int64_t env_max;
 	int64_t args_max;
 	int64_t pids_default;

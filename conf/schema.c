@@ -151,6 +151,8 @@ const struct config_option config_schema[] = {
 	{"limits", "stderr_max_bytes", CONFIG_SIZE, NULL, 0, 64 * MIB, "1M", NULL,
 	 PLACE(stderr_max_bytes),
 	 "Most standard error kept in a result; what is beyond it is only counted"},
+	{"limits", "file_max_bytes", CONFIG_SIZE, NULL, 0, 16 * GIB, "500M", NULL,
+	 PLACE(file_max_bytes), "Largest file that clients write into a session"},
 	{"limits", "env_max", CONFIG_INTEGER, "names", 0, 1024, "100", NULL, PLACE(env_max),
 	 "Most environment variables in one run"},
 	{"limits", "args_max", CONFIG_INTEGER, "arguments", 0, 1024, "100", NULL, PLACE(args_max),

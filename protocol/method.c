@@ -42,6 +42,7 @@ const char *param_type_name(enum param_type type)
 	case PARAM_BOOLEAN:
 		return "boolean";
 	case PARAM_STRINGS:
+	case PARAM_OBJECTS:
 		return "array";
 	case PARAM_STRING_MAP:
 	case PARAM_OBJECT:
@@ -62,6 +63,7 @@ static bool has_type(enum param_type type, const json_t *value)
 	case PARAM_BOOLEAN:
 		return json_is_boolean(value);
 	case PARAM_STRINGS:
+	case PARAM_OBJECTS:
 		return json_is_array(value);
 	case PARAM_STRING_MAP:
 	case PARAM_OBJECT:
@@ -113,6 +115,7 @@ static double measure(const struct param *param, const json_t *value, const char
 		*ret_unit = " bytes";
 		return (double)json_string_length(value);
 	case PARAM_STRINGS:
+	case PARAM_OBJECTS:
 	case PARAM_STRING_MAP:
 		*ret_unit = " elements";
 		return (double)MAX(json_array_size(value), json_object_size(value));
@@ -205,6 +208,31 @@ static struct rpc_error *check_nul(const struct param *param, const char *field,
 static struct rpc_error *check_object(const struct param *fields, const char *prefix,
 				      const json_t *object);
 
+static struct rpc_error *check_objects(const struct param *param, const char *field,
+				       const json_t *value)
+{
+	char prefix[FIELD_NAME_MAX];
+	const json_t *element;
+	size_t i;
+
+	if (param->type != PARAM_OBJECTS)
+		return NULL;
+	json_array_foreach (value, i, element) {
+		struct rpc_error *error;
+
+		snprintf(prefix, sizeof(prefix), "%.100s[%zu]", field, i);
+		error = json_is_object(element)
+				? check_object(param->fields, prefix, element)
+				: invalid(prefix, rpc_error_new(RPC_INVALID_PARAMS,
+								"Element %zu of '%s' is not an "
+								"object",
+								i, field));
+		if (error)
+			return error;
+	}
+	return NULL;
+}
+
 static struct rpc_error *check_value(const struct param *param, const char *field,
 				     const json_t *value)
 {
@@ -224,6 +252,8 @@ static struct rpc_error *check_value(const struct param *param, const char *fiel
 		error = check_bounds(param, field, value);
 	if (!error)
 		error = check_choice(param, field, value);
+	if (!error)
+		error = check_objects(param, field, value);
 	return error;
 }
 
@@ -296,7 +326,7 @@ static void bound_keywords(enum param_type type, const char **ret_min, const cha
 		 */
 		*ret_min = NULL;
 		*ret_max = "maxLength";
-	} else if (type == PARAM_STRINGS) {
+	} else if (type == PARAM_STRINGS || type == PARAM_OBJECTS) {
 		*ret_min = "minItems";
 		*ret_max = "maxItems";
 	} else if (type == PARAM_STRING_MAP) {
@@ -355,5 +385,11 @@ json_t *param_schema(const struct param *param)
 				    json_pack("{s:s}", "type", "string"));
 	if (param->type == PARAM_OBJECT)
 		add_fields(schema, param->fields);
+	if (param->type == PARAM_OBJECTS) {
+		json_t *items = json_pack("{s:s}", "type", "object");
+
+		add_fields(items, param->fields);
+		json_object_set_new(schema, "items", items);
+	}
 	return schema;
 }

@@ -23,6 +23,7 @@ enum param_type {
 	PARAM_STRINGS,    /* array of strings */
 	PARAM_STRING_MAP, /* object of strings */
 	PARAM_OBJECT,     /* object described by `fields` */
+	PARAM_OBJECTS,    /* array of such */
 };
 
 struct param {
@@ -32,7 +33,7 @@ struct param {
 	double min, max; /* numbers: value; strings: bytes; lists and maps: elements. Both 0: not
 			    bounded here */
 	const char *const *choices; /* NULL-terminated, for strings; NULL: any */
-	const struct param *fields; /* for PARAM_OBJECT, ended by a NULL name */
+	const struct param *fields; /* for PARAM_OBJECT and _OBJECTS, ended by a NULL name */
 	enum rpc_code violation;    /* the code of a value out of range; 0: RPC_INVALID_PARAMS */
 	const char *help;
 };

@@ -106,6 +106,18 @@ static const struct param run_params[] = {
 	NO_MORE_PARAMS,
 };
 
+/* Of files in a session: `path` is checked further by the handler. */
+#define FILE_PATH_PARAM(required, text)                                                       \
+	{                                                                                     \
+		.name = "path", .type = PARAM_STRING, .is_required = (required), .max = 4096, \
+		.violation = RPC_PATH_INVALID, .help = (text)                                 \
+	}
+#define FILE_MODE_PARAM(text)                                                  \
+	{                                                                      \
+		.name = "mode", .type = PARAM_STRING, .max = 4, .help = (text) \
+	}
+#define FILE_OFFSET_MAX (1ll << 50)
+
 static const struct param vm_param[] = {
 	{.name = "vm", .type = PARAM_STRING, .is_required = true, .max = 64, .help = "Id of a VM"},
 	NO_MORE_PARAMS,
@@ -336,6 +348,100 @@ static const struct param session_create_params[] = {
 	NO_MORE_PARAMS,
 };
 
+static const struct param file_write_params[] = {
+	SESSION_PARAM,
+	FILE_PATH_PARAM(false, "The file, below /home/user; directories are made as needed"),
+	{.name = "data", .type = PARAM_STRING, .help = "What to write; nothing by default"},
+	{.name = "encoding",
+	 .type = PARAM_STRING,
+	 .choices = encodings,
+	 .help = "How data is written here: utf-8 (default) or base64"},
+	FILE_MODE_PARAM("Permissions in octal, as \"0755\"; those of the file that is replaced, or "
+			"\"0644\""),
+	{.name = "append", .type = PARAM_BOOLEAN, .help = "Write behind its end, in place"},
+	{.name = "offset",
+	 .type = PARAM_INTEGER,
+	 .max = FILE_OFFSET_MAX,
+	 .help = "Write there, in place, or in the upload"},
+	{.name = "upload",
+	 .type = PARAM_STRING,
+	 .min = 1,
+	 .max = 31,
+	 .help = "\"open\" begins a file that comes in pieces, and answers its id; that id goes "
+		 "on"},
+	{.name = "commit",
+	 .type = PARAM_BOOLEAN,
+	 .help = "The upload is complete: the file gets its name, replacing what had it"},
+	NO_MORE_PARAMS,
+};
+
+static const struct param file_read_params[] = {
+	SESSION_PARAM,
+	FILE_PATH_PARAM(true, "The file, below /home/user"),
+	{.name = "offset",
+	 .type = PARAM_INTEGER,
+	 .max = FILE_OFFSET_MAX,
+	 .help = "Where to begin; 0 by default"},
+	{.name = "length",
+	 .type = PARAM_INTEGER,
+	 .min = 1,
+	 .max = 8 << 20,
+	 .help = "Bytes to read at the most; 8 MiB by default"},
+	{.name = "encoding",
+	 .type = PARAM_STRING,
+	 .choices = encodings,
+	 .help = "base64: in any case; otherwise only when the bytes are not UTF-8"},
+	NO_MORE_PARAMS,
+};
+
+static const struct param file_list_params[] = {
+	SESSION_PARAM,
+	FILE_PATH_PARAM(false, "The directory; /home/user by default"),
+	{.name = "recursive",
+	 .type = PARAM_BOOLEAN,
+	 .help = "What is in the directories below, too"},
+	NO_MORE_PARAMS,
+};
+
+static const struct param file_stat_params[] = {
+	SESSION_PARAM,
+	FILE_PATH_PARAM(true, "What to look at; a link itself, not where it leads"),
+	NO_MORE_PARAMS,
+};
+
+static const struct param file_mkdir_params[] = {
+	SESSION_PARAM,
+	FILE_PATH_PARAM(true, "The directory to make"),
+	FILE_MODE_PARAM("Permissions in octal; \"0755\" by default"),
+	{.name = "recursive",
+	 .type = PARAM_BOOLEAN,
+	 .help = "Make those above it, too; one that is there is fine"},
+	NO_MORE_PARAMS,
+};
+
+static const struct param file_remove_params[] = {
+	SESSION_PARAM,
+	FILE_PATH_PARAM(true, "What to remove; a link itself, not where it leads"),
+	{.name = "recursive",
+	 .type = PARAM_BOOLEAN,
+	 .help = "A directory with all that is in it; otherwise only an empty one"},
+	NO_MORE_PARAMS,
+};
+
+static const struct param file_rename_params[] = {
+	SESSION_PARAM,
+	FILE_PATH_PARAM(true, "What gets another name"),
+	{.name = "new_path",
+	 .type = PARAM_STRING,
+	 .is_required = true,
+	 .min = 1,
+	 .max = 4096,
+	 .violation = RPC_PATH_INVALID,
+	 .help = "The other name; directories are made as needed"},
+	{.name = "replace", .type = PARAM_BOOLEAN, .help = "Also when something has that name"},
+	NO_MORE_PARAMS,
+};
+
 static const struct param session_update_params[] = {
 	SESSION_PARAM,
 	SESSION_SETTINGS,
@@ -398,6 +504,20 @@ const struct method method_table[] = {
 	 subscribe_params, "{subscription, seq}"},
 	{"events.unsubscribe", "Stop a subscription of this connection", ACCESS_OWNER,
 	 unsubscribe_params, "{}"},
+	{"file.list", "What is in a directory of a session", ACCESS_OWNER, file_list_params,
+	 "{entries: [{name, type, size, mode, mtime, target?}], truncated}"},
+	{"file.mkdir", "Make a directory in a session", ACCESS_OWNER, file_mkdir_params, "{}"},
+	{"file.read", "Read a file of a session, or a piece of it", ACCESS_OWNER, file_read_params,
+	 "{data, encoding, bytes, size, eof}"},
+	{"file.remove", "Remove a file or directory of a session", ACCESS_OWNER, file_remove_params,
+	 "{}"},
+	{"file.rename", "Give a file or directory of a session another name", ACCESS_OWNER,
+	 file_rename_params, "{}"},
+	{"file.stat", "One file or directory of a session", ACCESS_OWNER, file_stat_params,
+	 "{name, type, size, mode, mtime, target?}"},
+	{"file.write",
+	 "Write a file of a session: as a whole, replacing it at once, in place, or in pieces",
+	 ACCESS_OWNER, file_write_params, "{bytes, size?, upload?}"},
 	{"health", "Whether the daemon can run code, and what stands in the way", ACCESS_ANY,
 	 no_params, "{ready, checks: [{name, ok, detail}]}"},
 	{"info", "Versions, accelerator, languages, templates and limits", ACCESS_ANY, no_params,

@@ -5,6 +5,13 @@
 const struct rpc_handler method_handlers[] = {
 	{"events.subscribe", method_events_subscribe},
 	{"events.unsubscribe", method_events_unsubscribe},
+	{"file.list", method_file_list},
+	{"file.mkdir", method_file_mkdir},
+	{"file.read", method_file_read},
+	{"file.remove", method_file_remove},
+	{"file.rename", method_file_rename},
+	{"file.stat", method_file_stat},
+	{"file.write", method_file_write},
 	{"health", method_health},
 	{"info", method_info},
 	{"memory.balloon", method_memory_balloon},

@@ -11,6 +11,13 @@ extern const struct rpc_handler method_handlers[];
 extern const size_t method_handler_count;
 
 struct rpc_reply method_run(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_file_list(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_file_mkdir(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_file_read(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_file_remove(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_file_rename(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_file_stat(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_file_write(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_info(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_health(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_vm_list(struct rpc_call *call, const json_t *params);
@@ -42,6 +49,10 @@ struct rpc_reply method_events_unsubscribe(struct rpc_call *call, const json_t *
  */
 struct vm *method_find_vm(struct rpc_call *call, const json_t *params,
 			  struct rpc_error **ret_error);
+
+/* The same for the session named by params.session; one that has closed is another error. */
+struct session *method_find_session(struct rpc_call *call, const json_t *params,
+				    struct rpc_error **ret_error);
 
 /* Whether the caller may see this VM. */
 bool method_may_see(const struct rpc_call *call, const struct vm *vm);

@@ -4,8 +4,8 @@
 
 #include "daemon/method/methods.h"
 
-static struct session *find(struct rpc_call *call, const json_t *params,
-			    struct rpc_error **ret_error)
+struct session *method_find_session(struct rpc_call *call, const json_t *params,
+				    struct rpc_error **ret_error)
 {
 	const struct daemon *daemon = rpc_call_context(call);
 
@@ -36,7 +36,7 @@ struct rpc_reply method_session_exec(struct rpc_call *call, const json_t *params
 	if (results_join(daemon->results, call, params, &reply))
 		return reply;
 	error = method_require_accepting(daemon);
-	session = error ? NULL : find(call, params, &error);
+	session = error ? NULL : method_find_session(call, params, &error);
 	return session ? session_exec(session, call, params) : rpc_reply_error(call, error);
 }
 
@@ -52,7 +52,7 @@ struct rpc_reply method_session_list(struct rpc_call *call, const json_t *params
 struct rpc_reply method_session_info(struct rpc_call *call, const json_t *params)
 {
 	struct rpc_error *error = NULL;
-	const struct session *session = find(call, params, &error);
+	const struct session *session = method_find_session(call, params, &error);
 
 	return session ? rpc_reply_result(call, session_describe(session))
 		       : rpc_reply_error(call, error);
@@ -61,7 +61,7 @@ struct rpc_reply method_session_info(struct rpc_call *call, const json_t *params
 struct rpc_reply method_session_update(struct rpc_call *call, const json_t *params)
 {
 	struct rpc_error *error = NULL;
-	struct session *session = find(call, params, &error);
+	struct session *session = method_find_session(call, params, &error);
 
 	if (session)
 		error = session_update(session, params);
@@ -72,7 +72,7 @@ struct rpc_reply method_session_update(struct rpc_call *call, const json_t *para
 struct rpc_reply method_session_close(struct rpc_call *call, const json_t *params)
 {
 	struct rpc_error *error = NULL;
-	struct session *session = find(call, params, &error);
+	struct session *session = method_find_session(call, params, &error);
 
 	if (!session)
 		return rpc_reply_error(call, error);

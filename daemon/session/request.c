@@ -4,7 +4,7 @@
  */
 #include "daemon/session/request.h"
 
-#include "protocol/base64.h"
+#include "daemon/session/bytes.h"
 #include "protocol/message.h"
 
 #include <assert.h>
@@ -96,34 +96,11 @@ static struct rpc_error *parse_code(const json_t *params, const char *what,
 static struct rpc_error *parse_input(const json_t *params, const struct config *config,
 				     struct run_request *request)
 {
-	const json_t *input = json_object_get(params, "stdin");
-	const char *encoding = json_string_value(json_object_get(params, "stdin_encoding"));
-	struct rpc_error *error;
+	struct rpc_error *error = bytes_from_params(params, "stdin", "stdin_encoding",
+						    &request->input, &request->input_len);
 
-	if (!input)
-		return NULL;
-	if (encoding && strcmp(encoding, "base64") == 0) {
-		uint8_t *decoded = NULL;
-		ssize_t len = base64_decode(json_string_value(input), json_string_length(input),
-					    &decoded);
-
-		if (len < 0)
-			return field_error(
-				rpc_error_hint(rpc_error_new(RPC_INVALID_PARAMS,
-							     "Parameter 'stdin' is not base64"),
-					       "use the standard alphabet with padding and "
-					       "without line breaks"),
-				"stdin");
-		request->input = (char *)decoded;
-		request->input_len = (size_t)len;
-	} else {
-		request->input = copy_bytes(json_string_value(input), json_string_length(input));
-		request->input_len = json_string_length(input);
-		if (!request->input)
-			return no_memory();
-	}
-	if (request->input_len <= config->stdin_max_bytes)
-		return NULL;
+	if (error || request->input_len <= config->stdin_max_bytes)
+		return error;
 	error = rpc_error_new(RPC_LIMIT_INVALID, "Standard input is %zu bytes long, over %ju",
 			      request->input_len, (uintmax_t)config->stdin_max_bytes);
 	rpc_error_set(error, "max", json_integer((json_int_t)config->stdin_max_bytes));

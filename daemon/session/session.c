@@ -118,6 +118,7 @@ void session_close(struct session *session, enum session_reason reason)
 	loop_timer_stop(loop_of(session), &session->timeout_timer);
 	rpc_conn_watch_stop(&session->conn_watch);
 	fail_programs(session, reason);
+	session_files_fail(session, reason);
 	if (call)
 		rpc_call_finish_error(call, session_closed_error(session->id, reason));
 	if (session->vm)
@@ -147,20 +148,37 @@ static void on_connection_end(void *user)
 
 /* --- Programs, one after the other. --- */
 
-static void become_idle(struct session *session)
+static void rest(struct session *session)
 {
-	if (session->state != SESSION_IDLE)
-		set_state(session, SESSION_IDLE);
 	session->idle_ns = realtime_ns();
 	pool_rest(session->sessions->config.pool, session->vm);
 	loop_timer_start(loop_of(session), &session->idle_timer, session->idle_timeout_seconds);
+}
+
+bool session_work_begin(struct session *session)
+{
+	if (session->work_count == 0) {
+		loop_timer_stop(loop_of(session), &session->idle_timer);
+		pool_work(session->sessions->config.pool, session->vm);
+	}
+	/* It is dying, or could not go on: on_lost() is on its way. */
+	if (vm_get_state(session->vm) != VM_RUNNING)
+		return false;
+	session->work_count++;
+	return true;
+}
+
+void session_work_end(struct session *session)
+{
+	if (--session->work_count == 0)
+		rest(session);
 }
 
 /* An interpreter waits for the next program: it costs memory, and saves that program its start. */
 static void prepare(const struct session *session)
 {
 	struct msg msg = {.type = FRAME_PREPARE,
-			  .prepare = {.id = session->exec_number, .language = "shell", .count = 1}};
+			  .prepare = {.id = session->last_number, .language = "shell", .count = 1}};
 
 	/* Without it the next program starts as the first did. */
 	(void)agent_link_send(vm_link(session->vm), &msg);
@@ -168,26 +186,12 @@ static void prepare(const struct session *session)
 
 static void begin(struct session *session, struct session_program *program)
 {
-	loop_timer_stop(loop_of(session), &session->idle_timer);
-	pool_work(session->sessions->config.pool, session->vm);
-	/* It is dying, or could not go on: on_lost() is on its way. */
-	if (vm_get_state(session->vm) != VM_RUNNING) {
-		set_state(session, SESSION_IDLE);
+	if (!session_work_begin(session))
 		return;
-	}
 	set_state(session, SESSION_BUSY);
-	exec_begin(program->exec, session->vm, ++session->exec_number, session->wish.start,
+	session->exec_count++;
+	exec_begin(program->exec, session->vm, session_next_number(session), session->wish.start,
 		   now_us());
-}
-
-static void advance(struct session *session)
-{
-	struct session_program *program = TAILQ_FIRST(&session->programs);
-
-	if (program)
-		begin(session, program);
-	else
-		become_idle(session);
 }
 
 static enum session_reason reason_of_end(const struct session *session, enum exec_end end)
@@ -212,6 +216,7 @@ static void on_program_done(void *user, struct exec *exec UNUSED, enum exec_end 
 	struct session_program *program = user;
 	struct session *session = program->session;
 	bool was_command = !program->is_resident;
+	struct session_program *next;
 
 	TAILQ_REMOVE(&session->programs, program, link);
 	session->program_count--;
@@ -225,7 +230,11 @@ static void on_program_done(void *user, struct exec *exec UNUSED, enum exec_end 
 	/* What was done is likely to be done again. */
 	if (was_command && TAILQ_EMPTY(&session->programs))
 		prepare(session);
-	advance(session);
+	set_state(session, SESSION_IDLE);
+	next = TAILQ_FIRST(&session->programs);
+	if (next)
+		begin(session, next);
+	session_work_end(session);
 }
 
 static const struct exec_ops program_ops = {.on_done = on_program_done};
@@ -301,6 +310,8 @@ static void on_message(void *user, const struct msg *msg)
 {
 	struct session *session = user;
 
+	if (session_files_on_message(session, msg))
+		return;
 	if (session->state == SESSION_BUSY)
 		exec_client_ops.on_message(TAILQ_FIRST(&session->programs)->exec, msg);
 }
@@ -311,6 +322,8 @@ static void on_output(void *user, uint32_t number, enum frame_substream sub, con
 {
 	struct session *session = user;
 
+	if (session_files_on_output(session, number, sub, data, len))
+		return;
 	if (session->state == SESSION_BUSY)
 		exec_client_ops.on_output(TAILQ_FIRST(&session->programs)->exec, number, sub, data,
 					  len);
@@ -369,7 +382,11 @@ static void on_vm(void *user, struct vm *vm)
 	publish(session, "session.created", NULL);
 	if (call)
 		rpc_call_finish_result(call, session_describe(session));
-	advance(session);
+	if (TAILQ_EMPTY(&session->programs))
+		rest(session);
+	else
+		begin(session, TAILQ_FIRST(&session->programs));
+	session_files_advance(session);
 }
 
 static void on_no_vm(void *user, struct rpc_error *error_take)
@@ -495,7 +512,8 @@ struct rpc_error *session_update(struct session *session, const json_t *params)
 	apply_settings(session, params);
 	if (json_object_get(params, "timeout_seconds") && session->vm)
 		start_timeout(session);
-	if (json_object_get(params, "idle_timeout_seconds") && session->state == SESSION_IDLE)
+	if (json_object_get(params, "idle_timeout_seconds") && session->state == SESSION_IDLE &&
+	    session->work_count == 0)
 		loop_timer_start(loop_of(session), &session->idle_timer,
 				 session->idle_timeout_seconds);
 	return NULL;
@@ -515,6 +533,7 @@ static struct session *session_new(struct sessions *sessions, const struct rpc_c
 	session->metadata = json_object();
 	session->lost_reason = REASON_VM_LOST;
 	TAILQ_INIT(&session->programs);
+	session_files_init(&session->files);
 	ev_timer_init(&session->idle_timer, on_idle_timer, 0., 0.);
 	ev_timer_init(&session->timeout_timer, on_timeout_timer, 0., 0.);
 	session->idle_timer.data = session->timeout_timer.data = session;
@@ -586,14 +605,14 @@ json_t *session_describe(const struct session *session)
 			  state_names[session->state], "language", session->request.language, "vm",
 			  session->vm ? vm_id(session->vm) : NULL, "memory_mb",
 			  (json_int_t)session->request.memory_mb, "uid", (json_int_t)session->uid);
-	bool is_idle = session->state == SESSION_IDLE;
+	bool is_idle = session->state == SESSION_IDLE && session->work_count == 0;
 
 	if (!object)
 		return NULL;
 	json_object_set_new(object, "start",
 			    session->vm ? json_string(pool_start_name(session->wish.start))
 					: json_null());
-	json_object_set_new(object, "execs", json_integer(session->exec_number));
+	json_object_set_new(object, "execs", json_integer((json_int_t)session->exec_count));
 	json_object_set_new(object, "queued", json_integer((json_int_t)waiting_count(session)));
 	json_object_set_new(object, "created_at", wall_clock(session->created_ns));
 	json_object_set_new(object, "idle_since", wall_clock(is_idle ? session->idle_ns : 0));

@@ -5,6 +5,7 @@
 
 #include "daemon/rpc/conn.h"
 #include "daemon/session/session.h"
+#include "daemon/session/session_files.h"
 
 #include <sys/queue.h>
 
@@ -36,7 +37,10 @@ struct session {
 	struct vm *vm;                          /* IDLE and BUSY */
 	TAILQ_HEAD(, session_program) programs; /* the first runs when BUSY */
 	size_t program_count;
-	uint32_t exec_number;            /* of the last program that began */
+	struct session_files files;
+	uint32_t last_number;            /* that the VM has seen, of a program or anything else */
+	uint64_t exec_count;             /* programs that began */
+	unsigned work_count;             /* of what goes on in the VM: it rests at 0 */
 	enum session_reason lost_reason; /* why the VM is lost, when it is */
 	json_t *metadata;
 	uint64_t created_ns, idle_ns;                 /* wall clock; since when it is IDLE */
@@ -79,5 +83,17 @@ bool sessions_has_name(const struct sessions *sessions, uid_t uid, const char *n
 struct rpc_error *session_closed_error(const char *id, enum session_reason reason);
 
 const char *session_state_name(enum session_state state);
+
+/* A number for EXEC that the session's VM has not seen. */
+static inline uint32_t session_next_number(struct session *session)
+{
+	return ++session->last_number;
+}
+
+/* Something goes on in the VM: it does not rest, and the idle timer stands. False, and nothing has
+ * begun, when the VM is dying: the session's end is on its way. */
+bool session_work_begin(struct session *session);
+/* It is over. */
+void session_work_end(struct session *session);
 
 #endif

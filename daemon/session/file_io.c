@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One list of file operations in one VM, from EXEC to EXIT. */
+#include "daemon/session/file_io.h"
+
+#include "base/log.h"
+#include "daemon/session/output.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* What a guest gets to report the end after a KILL. */
+#define KILL_REPORT_SECONDS 0.25
+/* A list of names (TREE_NAME_BYTES_MAX) with all that is said of each. */
+#define RESULTS_MAX (8u << 20)
+
+enum file_io_state {
+	IO_RUNNING,
+	IO_KILLING,
+	IO_DONE,
+};
+
+struct file_io {
+	struct file_io_target target;
+	const struct file_io_ops *ops;
+	void *user;
+	enum file_io_state state;
+	size_t count; /* of operations */
+	struct output data, text;
+	json_t *results;
+	char failure[MSG_TEXT_MAX]; /* why there are no results */
+	ev_timer deadline;
+};
+
+static void finish(struct file_io *io, enum exec_end end)
+{
+	if (io->state == IO_DONE)
+		return;
+	io->state = IO_DONE;
+	loop_timer_stop(io->target.loop, &io->deadline);
+	io->ops->on_done(io->user, io, end);
+}
+
+static void on_deadline(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
+{
+	struct file_io *io = timer->data;
+
+	if (io->state == IO_KILLING) {
+		finish(io, EXEC_UNREPORTED);
+		return;
+	}
+	snprintf(io->failure, sizeof(io->failure), "it took over %g s", FILE_IO_SECONDS);
+	file_io_stop(io);
+}
+
+void file_io_stop(struct file_io *io)
+{
+	struct msg msg = {.type = FRAME_KILL, .kill = {.exec = io->target.number}};
+
+	if (io->state != IO_RUNNING)
+		return;
+	io->state = IO_KILLING;
+	/* A link that takes no KILL has the same end as a guest that ignores it. */
+	(void)agent_link_send(vm_link(io->target.vm), &msg);
+	loop_timer_start(io->target.loop, &io->deadline, KILL_REPORT_SECONDS);
+}
+
+static int dispatch(struct file_io *io, struct file_batch *batch)
+{
+	struct msg_exec msg = {
+		.exec = io->target.number,
+		.language = "files",
+		.is_resident = true,
+		.realtime_ns = realtime_ns(),
+		.stdout_limit = io->data.limit,
+		.stderr_limit = io->text.limit,
+		.disk_max_bytes = io->target.disk_mb << 20,
+	};
+	char *request = json_dumps(batch->operations, JSON_COMPACT);
+
+	if (!request)
+		return -ENOMEM;
+	return agent_link_exec(vm_link(io->target.vm), &msg, request, strlen(request),
+			       TAKE_PTR(batch->data), batch->data_len);
+}
+
+struct file_io *file_io_begin(const struct file_io_target *target, struct file_batch *batch,
+			      const struct file_io_ops *ops, void *user)
+{
+	struct file_io *io = calloc(1, sizeof(*io));
+	int r;
+
+	if (!io) {
+		file_batch_fini(batch);
+		return NULL;
+	}
+	io->target = *target;
+	io->ops = ops;
+	io->user = user;
+	io->count = json_array_size(batch->operations);
+	io->data.limit = batch->read_max;
+	io->text.limit = RESULTS_MAX;
+	ev_timer_init(&io->deadline, on_deadline, 0., 0.);
+	io->deadline.data = io;
+	r = dispatch(io, batch);
+	file_batch_fini(batch);
+	if (r < 0) {
+		log_debug(vm_id(target->vm), "Cannot send file operations: %s", strerror(-r));
+		file_io_free(io);
+		return NULL;
+	}
+	loop_timer_start(target->loop, &io->deadline, FILE_IO_SECONDS);
+	return io;
+}
+
+/* --- The guest speaks. --- */
+
+static bool is_list_of_objects(const json_t *results, size_t count)
+{
+	const json_t *result;
+	size_t i;
+
+	if (json_array_size(results) != count)
+		return false;
+	json_array_foreach (results, i, result)
+		if (!json_is_object(result))
+			return false;
+	return true;
+}
+
+static void read_results(struct file_io *io, const struct msg_exit *exit)
+{
+	json_auto_t *results = NULL;
+
+	if (*io->failure)
+		return;
+	if (strcmp(exit->reason, MSG_REASON_EXITED) != 0) {
+		snprintf(io->failure, sizeof(io->failure), "%s%s%.200s", exit->reason,
+			 *exit->detail ? ": " : "", exit->detail);
+		return;
+	}
+	results = json_loadb((const char *)io->text.data, io->text.len, JSON_ALLOW_NUL, NULL);
+	if (is_list_of_objects(results, io->count))
+		io->results = json_incref(results);
+	else
+		snprintf(io->failure, sizeof(io->failure), "it answered with something else");
+}
+
+bool file_io_on_message(struct file_io *io, const struct msg *msg)
+{
+	if (msg->type == FRAME_STARTED)
+		return msg->exec_ref.exec == io->target.number;
+	if (msg->type != FRAME_EXIT || msg->exit.exec != io->target.number)
+		return false;
+	if (io->state == IO_DONE)
+		return true;
+	agent_link_exec_done(vm_link(io->target.vm), io->target.number);
+	read_results(io, &msg->exit);
+	finish(io, EXEC_REPORTED);
+	return true;
+}
+
+bool file_io_on_output(struct file_io *io, uint32_t number, enum frame_substream sub,
+		       const uint8_t *data, size_t len)
+{
+	struct output *output = sub == SUBSTREAM_STDERR ? &io->text : &io->data;
+
+	if (number != io->target.number)
+		return false;
+	if (io->state == IO_DONE)
+		return true;
+	if (output_add(output, data, len) < 0) {
+		snprintf(io->failure, sizeof(io->failure), "it sent more than was asked for");
+		finish(io, EXEC_BROKEN);
+		return true;
+	}
+	agent_link_take(vm_link(io->target.vm), number, sub, len);
+	return true;
+}
+
+const json_t *file_io_results(const struct file_io *io, struct rpc_error **ret_error)
+{
+	if (!io->results)
+		*ret_error = rpc_error_hint(
+			rpc_error_new(RPC_VM_TRANSIENT, "The VM's file server failed: %s",
+				      *io->failure ? io->failure : "it has not answered"),
+			"a file is replaced as a whole or not at all; what was appended, or "
+			"written at an offset, may be there in part");
+	return io->results;
+}
+
+const char *file_io_data(const struct file_io *io, size_t *ret_len)
+{
+	*ret_len = io->data.len;
+	return (const char *)io->data.data;
+}
+
+void file_io_free(struct file_io *io)
+{
+	if (!io)
+		return;
+	loop_timer_stop(io->target.loop, &io->deadline);
+	output_fini(&io->data);
+	output_fini(&io->text);
+	json_decref(io->results);
+	free(io);
+}
