@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""File operations over a guest that is well, that lies, and that does not end (fake QEMU): of an operation
+the path is the fake's program, and what that prints as errors are the results."""
+
+import base64
+import json
+
+from support import VmTest, until
+
+
+def answer(*results, data=""):
+    lines = [f"out {data}"] if data else []
+    return "\n".join([*lines, "err " + json.dumps(results)])
+
+
+class Files(VmTest):
+    def setUp(self):
+        super().setUp()
+        self.sandbox = self.daemon("normal")
+        self.client = self.sandbox.client()
+        self.session = self.create()
+
+    def tearDown(self):
+        if self.sandbox.process.poll() is None:
+            with self.sandbox.client() as client:
+                for session in client.call("session.list")["sessions"]:
+                    client.call("session.close", session=session["session"])
+        super().tearDown()
+
+    def create(self):
+        return self.client.call("session.create", language="shell")["session"]
+
+    def call(self, method, path=None, **params):
+        if path is not None:
+            params["path"] = path
+        return self.client.call(f"file.{method}", session=self.session, **params)
+
+    def start(self, method, path, **params):
+        return self.client.request(f"file.{method}", session=self.session, path=path, **params)
+
+    def assert_closed(self, reason):
+        error = self.assert_error(4002, self.client.call, "session.info", session=self.session)
+        self.assertEqual(error.data["reason"], reason)
+
+    def test_results(self):
+        """What the guest says becomes what the API promises."""
+        entry = {"type": "file", "size": 3, "mode": 0o644, "mtime_ns": 1_500_000_000_000_000_000}
+        shown = {"type": "file", "size": 3, "mode": "0644", "mtime": "2017-07-14T02:40:00.000Z"}
+        self.assertEqual(self.call("write", answer({"bytes": 3}), data="abc"), {"bytes": 3})
+        self.assertEqual(self.call("write", answer({"bytes": 1, "size": 9}), data="YQ==", encoding="base64",
+                                   append=True), {"bytes": 1, "size": 9})
+        self.assertEqual(self.call("list", answer({"entries": [entry | {"name": "a"}, entry | {"name_hex": "ff"},
+                                                               entry | {"name": "l", "target": "a"}]})),
+                         {"entries": [shown | {"name": "a"}, shown | {"name": "/w==", "encoding": "base64"},
+                                      shown | {"name": "l", "target": "a"}], "truncated": False})
+        for method, params in (("mkdir", {}), ("remove", {}), ("rename", {"new_path": "n"})):
+            self.assertEqual(self.call(method, answer({}), **params), {})
+        stat = self.call("stat", answer({"entry": entry}))
+        stat.pop("name")
+        self.assertEqual(stat, shown)
+
+    def test_read(self):
+        """Pieces of texts end with whole characters; what is no text is base64."""
+        read = {"size": 4, "length": 4}
+        self.assertEqual(self.call("read", answer(read, data="\u00e4b")),
+                         {"data": "\u00e4b\n", "encoding": "utf-8", "bytes": 4, "size": 4, "eof": True})
+        piece = self.call("read", answer({"size": 9, "length": 4}, data="\u00e4b"), encoding="base64", length=4)
+        self.assertEqual((base64.b64decode(piece["data"]), piece["eof"]), ("\u00e4b\n".encode(), False))
+        self.assertEqual(self.call("read", answer({"size": 0, "length": 0}))["data"], "")
+
+    def test_errors(self):
+        """Each errno of the guest has its code, with the path and the session."""
+        for number, code in ((2, 5001), (116, 5001), (17, 5002), (39, 5002), (21, 5003), (20, 5004), (27, 5005),
+                             (28, 5006), (12, 5006), (13, 5007), (1, 5007), (18, 2005), (40, 2005), (22, 2005),
+                             (36, 2005), (95, 2005), (24, 1003), (5, 3003), (99999, 3003)):
+            error = self.assert_error(code, self.call, "stat", answer({"error": number}))
+            self.assertEqual(error.data["session"], self.session)
+
+    def test_bad_parameters(self):
+        """What cannot be asked for is refused before the guest hears of it."""
+        for code, method, params in (
+                (2005, "read", {"path": "/etc/passwd"}), (2005, "read", {"path": "/home/user"}),
+                (2005, "read", {"path": "/home/username"}), (2005, "read", {"path": "a\0b"}), (2005, "read", {"path": ""}),
+                (2005, "read", {"path": "x" * 4097}), (-32602, "read", {}), (-32602, "read", {"path": "a", "length": 0}),
+                (-32602, "read", {"path": "a", "length": (8 << 20) + 1}), (2005, "write", {"data": "x"}),
+                (-32602, "read", {"path": "a", "offset": -1}),
+                (-32602, "write", {"path": "a", "data": "!", "encoding": "base64"}),
+                (-32602, "write", {"path": "a", "mode": "rwx"}), (-32602, "write", {"path": "a", "mode": "9"}),
+                (-32602, "write", {"path": "a", "append": True, "offset": 1}),
+                (-32602, "write", {"path": "a", "commit": True}),
+                (-32602, "write", {"upload": "upl_1", "append": True}),
+                (-32602, "write", {"upload": "upl_1", "mode": "0644"}),
+                (5005, "write", {"path": "a", "offset": 500 << 20, "data": "x"}),
+                (2005, "rename", {"path": "a", "new_path": "/b"}), (-32602, "rename", {"path": "a"}),
+                (-32602, "stat", {"path": "a", "follow": True})):
+            self.assert_error(code, self.call, method, **params)
+        self.assert_error(4001, self.client.call, "file.stat", session="ses_none", path="a")
+
+    def test_lies(self):
+        """Answers that make no sense cost the call that asked; the session goes on."""
+        for text in ("no json", "{}", "[]", "[7]", "[{}, {}]", ""):
+            self.assert_error(3003, self.call, "stat", f"err {text}")
+        self.assert_error(3003, self.call, "stat", "signal 9")
+        self.assert_error(3003, self.call, "stat", "failed no server")
+        for results in ([{"entries": "x"}], [{"entries": [7, {}]}], [{}]):
+            self.call("list", answer(*results))
+            self.call("stat", answer(*results))
+            self.call("read", answer(*results))
+        self.assertEqual(self.call("write", answer({"bytes": 1}), data="x"), {"bytes": 1})
+
+    def test_more_than_asked_for(self):
+        """A guest that sends what nobody asked for has broken the protocol."""
+        self.assert_error(3003, self.call, "stat", answer({}, data="more"))
+        self.assert_closed("guest_protocol")
+
+    def test_order_and_cancel(self):
+        """One at a time, in the order they came; a cancelled one is answered when it has ended."""
+        first = self.start("stat", "hang")
+        rest = [self.start("write", answer({"bytes": i}), data="x" * i) for i in range(1, 6)]
+        cancelled = rest.pop(2)
+        self.client.cancel(cancelled)
+        self.assert_error(-32800, self.client.wait, cancelled)
+        info = self.client.call("session.info", session=self.session)
+        self.assertEqual((info["state"], info["idle_since"], info["execs"]), ("idle", None, 0))
+        self.client.cancel(first)
+        self.assert_error(-32800, self.client.wait, first)
+        self.assertEqual([self.client.wait(request)["bytes"] for request in rest], [1, 2, 4, 5])
+        until(lambda: self.client.call("session.info", session=self.session)["idle_since"], "it is idle")
+
+    def test_too_many(self):
+        hanging = [self.start("stat", "hang") for _ in range(62)]
+        with self.sandbox.client() as other:
+            waiting = [other.request("file.stat", session=self.session, path=answer({"entry": {}})) for _ in range(2)]
+            until(lambda: other.call("rpc.ping") == "pong", "they wait")
+            self.assert_error(4003, other.call, "file.stat", session=self.session, path="a")
+        self.client.call("session.close", session=self.session)
+        for request in hanging:
+            error = self.assert_error(4002, self.client.wait, request)
+            self.assertEqual(error.data["dispatched"], request == hanging[0])
+        self.assertEqual(len(waiting), 2)
+
+    def test_caller_gone(self):
+        """An operation that has begun is done; those that wait are not."""
+        with self.sandbox.client() as other:
+            other.request("file.stat", session=self.session, path="hang")
+            other.request("file.stat", session=self.session, path="die 1")
+            until(lambda: other.call("session.info", session=self.session)["idle_since"] is None, "it runs")
+        request = self.start("stat", answer({"entry": {}}))
+        self.client.call("session.close", session=self.session)
+        self.assert_error(4002, self.client.wait, request)
+
+    def test_unresponsive(self):
+        """A guest that does not report the end closes the session."""
+        request = self.start("stat", "ignore")
+        self.client.cancel(request)
+        error = self.assert_error(4002, self.client.wait, request)
+        self.assertEqual((error.data["reason"], error.data["dispatched"]), ("unresponsive", True))
+
+    def test_vm_lost(self):
+        error = self.assert_error(4002, self.call, "stat", "die 1")
+        self.assertEqual((error.data["reason"], error.data["dispatched"]), ("vm_lost", True))
+
+    def test_before_and_beside(self):
+        """Operations of a session that has no VM yet wait for it; others' sessions are not there."""
+        create = self.client.request("session.create", language="shell", name="late")
+        with self.sandbox.client() as other:
+            until(lambda: any(s["name"] == "late" for s in other.call("session.list")["sessions"]), "it is there")
+            self.assertEqual(other.call("file.write", session="late", path=answer({"bytes": 0})), {"bytes": 0})
+        self.client.wait(create)
+
+    def test_quota(self):
+        """What is read and written counts against the user's buffers."""
+        sandbox = self.daemon("normal", buffered_bytes_per_uid=1 << 20)
+        with sandbox.client() as client:
+            session = client.call("session.create", language="shell")["session"]
+            error = self.assert_error(1003, client.call, "file.read", session=session, path="x")
+            self.assertIn("smaller", error.data["hint"])
+            self.assert_error(1003, client.call, "file.write", session=session, path="x", data="x" * 600_000)
+            self.assertEqual(client.call("file.read", session=session, length=100_000,
+                                         path=answer({"size": 2, "length": 2}, data="a"))["data"], "a\n")
+            client.call("session.close", session=session)
