@@ -170,12 +170,16 @@ class Files(VmTest):
 
     def test_quota(self):
         """What is read and written counts against the user's buffers."""
-        sandbox = self.daemon("normal", buffered_bytes_per_uid=1 << 20)
+        sandbox = self.daemon("normal", buffered_bytes_per_uid=16 << 20)
         with sandbox.client() as client:
-            session = client.call("session.create", language="shell")["session"]
-            error = self.assert_error(1003, client.call, "file.read", session=session, path="x")
+            sessions = [client.call("session.create", language="shell")["session"] for _ in range(2)]
+            self.assert_error(1003, client.call, "file.write", session=sessions[0], path="x", data="x" * (9 << 20))
+            hanging = client.request("file.read", session=sessions[0], path="hang", length=7 << 20)
+            error = self.assert_error(1003, client.call, "file.read", session=sessions[1], path="x", length=2 << 20)
             self.assertIn("smaller", error.data["hint"])
-            self.assert_error(1003, client.call, "file.write", session=session, path="x", data="x" * 600_000)
-            self.assertEqual(client.call("file.read", session=session, length=100_000,
+            self.assertEqual(client.call("file.read", session=sessions[1], length=100_000,
                                          path=answer({"size": 2, "length": 2}, data="a"))["data"], "a\n")
-            client.call("session.close", session=session)
+            client.cancel(hanging)
+            self.assert_error(-32800, client.wait, hanging)
+            for session in sessions:
+                client.call("session.close", session=session)
