@@ -71,6 +71,29 @@ static const struct param limit_fields[] = {
 			"session.result has its result"                                       \
 	}
 
+/* Of files: `path` is checked further by the handler. */
+#define FILE_PATH_PARAM(required, text)                                                       \
+	{                                                                                     \
+		.name = "path", .type = PARAM_STRING, .is_required = (required), .max = 4096, \
+		.violation = RPC_PATH_INVALID, .help = (text)                                 \
+	}
+#define FILE_MODE_PARAM(text)                                                  \
+	{                                                                      \
+		.name = "mode", .type = PARAM_STRING, .max = 4, .help = (text) \
+	}
+#define FILE_OFFSET_MAX (1ll << 50)
+
+static const struct param run_file_fields[] = {
+	FILE_PATH_PARAM(true, "Where, below /home/user; directories are made as needed"),
+	{.name = "data", .type = PARAM_STRING, .help = "What is in it; nothing by default"},
+	{.name = "encoding",
+	 .type = PARAM_STRING,
+	 .choices = encodings,
+	 .help = "How data is written here: utf-8 (default) or base64"},
+	FILE_MODE_PARAM("Permissions in octal; \"0644\" by default"),
+	NO_MORE_PARAMS,
+};
+
 static const struct param run_params[] = {
 	{.name = "language",
 	 .type = PARAM_STRING,
@@ -89,6 +112,15 @@ static const struct param run_params[] = {
 	 .choices = encodings,
 	 .help = "How stdin is written here: utf-8 (default) or base64"},
 	{.name = "env", .type = PARAM_STRING_MAP, .help = "Environment variables to add"},
+	{.name = "files",
+	 .type = PARAM_OBJECTS,
+	 .max = 256,
+	 .fields = run_file_fields,
+	 .help = "Files that are there before the program starts"},
+	{.name = "collect",
+	 .type = PARAM_STRINGS,
+	 .max = 256,
+	 .help = "Files to send with the result, below /home/user; 8 MiB together"},
 	{.name = "timeout_seconds",
 	 .type = PARAM_NUMBER,
 	 .min = 0.1,
@@ -105,18 +137,6 @@ static const struct param run_params[] = {
 	 .help = "Send run.started and run.output notifications as things happen"},
 	NO_MORE_PARAMS,
 };
-
-/* Of files in a session: `path` is checked further by the handler. */
-#define FILE_PATH_PARAM(required, text)                                                       \
-	{                                                                                     \
-		.name = "path", .type = PARAM_STRING, .is_required = (required), .max = 4096, \
-		.violation = RPC_PATH_INVALID, .help = (text)                                 \
-	}
-#define FILE_MODE_PARAM(text)                                                  \
-	{                                                                      \
-		.name = "mode", .type = PARAM_STRING, .max = 4, .help = (text) \
-	}
-#define FILE_OFFSET_MAX (1ll << 50)
 
 static const struct param vm_param[] = {
 	{.name = "vm", .type = PARAM_STRING, .is_required = true, .max = 64, .help = "Id of a VM"},

@@ -18,6 +18,7 @@ enum exec_state {
 	EXEC_WAITING,
 	EXEC_RUNNING,
 	EXEC_KILLING,
+	EXEC_COLLECTING,
 	EXEC_DONE,
 };
 
@@ -37,15 +38,16 @@ struct exec {
 	json_int_t seq;  /* of run.output */
 	bool is_started; /* run.started was sent */
 	uint64_t asked_us, granted_us, dispatched_us;
+	uint64_t ended_us;    /* COLLECTING; else 0 */
+	struct msg_exit exit; /* the same: the guest's receipt */
+	json_t *files;        /* for the result; NULL: none */
 	ev_timer deadline;
 	struct defer free_later;
 };
 
 static const char *const state_names[] = {
-	[EXEC_WAITING] = "waiting",
-	[EXEC_RUNNING] = "running",
-	[EXEC_KILLING] = "killing",
-	[EXEC_DONE] = "done",
+	[EXEC_WAITING] = "waiting",       [EXEC_RUNNING] = "running", [EXEC_KILLING] = "killing",
+	[EXEC_COLLECTING] = "collecting", [EXEC_DONE] = "done",
 };
 static_assert(ELEMENTSOF(state_names) == EXEC_DONE + 1, "every state has a name");
 
@@ -58,6 +60,8 @@ void exec_free(struct exec *exec)
 		results_forget(exec->record, NULL);
 	output_fini(&exec->out);
 	output_fini(&exec->err);
+	json_decref(exec->exit.error);
+	json_decref(exec->files);
 	run_request_fini(&exec->request);
 	free(exec);
 }
@@ -122,12 +126,13 @@ static json_t *make_result(struct exec *exec, enum run_verdict verdict, const st
 		.err = &exec->err,
 		.queue_us = (exec->granted_us ? exec->granted_us : now) - exec->asked_us,
 		.start_us = has_run ? exec->dispatched_us - exec->granted_us : 0,
-		.execute_us = has_run ? now - exec->dispatched_us : 0,
+		.execute_us = has_run ? (exec->ended_us ?: now) - exec->dispatched_us : 0,
 		.total_us = now - exec->asked_us,
 		.vm = exec->vm_id,
 		.session = exec->config.session,
 		.language = exec->request.language,
 		.start = pool_start_name(exec->start),
+		.files = exec->files,
 	};
 	json_t *result = run_result(&outcome);
 	const char *status = json_string_value(json_object_get(result, "status"));
@@ -227,6 +232,26 @@ static void credit(struct exec *exec, enum frame_substream sub, size_t len)
 	*held = 0;
 }
 
+static void collect(struct exec *exec, const struct msg_exit *exit)
+{
+	exec->exit = *exit;
+	json_incref(exec->exit.error);
+	exec->ended_us = now_us();
+	loop_timer_stop(exec->config.env->loop, &exec->deadline);
+	set_state(exec, EXEC_COLLECTING);
+	exec->config.ops->on_ended(exec->config.user, exec);
+}
+
+void exec_collected(struct exec *exec, json_t *files_take)
+{
+	if (exec->state != EXEC_COLLECTING) {
+		json_decref(files_take);
+		return;
+	}
+	exec->files = files_take;
+	answer(exec, &exec->exit, EXEC_REPORTED);
+}
+
 static void on_receipt(struct exec *exec, const struct msg_exit *exit)
 {
 	/* Its number is free in the guest before the next program comes. */
@@ -240,7 +265,10 @@ static void on_receipt(struct exec *exec, const struct msg_exit *exit)
 			     EXEC_REPORTED);
 		return;
 	}
-	answer(exec, exit, EXEC_REPORTED);
+	if (exec->config.ops->on_ended && exec->verdict != VERDICT_CANCELLED)
+		collect(exec, exit);
+	else
+		answer(exec, exit, EXEC_REPORTED);
 }
 
 /* Once: a guest that repeats itself does not fill its client's connection. */
@@ -258,7 +286,7 @@ static void on_message(void *user, const struct msg *msg)
 {
 	struct exec *exec = user;
 
-	if (exec->state == EXEC_DONE)
+	if (exec->state == EXEC_DONE || exec->state == EXEC_COLLECTING)
 		return;
 	if (msg->type == FRAME_EXIT && msg->exit.exec == exec->number)
 		on_receipt(exec, &msg->exit);
@@ -272,7 +300,7 @@ static void on_output(void *user, uint32_t number, enum frame_substream sub, con
 	struct exec *exec = user;
 	int r;
 
-	if (exec->state == EXEC_DONE || number != exec->number)
+	if (exec->state == EXEC_DONE || exec->state == EXEC_COLLECTING || number != exec->number)
 		return;
 	r = output_add(output_of(exec, sub), data, len);
 	if (r < 0) {
@@ -296,6 +324,12 @@ static void on_lost(void *user, struct rpc_error *error_take)
 		/* It was to die anyway: the verdict stands. */
 		rpc_error_free(error_take);
 		answer(exec, NULL, EXEC_LOST);
+		return;
+	}
+	if (exec->state == EXEC_COLLECTING) {
+		/* So does what the program did. */
+		rpc_error_free(error_take);
+		answer(exec, &exec->exit, EXEC_LOST);
 		return;
 	}
 	rpc_error_hint(error_take, "whether the program had effects is not known; the VM is gone");
@@ -393,6 +427,10 @@ void exec_cancel(struct exec *exec)
 		break;
 	case EXEC_RUNNING:
 		kill_program(exec, VERDICT_CANCELLED);
+		break;
+	case EXEC_COLLECTING:
+		exec->verdict = VERDICT_CANCELLED;
+		answer(exec, &exec->exit, EXEC_REPORTED);
 		break;
 	case EXEC_KILLING:
 	case EXEC_DONE:

@@ -19,6 +19,7 @@
  *   WAITING  for a VM              cancel, caller gone, exec_fail()
  *   RUNNING  EXEC was sent         deadline, cancel, caller gone, VM lost, protocol broken
  *   KILLING  KILL was sent         EXIT or the kill deadline, whichever is first; VM lost
+ *   COLLECTING  it has ended, its owner fetches what it has left; cancel, caller gone, VM lost
  *   DONE     answered              freed in this iteration
  */
 #ifndef DAEMON_SESSION_EXEC_H
@@ -54,6 +55,9 @@ enum exec_end {
 };
 
 struct exec_ops {
+	/* The program has ended, and the VM is still there: the answer waits for exec_collected().
+	 * May be NULL: it does not wait. */
+	void (*on_ended)(void *user, struct exec *exec);
 	void (*on_done)(void *user, struct exec *exec, enum exec_end end);
 };
 
@@ -87,6 +91,9 @@ void exec_free(struct exec *exec);
  * `granted_us` is when the VM was its own, for the times of the result. */
 void exec_begin(struct exec *exec, struct vm *vm, uint32_t number, enum pool_start start,
 		uint64_t granted_us);
+
+/* After on_ended: answers, with these for the `files` of the result. Harmless when it is DONE. */
+void exec_collected(struct exec *exec, json_t *files_take);
 
 /* Answers with this error; a program that runs is not waited for. Harmless when it is DONE. */
 void exec_fail(struct exec *exec, struct rpc_error *error_take);

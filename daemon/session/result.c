@@ -116,7 +116,8 @@ json_t *run_result(const struct run_outcome *outcome)
 	output_to_result(outcome->out, "stdout", exit ? exit->stdout_bytes : 0, result);
 	output_to_result(outcome->err, "stderr", exit ? exit->stderr_bytes : 0, result);
 	json_object_set_new(result, "error", error_of(exit));
-	json_object_set_new(result, "files", json_array());
+	json_object_set_new(result, "files",
+			    outcome->files ? json_incref(outcome->files) : json_array());
 	json_object_set_new(result, "timing", timing(outcome));
 	json_object_set_new(result, "usage", usage(exit));
 	json_object_set_new(result, "vm", json_string(outcome->vm));

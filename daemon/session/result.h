@@ -20,6 +20,7 @@ struct run_outcome {
 	uint64_t queue_us, start_us, execute_us, total_us;
 	const char *vm, *language, *start; /* start: "warm", "clone" or "boot" */
 	const char *session;               /* NULL: none */
+	json_t *files;                     /* that were collected; NULL: none */
 };
 
 /* New reference, or NULL without memory. */

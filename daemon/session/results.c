@@ -300,7 +300,8 @@ void results_end(struct result_record *record, json_t *result, struct output *ou
 	/* As bytes, and as text. */
 	record->bytes = RECORD_BYTES + 2 * (record->out.len + record->err.len) +
 			json_dumpb(json_object_get(result, "error"), NULL, 0,
-				   JSON_COMPACT | JSON_ENCODE_ANY);
+				   JSON_COMPACT | JSON_ENCODE_ANY) +
+			json_dumpb(json_object_get(result, "files"), NULL, 0, JSON_COMPACT);
 	set_ended(record);
 }
 

@@ -2,8 +2,10 @@
 /*
  * One `run`: a program and a fresh VM.
  *
- * Theory of operation: a run asks the pool for a VM, hands it to its exec (exec.h), and releases it
- * when that is done: it never runs other code. A caller who goes takes the run and its VM along.
+ * Theory of operation: a run asks the pool for a VM, puts its files there, hands it to its exec
+ * (exec.h), fetches the files that were asked for, and releases it when that is done: it never runs
+ * other code. Files that cannot be put there are an error, and the program never runs; those that
+ * cannot be fetched are told of in the result. A caller who goes takes the run and its VM along.
  */
 #ifndef DAEMON_SESSION_RUN_H
 #define DAEMON_SESSION_RUN_H

@@ -183,3 +183,72 @@ class Files(VmTest):
             self.assert_error(-32800, client.wait, hanging)
             for session in sessions:
                 client.call("session.close", session=session)
+
+
+class RunFiles(VmTest):
+    def setUp(self):
+        super().setUp()
+        self.sandbox = self.daemon("normal")
+        self.client = self.sandbox.client()
+
+    def put(self, *programs, **params):
+        files = [{"path": program, "data": "x"} for program in programs]
+        return self.play(self.client, "out ran", files=files, **params)
+
+    def test_placed(self):
+        """Files are there before the program; one that cannot be is why it never runs."""
+        self.assertEqual(self.put(answer({"bytes": 1}, {"bytes": 1}), "second")["stdout"], "ran\n")
+        error = self.assert_error(5006, self.put, answer({"bytes": 1}, {"error": 28}), "second")
+        self.assertEqual((error.data["field"], error.data["path"]), ("files[1]", "second"))
+        self.assert_error(3003, self.put, "err nonsense")
+        self.assert_error(3003, self.put, "die 1")
+        request = self.play_request(self.client, "out ran", files=[{"path": "hang"}], timeout_seconds=0.2)
+        until(lambda: self.client.call("vm.list")["vms"], "it has its VM")
+        self.client.cancel(request)
+        error = self.assert_error(-32800, self.client.wait, request)
+        self.assertEqual(error.data["result"]["timing"]["execute_ms"], 0)
+
+    def test_collected(self):
+        """They come with the result, also of a program that failed; what went wrong is theirs alone."""
+        read = {"size": 2, "length": 2, "mode": 0o600}
+        result = self.play(self.client, "out ran", "exit 3", collect=[answer(read, {"error": 2}, data="a"), "none"])
+        (first, second) = result["files"]
+        self.assertEqual((result["status"], result["exit_code"], first["data"], first["mode"], first["encoding"]),
+                         ("error", 3, "a\n", "0600", "utf-8"))
+        self.assertEqual((second["path"], second["error"]["code"]), ("none", 5001))
+        for program, code in (("err nonsense", 3003), ("signal 9", 3003),
+                              (answer({"size": 2, "length": 9}, data="a"), 5005),
+                              (answer({"size": 20 << 20, "length": 2}, data="a"), 5005)):
+            result = self.play(self.client, "out ran", collect=[program])
+            self.assertEqual((result["stdout"], result["files"][0]["error"]["code"]), ("ran\n", code))
+        result = self.play(self.client, "out ran", collect=["die 1"])
+        self.assertEqual((result["status"], result["stdout"], result["files"]), ("ok", "ran\n", []))
+        result = self.play(self.client, "hang", collect=[answer(read, data="a")], timeout_seconds=0.2)
+        self.assertEqual((result["status"], result["files"][0]["data"]), ("timeout", "a\n"))
+        request = self.play_request(self.client, "out ran", collect=["hang"], stream=True)
+        self.client.wait_output(request, "ran")
+        self.client.cancel(request)
+        error = self.assert_error(-32800, self.client.wait, request)
+        self.assertEqual(error.data["result"]["stdout"], "ran\n")
+
+    def test_stored(self):
+        """With an exec_id files are part of the request, and of the stored result."""
+        read = {"size": 2, "length": 2}
+        params = {"exec_id": "one", "collect": [answer(read, data="a")], "files": [{"path": answer({"bytes": 0})}]}
+        result = self.play(self.client, "out ran", **params)
+        self.assertEqual(result["files"][0]["data"], "a\n")
+        self.assertEqual(self.client.call("session.result", exec_id="one")["files"], result["files"])
+        self.assert_error(4020, self.play, self.client, "out ran", **(params | {"collect": ["b"]}))
+
+    def test_bad_parameters(self):
+        for code, field, params in (
+                (2005, "files[1].path", {"files": [{"path": "a"}, {"path": "/etc/passwd"}]}),
+                (2005, "files[0]", {"files": [{"path": "/home/user"}]}),
+                (-32602, "files[0].path", {"files": [{"data": "a"}]}), (-32602, "files[0]", {"files": ["a"]}),
+                (-32602, "files[0].name", {"files": [{"path": "a", "name": "b"}]}),
+                (-32602, "files[0]", {"files": [{"path": "a", "mode": "8"}]}),
+                (-32602, "files[0].data", {"files": [{"path": "a", "data": "!", "encoding": "base64"}]}),
+                (2005, "collect[0]", {"collect": ["../a\0"]}), (2005, "collect[1]", {"collect": ["a", ""]}),
+                (-32602, "collect", {"collect": "a"}), (-32602, "files", {"files": [{"path": "a"}] * 257})):
+            error = self.assert_error(code, self.play, self.client, "out ran", **params)
+            self.assertEqual(error.data["field"], field)
