@@ -14,6 +14,8 @@
 /* One read: large enough for a data frame of the guest link, small enough to be fair to others. */
 #define READ_SIZE (64u * 1024)
 #define QUEUE_MIN 4096u
+/* Of one message. */
+#define DESCRIPTORS_MAX 8
 
 static void end(struct stream *stream, int error)
 {
@@ -62,12 +64,65 @@ static void on_read_end(struct stream *stream)
 	stream->ops->on_half_close(stream->user);
 }
 
+static void take_descriptors(struct stream *stream, struct msghdr *header)
+{
+	struct cmsghdr *part;
+
+	for (part = CMSG_FIRSTHDR(header); part; part = CMSG_NXTHDR(header, part)) {
+		const unsigned char *at = CMSG_DATA(part);
+		size_t left = part->cmsg_len - CMSG_LEN(0);
+
+		if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (; left >= sizeof(int); at += sizeof(int), left -= sizeof(int)) {
+			int fd;
+
+			memcpy(&fd, at, sizeof(fd));
+			/* An earlier one may have been the last straw. */
+			if (stream_is_open(stream))
+				stream->ops->on_descriptor(stream->user, fd);
+			else
+				close_fd(fd);
+		}
+	}
+}
+
+/* Those that do not fit are closed by the kernel. */
+static ssize_t receive(struct stream *stream, void *buf, size_t size)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(DESCRIPTORS_MAX * sizeof(int))];
+	} control;
+	struct iovec part = {.iov_base = buf, .iov_len = size};
+	struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1};
+	ssize_t n;
+
+	if (stream->ops->on_descriptor) {
+		header.msg_control = control.bytes;
+		header.msg_controllen = sizeof(control.bytes);
+	}
+	n = recvmsg(stream->fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	if (n > 0 && stream->ops->on_descriptor)
+		take_descriptors(stream, &header);
+	return n;
+}
+
+static ssize_t put(const struct stream *stream, const void *data, size_t len)
+{
+	return stream->is_socket ? send(stream->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL)
+				 : write(stream->fd, data, len);
+}
+
 static void on_readable(struct ev_loop *ev UNUSED, ev_io *watcher, int events UNUSED)
 {
 	struct stream *stream = watcher->data;
 	uint8_t buf[READ_SIZE];
-	ssize_t n = read(stream->fd, buf, sizeof(buf));
+	ssize_t n = stream->is_socket ? receive(stream, buf, sizeof(buf))
+				      : read(stream->fd, buf, sizeof(buf));
 
+	if (!stream_is_open(stream)) /* ended by a descriptor that came */
+		return;
 	if (n > 0)
 		stream->ops->on_data(stream->user, buf, (size_t)n);
 	else if (n == 0)
@@ -80,8 +135,7 @@ static void on_readable(struct ev_loop *ev UNUSED, ev_io *watcher, int events UN
 static bool flush(struct stream *stream)
 {
 	while (stream->queue_len > 0) {
-		ssize_t n =
-			write(stream->fd, stream->queue + stream->queue_start, stream->queue_len);
+		ssize_t n = put(stream, stream->queue + stream->queue_start, stream->queue_len);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -120,7 +174,8 @@ static void on_writable(struct ev_loop *ev, ev_io *watcher, int events UNUSED)
 void stream_init(struct stream *stream, struct loop *loop, int fd_take, size_t queue_max,
 		 const struct stream_ops *ops, void *user)
 {
-	int flags = fcntl(fd_take, F_GETFL);
+	int flags = fcntl(fd_take, F_GETFL), type;
+	socklen_t type_len = sizeof(type);
 
 	*stream = (struct stream){
 		.loop = loop,
@@ -130,6 +185,7 @@ void stream_init(struct stream *stream, struct loop *loop, int fd_take, size_t q
 		.queue_max = queue_max,
 		.hangup_fd = -1,
 	};
+	stream->is_socket = getsockopt(fd_take, SOL_SOCKET, SO_TYPE, &type, &type_len) == 0;
 	if (flags >= 0 && !(flags & O_NONBLOCK))
 		fcntl(fd_take, F_SETFL, flags | O_NONBLOCK);
 	ev_io_init(&stream->reader, on_readable, fd_take, EV_READ);
@@ -186,7 +242,7 @@ int stream_write(struct stream *stream, const void *data, size_t len)
 	if (stream->queue_len + len > stream->queue_max)
 		return -ENOBUFS;
 	if (stream->queue_len == 0 && len > 0) {
-		ssize_t n = write(stream->fd, bytes, len);
+		ssize_t n = put(stream, bytes, len);
 
 		if (n > 0) {
 			bytes += n;

@@ -8,8 +8,8 @@
  * who frees it outside the stream's callbacks (loop_defer). Programs ignore SIGPIPE. A peer that
  * only shut its sending side down is told from one that closed by POLLHUP; while it is half closed
  * nothing is read, so an epoll set of its own, asking for no events and thus reporting only hangups
- * and errors, watches for the rest of its end (libev cannot be asked for that). Used by
- * rpc/conn, vm/qmp, vm/agent_link, the guest agent, execsandboxctl and the fakes of the tests.
+ * and errors, watches for the rest of its end (libev cannot be asked for that). Sockets are never
+ * waited for, whatever others who hold them make of O_NONBLOCK. Used by rpc/conn, vm/qmp, vm/agent_link, the guest agent, execsandboxctl and the fakes of the tests.
  */
 #ifndef BASE_STREAM_H
 #define BASE_STREAM_H
@@ -31,6 +31,9 @@ struct stream_ops {
 	 * on, and on_end still comes, at once when the peer closes altogether. NULL: such an end is
 	 * on_end like any other. */
 	void (*on_half_close)(void *user);
+	/* A descriptor came (SCM_RIGHTS), before the bytes that it came with. NULL: they are
+	 * refused by the kernel. */
+	void (*on_descriptor)(void *user, int fd_take);
 };
 
 struct stream {
@@ -39,6 +42,7 @@ struct stream {
 	void *user;
 	int fd; /* -1 once closed */
 	ev_io reader, writer;
+	bool is_socket;
 	bool is_paused;
 	bool is_finishing;
 	bool is_half_closed;

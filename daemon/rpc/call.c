@@ -269,3 +269,8 @@ struct rpc_conn *rpc_call_conn(const struct rpc_call *call)
 {
 	return call->conn;
 }
+
+int rpc_call_take_descriptor(struct rpc_call *call)
+{
+	return rpc_conn_take_descriptor(call->conn);
+}

@@ -337,7 +337,40 @@ static void on_end(void *user, int error)
 		     error ? strerror(-error) : "Closed by the peer or done");
 }
 
+static void on_descriptor(void *user, int fd_take)
+{
+	struct rpc_conn *conn = user;
+
+	if (conn->state != CONN_OPEN) {
+		close_fd(fd_take);
+	} else if (conn->descriptor_count == RPC_DESCRIPTORS_MAX) {
+		close_fd(fd_take);
+		rpc_conn_refuse(conn,
+				rpc_error_hint(rpc_error_new(RPC_INVALID_REQUEST,
+							     "%d descriptors came that no request "
+							     "has taken",
+							     RPC_DESCRIPTORS_MAX),
+					       "send one with each request that says so"));
+	} else {
+		conn->descriptors[conn->descriptor_count++] = fd_take;
+	}
+}
+
+int rpc_conn_take_descriptor(struct rpc_conn *conn)
+{
+	int fd;
+
+	if (conn->descriptor_count == 0)
+		return -1;
+	fd = conn->descriptors[0];
+	conn->descriptor_count--;
+	memmove(conn->descriptors, conn->descriptors + 1,
+		conn->descriptor_count * sizeof(conn->descriptors[0]));
+	return fd;
+}
+
 static const struct stream_ops stream_ops = {
+	.on_descriptor = on_descriptor,
 	.on_data = on_data,
 	.on_end = on_end,
 	.on_drain = on_drain,
@@ -407,6 +440,8 @@ void rpc_conn_destroy(struct rpc_conn *conn)
 		watch->on_end(watch->user);
 	}
 	events_forget(conn->server->events, conn);
+	for (size_t i = 0; i < conn->descriptor_count; i++)
+		close_fd(conn->descriptors[i]);
 	text_fini(&conn->in);
 	rpc_server_forget(conn);
 	free(conn);

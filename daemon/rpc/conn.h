@@ -39,6 +39,9 @@ struct rpc_server;
  */
 #define CONN_LINES_PER_TURN 32
 
+/* Descriptors that came with requests and were not taken by them; more end the connection. */
+#define RPC_DESCRIPTORS_MAX 8
+
 /* Embedded in whoever wants to hear of a connection's end. Zeroed when idle. */
 struct rpc_conn_watch {
 	LIST_ENTRY(rpc_conn_watch) link;
@@ -75,6 +78,9 @@ bool rpc_conn_hold(struct rpc_conn *conn, size_t bytes);
 
 /* Gives them back. */
 void rpc_conn_unhold(struct rpc_conn *conn, size_t bytes);
+
+/* The first descriptor that came and was not taken. -1: there is none. */
+int rpc_conn_take_descriptor(struct rpc_conn *conn);
 
 /* Charges replies that wait for the rest of their batch; negative when they go. */
 void rpc_conn_park(struct rpc_conn *conn, ptrdiff_t bytes);

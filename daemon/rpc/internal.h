@@ -64,9 +64,11 @@ struct rpc_conn {
 	enum conn_state state;
 	char name[48]; /* for logs */
 	struct stream stream;
-	struct text in;       /* bytes of lines not yet handled */
-	size_t in_start;      /* those before are handled */
-	size_t in_scanned;    /* there is no line end before */
+	struct text in;                       /* bytes of lines not yet handled */
+	size_t in_start;                      /* those before are handled */
+	size_t in_scanned;                    /* there is no line end before */
+	int descriptors[RPC_DESCRIPTORS_MAX]; /* that came, and no request has taken */
+	size_t descriptor_count;
 	size_t parked_bytes;  /* replies of unfinished batches */
 	size_t held_bytes;    /* of its calls' requests: rpc_call_hold() */
 	size_t charged_bytes; /* what the account was told */
