@@ -17,9 +17,12 @@
 #include <string.h>
 #include <sys/wait.h>
 
-/* Runs known at a time, with those whose receipt was not acknowledged. Each may hold two windows of
- * output (512 KiB) in locked memory. */
-#define EXECS_MAX 8
+/* Runs known at a time, with those whose receipt was not acknowledged: others, and those in the
+ * background. Each may hold two windows of output (512 KiB) in memory that is locked when it is
+ * used. */
+#define FOREGROUND_MAX 8
+#define BACKGROUND_MAX 16
+#define EXECS_MAX      (FOREGROUND_MAX + BACKGROUND_MAX)
 /* docs/MEMORY.md. */
 #define MEMORY_SECONDS 2.
 /* So long after a program has begun its VM is reported: most runs are over by then, and none is
@@ -278,11 +281,25 @@ static void sweep_leaving(struct agent *agent)
 			exec_destroy(TAKE_PTR(agent->leaving[i]));
 }
 
+/* A place for one more of its kind; NULL when there are too many. */
+static struct exec **free_slot(struct agent *agent, bool is_background)
+{
+	size_t count = 0, max = is_background ? BACKGROUND_MAX : FOREGROUND_MAX;
+	struct exec **free_one = NULL;
+
+	for (size_t i = 0; i < EXECS_MAX; i++) {
+		if (!agent->execs[i])
+			free_one = &agent->execs[i];
+		else if (exec_is_background(agent->execs[i]) == is_background)
+			count++;
+	}
+	return count < max ? free_one : NULL;
+}
+
 static void on_exec(struct agent *agent, struct msg_exec *request)
 {
-	struct exec *known = find_exec(agent, request->exec);
+	struct exec *known = find_exec(agent, request->exec), **slot;
 	const char *reason = refusal(agent);
-	size_t free_slot = 0;
 	int r;
 
 	if (request->exec == 0 || request->exec > FRAME_EXEC_MAX)
@@ -291,16 +308,15 @@ static void on_exec(struct agent *agent, struct msg_exec *request)
 		exec_repeat_started(known);
 		return;
 	}
-	while (free_slot < EXECS_MAX && agent->execs[free_slot])
-		free_slot++;
-	if (free_slot == EXECS_MAX) {
+	slot = free_slot(agent, request->is_background);
+	if (!slot) {
 		send_refusal(agent, request);
 		return;
 	}
 	/* The kernel may have let go of the last process of a run after it was reaped. */
 	sweep_leaving(agent);
-	r = reason ? exec_create_refused(&agent->execs[free_slot], &agent->context, request, reason)
-		   : exec_create(&agent->execs[free_slot], &agent->context, request);
+	r = reason ? exec_create_refused(slot, &agent->context, request, reason)
+		   : exec_create(slot, &agent->context, request);
 	if (r < 0)
 		send_refusal(agent, request);
 	watch_runs(agent);
@@ -337,6 +353,23 @@ static void on_kill(struct agent *agent, const struct msg_kill *message)
 		exec_kill(exec, message->grace_ms);
 }
 
+static void on_signal(struct agent *agent, const struct msg_signal *message)
+{
+	struct exec *exec = find_exec(agent, message->exec);
+
+	if (exec)
+		exec_signal(exec, message->signal);
+}
+
+static void on_resize(struct agent *agent, const struct msg_resize *message)
+{
+	const struct terminal_size size = {.rows = message->rows, .columns = message->columns};
+	struct exec *exec = find_exec(agent, message->exec);
+
+	if (exec)
+		exec_resize(exec, &size);
+}
+
 static void on_link_message(void *user, struct msg *msg)
 {
 	struct agent *agent = user;
@@ -351,6 +384,10 @@ static void on_link_message(void *user, struct msg *msg)
 		on_exec(agent, &msg->exec);
 	else if (msg->type == FRAME_KILL)
 		on_kill(agent, &msg->kill);
+	else if (msg->type == FRAME_SIGNAL)
+		on_signal(agent, &msg->signal);
+	else if (msg->type == FRAME_RESIZE)
+		on_resize(agent, &msg->resize);
 	else if (msg->type == FRAME_MEMORY_GET)
 		send_memory(agent, msg->ping.id);
 	else if (msg->type == FRAME_MEMORY_DROP)

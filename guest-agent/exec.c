@@ -32,7 +32,7 @@ struct exec {
 	uint32_t number;
 	enum exec_state state;
 	struct program program;
-	bool stop_at_limit, is_rehearsal;
+	bool stop_at_limit, is_rehearsal, is_background;
 	bool is_killed;            /* its tree was told to end */
 	struct resident *resident; /* whose program it is; NULL: a process of its own */
 	int text_fd;               /* of a resident's program; -1: none */
@@ -285,6 +285,23 @@ void exec_kill(struct exec *exec, uint64_t grace_ms)
 	}
 }
 
+void exec_signal(struct exec *exec, uint64_t signal_number)
+{
+	if (exec->state != EXEC_RUNNING || signal_number == 0 || signal_number >= NSIG)
+		return;
+	if (signal_number == SIGKILL)
+		exec_kill(exec, 0);
+	/* It is no group leader yet when it has only just been forked. */
+	else if (kill(-exec->process.pid, (int)signal_number) < 0)
+		kill(exec->process.pid, (int)signal_number);
+}
+
+void exec_resize(struct exec *exec, const struct terminal_size *size)
+{
+	if (exec->program.terminal.rows > 0)
+		terminal_resize(exec->stdin.fd, size);
+}
+
 static void kill_for(struct exec *exec, enum receipt_verdict verdict)
 {
 	if (exec->state != EXEC_RUNNING)
@@ -367,10 +384,10 @@ static int start_process(struct exec *exec)
 			standbys_dismiss(exec->context->standbys);
 		return start_resident(exec);
 	}
-	return standbys_take(exec->context->standbys, &exec->program, exec->is_rehearsal,
-			     &exec->process)
-		       ? 0
-		       : start_anew(exec);
+	if (!exec->is_background && standbys_take(exec->context->standbys, &exec->program,
+						  exec->is_rehearsal, &exec->process))
+		return 0;
+	return start_anew(exec);
 }
 
 /* The program's text is complete. */
@@ -389,7 +406,8 @@ static void start(struct exec *exec)
 	report_start(&exec->report, exec->context->loop, TAKE_FD(process->report_fd), on_farewell,
 		     exec);
 	output_start(&exec->stdout, TAKE_FD(process->stdout_fd));
-	output_start(&exec->stderr, TAKE_FD(process->stderr_fd));
+	if (process->stderr_fd >= 0)
+		output_start(&exec->stderr, TAKE_FD(process->stderr_fd));
 	input_open(&exec->stdin, TAKE_FD(process->stdin_fd));
 }
 
@@ -603,6 +621,7 @@ static int allocate(struct exec **ret, const struct exec_context *context,
 	input_init(&exec->stdin, context->loop, &stdin_ops, exec);
 	output_init(&exec->stdout, context->loop, request->stdout_limit, &output_ops, exec);
 	output_init(&exec->stderr, context->loop, request->stderr_limit, &output_ops, exec);
+	exec->is_background = exec->stdin.tells_all = request->is_background;
 	ev_timer_init(&exec->kill_timer, on_kill_timer, 0., 0.);
 	exec->kill_timer.data = exec;
 	*ret = exec;
@@ -614,6 +633,9 @@ static int make_text(struct exec *exec, bool is_resident)
 {
 	int fd;
 
+	if (exec->is_background)
+		return program_make_own_file(&exec->program, exec->context->config,
+					     ++*exec->context->serial);
 	if (!is_resident)
 		return program_make_file(&exec->program, exec->context->config);
 	exec->text_fd = program_make_memory_file(&exec->program);
@@ -642,6 +664,11 @@ int exec_create(struct exec **ret, const struct exec_context *context, struct ms
 	r = machine_prepare(context->config, request, context->home_bytes);
 	if (r < 0) {
 		fail(exec, "Cannot prepare the machine: %s", strerror(-r));
+		return 0;
+	}
+	/* Who starts it hears at once what would be wrong only in the child. */
+	if (request->is_background && !program_can_enter(&exec->program, context->config)) {
+		fail(exec, "Cannot enter the working directory '%s'", exec->program.cwd);
 		return 0;
 	}
 	if (request->is_resident && !exec->program.language->resident_command) {
@@ -696,6 +723,11 @@ bool exec_is_gone(const struct exec *exec)
 uint32_t exec_number(const struct exec *exec)
 {
 	return exec->number;
+}
+
+bool exec_is_background(const struct exec *exec)
+{
+	return exec->is_background;
 }
 
 enum exec_state exec_state(const struct exec *exec)

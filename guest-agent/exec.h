@@ -8,6 +8,8 @@
  * process ends, or says farewell (guest-agent/report.h): whatever else its tree left running is
  * killed then, so that a forked child can neither outlive the run nor keep its output open. The
  * receipt is kept until the host has acknowledged it.
+ * A background one runs beside others: its text has a file of its own, interpreters that wait go on
+ * waiting for others, and the host is told of each byte of input that it has taken.
  */
 #ifndef GUEST_AGENT_EXEC_H
 #define GUEST_AGENT_EXEC_H
@@ -17,6 +19,7 @@
 #include "guest-agent/link.h"
 #include "guest-agent/resident.h"
 #include "guest-agent/standbys.h"
+#include "guest-agent/terminal.h"
 
 #include <sys/resource.h>
 
@@ -57,6 +60,8 @@ int exec_create_refused(struct exec **ret, const struct exec_context *context,
 void exec_destroy(struct exec *exec);
 
 uint32_t exec_number(const struct exec *exec);
+/* Does it run beside others? */
+bool exec_is_background(const struct exec *exec);
 enum exec_state exec_state(const struct exec *exec);
 /* An ended run's last processes are dead: its cgroup can be removed. */
 bool exec_is_gone(const struct exec *exec);
@@ -75,6 +80,10 @@ int exec_credit(struct exec *exec, enum frame_substream sub, uint64_t taken, uin
 /* SIGTERM to the program's process group, SIGKILL to its whole tree `grace_ms` later (at once with
  * 0). A run that has not started fails. */
 void exec_kill(struct exec *exec, uint64_t grace_ms);
+/* A signal to the program's process group; SIGKILL goes to its whole tree. */
+void exec_signal(struct exec *exec, uint64_t signal_number);
+/* Its terminal, if it has one, has another size. */
+void exec_resize(struct exec *exec, const struct terminal_size *size);
 /* SIGKILL to the whole tree, for lack of memory. */
 void exec_kill_for_memory(struct exec *exec);
 

@@ -9,8 +9,13 @@
 
 static void take(struct input *input, size_t len)
 {
-	if (len > 0 && flow_receiver_take(&input->receiver, len))
-		input->ops->on_credit(input->user);
+	if (len == 0)
+		return;
+	if (input->tells_all)
+		flow_receiver_take_told(&input->receiver, len);
+	else if (!flow_receiver_take(&input->receiver, len))
+		return;
+	input->ops->on_credit(input->user);
 }
 
 static void drop_buffer(struct input *input)

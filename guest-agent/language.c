@@ -225,7 +225,7 @@ static size_t count(const char *const *strings)
 	return n;
 }
 
-char **language_argv(const struct language *language, const char *runners, const char *home,
+char **language_argv(const struct language *language, const char *runners, const char *file,
 		     const json_t *args)
 {
 	struct vector argv =
@@ -235,7 +235,7 @@ char **language_argv(const struct language *language, const char *runners, const
 
 	for (const char *const *word = language->command; *word; word++)
 		vector_add_expanded(&argv, *word, runners);
-	vector_add(&argv, "%s/%s", home, language->file);
+	vector_add(&argv, "%s", file);
 	json_array_foreach ((json_t *)args, i, arg) {
 		vector_add(&argv, "%s", json_string_value(arg));
 	}

@@ -43,10 +43,10 @@ const struct language *language_find(const char *name);
 const char *language_known(void);
 
 /*
- * Command line of a program: the language's, its file in `home`, `args` (array of strings, may be
- * NULL). A NULL-terminated vector, freed by strings_free(), or NULL without memory.
+ * Command line of a program: the language's, its file, `args` (array of strings, may be NULL). A
+ * NULL-terminated vector, freed by strings_free(), or NULL without memory.
  */
-char **language_argv(const struct language *language, const char *runners, const char *home,
+char **language_argv(const struct language *language, const char *runners, const char *file,
 		     const json_t *args);
 
 /* Command line and environment of the interpreter that stays. Ownership as above. */

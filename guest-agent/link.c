@@ -145,6 +145,8 @@ static int on_frame(void *user, uint8_t type, uint32_t stream, const uint8_t *pa
 	case FRAME_PING:
 	case FRAME_EXIT_ACK:
 	case FRAME_PREPARE:
+	case FRAME_SIGNAL:
+	case FRAME_RESIZE:
 		return link->state == LINK_OPEN ? on_control(link, type, payload, len) : 0;
 	case FRAME_DATA:
 	case FRAME_END:

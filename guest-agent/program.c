@@ -7,6 +7,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/fsuid.h>
 #include <sys/mman.h>
@@ -14,15 +17,30 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Belongs to the agent; the directory of texts that user code may only read. */
+#define TEXTS "/run/execsandbox"
+
 /* Enough for servers and parallel builds; a fork bomb is stopped here before it can fill the
  * guest's table of processes. */
 #define PIDS_DEFAULT 256
+
+/* What programs expect of a terminal, as terminal emulators of today are. */
+static void add_terminal_type(struct program *program)
+{
+	program->env = program->env ?: json_object();
+	if (!json_object_get(program->env, "TERM"))
+		json_object_set_new(program->env, "TERM", json_string("xterm-256color"));
+}
 
 void program_take(struct program *program, struct msg_exec *request)
 {
 	program->language = language_find(request->language);
 	program->args = TAKE_PTR(request->args);
 	program->env = TAKE_PTR(request->env);
+	program->terminal = (struct terminal_size){.rows = request->terminal_rows,
+						   .columns = request->terminal_columns};
+	if (program->terminal.rows > 0)
+		add_terminal_type(program);
 	memcpy(program->cwd, request->cwd, sizeof(program->cwd));
 	program->memory_max_bytes = request->memory_max_bytes;
 	program->pids_max = request->pids_max > 0 ? request->pids_max : PIDS_DEFAULT;
@@ -31,6 +49,9 @@ void program_take(struct program *program, struct msg_exec *request)
 
 void program_clear(struct program *program)
 {
+	if (program->file)
+		unlink(program->file);
+	free(program->file);
 	json_decref(program->args);
 	json_decref(program->env);
 	*program = (struct program){0};
@@ -66,6 +87,23 @@ int program_make_file(const struct program *program, const struct agent_config *
 	if (unlinkat(home, name, 0) < 0 && errno != ENOENT)
 		return -errno;
 	return create_file(home, name, config);
+}
+
+int program_make_own_file(struct program *program, const struct agent_config *config,
+			  uint64_t number)
+{
+	const char *directory = config->is_init ? TEXTS : config->home;
+	int fd;
+
+	if (config->is_init && mkdir(TEXTS, 0711) < 0 && errno != EEXIST)
+		return -errno;
+	if (asprintf(&program->file, "%s/%" PRIu64 "-%s", directory, number,
+		     program->language->file) < 0) {
+		program->file = NULL;
+		return -ENOMEM;
+	}
+	fd = open(program->file, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	return fd < 0 ? -errno : fd;
 }
 
 int program_make_placeholder(const struct language *language, const struct agent_config *config)
@@ -177,9 +215,27 @@ static int make_streams(struct pairs *ret)
 	return r;
 }
 
-static int make_pairs(struct pairs *ret, bool has_report, bool has_go)
+/* A terminal is all three of its streams, and both directions are one descriptor of ours. */
+static int make_terminal(struct pairs *ret, const struct program *program,
+			 const struct agent_config *config)
 {
-	int r = make_streams(ret);
+	int r = terminal_open(&program->terminal, config, &ret->stdout.ours, &ret->stdout.theirs);
+
+	if (r < 0)
+		return r;
+	ret->stdin.ours = fcntl(ret->stdout.ours, F_DUPFD_CLOEXEC, 0);
+	ret->stdin.theirs = fcntl(ret->stdout.theirs, F_DUPFD_CLOEXEC, 0);
+	ret->stderr.theirs = fcntl(ret->stdout.theirs, F_DUPFD_CLOEXEC, 0);
+	if (ret->stdin.ours < 0 || ret->stdin.theirs < 0 || ret->stderr.theirs < 0)
+		return -errno;
+	return 0;
+}
+
+static int make_pairs(struct pairs *ret, const struct program *program,
+		      const struct agent_config *config, bool has_report, bool has_go)
+{
+	int r = program->terminal.rows > 0 ? make_terminal(ret, program, config)
+					   : make_streams(ret);
 
 	if (r == 0 && has_report)
 		r = make_report(&ret->report);
@@ -240,6 +296,7 @@ static int spawn(const struct program *program, const struct agent_config *confi
 		.stderr_fd = pairs->stderr.theirs,
 		.report_fd = pairs->report.theirs,
 		.go_fd = pairs->go.theirs,
+		.has_terminal = program->terminal.rows > 0,
 		.cgroup_fd = process->cgroup.fd,
 		.cpu_seconds = program->cpu_seconds,
 		/* It counts the user's processes wherever they are, so it is no limit of a run: it
@@ -261,15 +318,24 @@ static void take_pairs(struct process *process, struct pairs *pairs)
 	process->go_fd = TAKE_FD(pairs->go.ours);
 }
 
+static const char *file_in_home(const struct program *program, const struct agent_config *config,
+				char path[PATH_MAX])
+{
+	snprintf(path, PATH_MAX, "%s/%s", config->home, program->language->file);
+	return path;
+}
+
 int program_start(const struct program *program, const struct agent_config *config, bool waits,
 		  struct process *process)
 {
 	_cleanup_(close_pairs) struct pairs pairs = PAIRS_NONE;
-	_cleanup_(strings_freep) char **argv =
-		language_argv(program->language, config->runners, config->home, program->args);
+	char in_home[PATH_MAX];
+	_cleanup_(strings_freep) char **argv = language_argv(
+		program->language, config->runners,
+		program->file ?: file_in_home(program, config, in_home), program->args);
 	_cleanup_(strings_freep) char **environment = language_environment(
 		program->language, config->runners, config->home, program->env, waits);
-	int r = make_pairs(&pairs, program->language->has_report, waits);
+	int r = make_pairs(&pairs, program, config, program->language->has_report, waits);
 
 	if (r == 0)
 		r = spawn(program, config, argv, environment, &pairs, process);
@@ -288,7 +354,7 @@ int program_start_resident(const struct program *program, const struct agent_con
 	_cleanup_(strings_freep) char **argv =
 		language_resident_argv(program->language, config->runners);
 	_cleanup_(strings_freep) char **environment = language_resident_environment(config->home);
-	int r = make_pairs(&pairs, false, true);
+	int r = make_pairs(&pairs, &anyone, config, false, true);
 
 	if (r == 0)
 		r = spawn(&anyone, config, argv, environment, &pairs, process);

@@ -6,17 +6,22 @@
 #include "guest-agent/config.h"
 #include "guest-agent/language.h"
 #include "guest-agent/process.h"
+#include "guest-agent/terminal.h"
 #include "protocol/message.h"
 
 struct program {
 	const struct language *language; /* NULL: not known */
 	json_t *args, *env;
 	char cwd[MSG_TEXT_MAX];
+	char *file; /* its own, with the path; NULL: the language's in the home directory */
+	struct terminal_size terminal;                    /* zero: it has none */
 	uint64_t memory_max_bytes, pids_max, cpu_seconds; /* 0: no limit */
 };
 
 /* Takes args and env out of the request. */
 void program_take(struct program *program, struct msg_exec *request);
+
+/* Removes the file of its own, too. */
 void program_clear(struct program *program);
 
 /*
@@ -25,6 +30,13 @@ void program_clear(struct program *program);
  * followed.
  */
 int program_make_file(const struct program *program, const struct agent_config *config);
+
+/*
+ * The same for a program that runs beside others: a file that no other is ever given, which only
+ * the agent can replace. `number` is drawn for nobody else.
+ */
+int program_make_own_file(struct program *program, const struct agent_config *config,
+			  uint64_t number);
 
 /* Sets the limits of its cgroup, if it has one. */
 void program_limit(const struct program *program, struct process *process);
@@ -56,7 +68,8 @@ int program_start_resident(const struct program *program, const struct agent_con
 			   struct process *process);
 
 /*
- * Starts it, in the cgroup of `process` if that has one, and fills in the rest of it. With `waits`
+ * Starts it, in the cgroup of `process` if that has one, and fills in the rest of it. One with a
+ * terminal has that for stdin_fd and stdout_fd, and no stderr_fd. With `waits`
  * the interpreter waits for a go message before it opens the program. 0 or -errno.
  */
 int program_start(const struct program *program, const struct agent_config *config, bool waits,

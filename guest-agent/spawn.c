@@ -13,6 +13,7 @@
 #include <linux/close_range.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -60,6 +61,8 @@ static int set_descriptors(const struct spawn_request *request)
 	if (dup2(request->stdin_fd, STDIN_FILENO) < 0 ||
 	    dup2(request->stdout_fd, STDOUT_FILENO) < 0 ||
 	    dup2(request->stderr_fd, STDERR_FILENO) < 0)
+		return -errno;
+	if (request->has_terminal && ioctl(STDIN_FILENO, TIOCSCTTY, 0) < 0)
 		return -errno;
 	if (close_range(STDERR_FILENO + 1, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
 		return -errno;

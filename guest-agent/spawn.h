@@ -22,6 +22,7 @@ struct spawn_request {
 	int stdin_fd, stdout_fd, stderr_fd; /* stay the caller's */
 	int report_fd;                      /* becomes REPORT_FD; -1: none */
 	int go_fd;                          /* becomes GO_FD; -1: none */
+	bool has_terminal;                  /* the three are one, which controls its session */
 	int cgroup_fd;                      /* of cgroup_run_create(); -1: none */
 	uint64_t cpu_seconds;               /* RLIMIT_CPU; 0: none */
 	uint64_t processes_max;             /* RLIMIT_NPROC; 0: none */

@@ -138,3 +138,9 @@ bool flow_receiver_take(struct flow_receiver *receiver, size_t len)
 	receiver->limit = receiver->taken + FLOW_WINDOW;
 	return true;
 }
+
+void flow_receiver_take_told(struct flow_receiver *receiver, size_t len)
+{
+	receiver->taken += len;
+	receiver->limit = receiver->taken + FLOW_WINDOW;
+}

@@ -84,4 +84,7 @@ int flow_receiver_end(struct flow_receiver *receiver, uint64_t offset);
 /* `len` received bytes were consumed. True when a CREDIT (`taken`, `limit`) should be sent now. */
 bool flow_receiver_take(struct flow_receiver *receiver, size_t len);
 
+/* The same where the sender waits for each of its bytes to be consumed: a CREDIT is due always. */
+void flow_receiver_take_told(struct flow_receiver *receiver, size_t len);
+
 #endif

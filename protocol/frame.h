@@ -46,6 +46,8 @@ enum frame_type {
 	FRAME_PREPARE = 8, /* struct msg_prepare: interpreters shall wait; answered by PREPARED */
 	FRAME_MEMORY_DROP =
 		9, /* struct msg_ping: drop the page cache; answered by MEMORY with that id */
+	FRAME_SIGNAL = 10, /* struct msg_signal: a signal for a background process */
+	FRAME_RESIZE = 11, /* struct msg_resize: its terminal has another size now */
 	/* Guest to host. */
 	FRAME_READY = 32, /* struct msg_ready: the agent has opened its port and waits for HELLO */
 	FRAME_HELLO_REPLY =

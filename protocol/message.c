@@ -76,14 +76,25 @@ static const struct field exec_ref_fields[] = {
 };
 
 static const struct field exec_fields[] = {
-	NEEDS(FIELD_U64, msg_exec, exec),         NEEDS(FIELD_TEXT, msg_exec, language),
-	MAY(FIELD_STRINGS, msg_exec, args),       MAY(FIELD_STRING_MAP, msg_exec, env),
-	MAY(FIELD_TEXT, msg_exec, cwd),           MAY(FIELD_U64, msg_exec, realtime_ns),
-	NEEDS(FIELD_U64, msg_exec, stdout_limit), NEEDS(FIELD_U64, msg_exec, stderr_limit),
-	MAY(FIELD_BOOL, msg_exec, stop_at_limit), MAY(FIELD_U64, msg_exec, memory_max_bytes),
-	MAY(FIELD_U64, msg_exec, pids_max),       MAY(FIELD_U64, msg_exec, cpu_seconds),
-	MAY(FIELD_U64, msg_exec, disk_max_bytes), MAY(FIELD_BOOL, msg_exec, is_rehearsal),
-	MAY(FIELD_BOOL, msg_exec, is_resident),   END_OF_FIELDS,
+	NEEDS(FIELD_U64, msg_exec, exec),
+	NEEDS(FIELD_TEXT, msg_exec, language),
+	MAY(FIELD_STRINGS, msg_exec, args),
+	MAY(FIELD_STRING_MAP, msg_exec, env),
+	MAY(FIELD_TEXT, msg_exec, cwd),
+	MAY(FIELD_U64, msg_exec, realtime_ns),
+	NEEDS(FIELD_U64, msg_exec, stdout_limit),
+	NEEDS(FIELD_U64, msg_exec, stderr_limit),
+	MAY(FIELD_BOOL, msg_exec, stop_at_limit),
+	MAY(FIELD_U64, msg_exec, memory_max_bytes),
+	MAY(FIELD_U64, msg_exec, pids_max),
+	MAY(FIELD_U64, msg_exec, cpu_seconds),
+	MAY(FIELD_U64, msg_exec, disk_max_bytes),
+	MAY(FIELD_BOOL, msg_exec, is_rehearsal),
+	MAY(FIELD_BOOL, msg_exec, is_resident),
+	MAY(FIELD_BOOL, msg_exec, is_background),
+	MAY(FIELD_U64, msg_exec, terminal_rows),
+	MAY(FIELD_U64, msg_exec, terminal_columns),
+	END_OF_FIELDS,
 };
 
 static const struct field prepare_fields[] = {
@@ -103,6 +114,19 @@ static const struct field prepared_fields[] = {
 static const struct field kill_fields[] = {
 	NEEDS(FIELD_U64, msg_kill, exec),
 	NEEDS(FIELD_U64, msg_kill, grace_ms),
+	END_OF_FIELDS,
+};
+
+static const struct field signal_fields[] = {
+	NEEDS(FIELD_U64, msg_signal, exec),
+	NEEDS(FIELD_U64, msg_signal, signal),
+	END_OF_FIELDS,
+};
+
+static const struct field resize_fields[] = {
+	NEEDS(FIELD_U64, msg_resize, exec),
+	NEEDS(FIELD_U64, msg_resize, rows),
+	NEEDS(FIELD_U64, msg_resize, columns),
 	END_OF_FIELDS,
 };
 
@@ -185,6 +209,10 @@ static const struct field *fields_of(uint8_t type)
 		return prepared_fields;
 	case FRAME_KILL:
 		return kill_fields;
+	case FRAME_SIGNAL:
+		return signal_fields;
+	case FRAME_RESIZE:
+		return resize_fields;
 	case FRAME_EXIT:
 		return exit_fields;
 	case FRAME_MEMORY:

@@ -71,6 +71,9 @@ struct msg_exec {
 	uint64_t disk_max_bytes; /* size of the writable home; 0 = the agent's default */
 	bool is_rehearsal;       /* the host's own no-op: other interpreters go on waiting */
 	bool is_resident;        /* in the language's interpreter that goes on behind it */
+	bool is_background;      /* beside the other execs; its input is written in pieces */
+	/* Of its terminal, which is its input and all of its output; 0: it has none. */
+	uint64_t terminal_rows, terminal_columns;
 };
 
 /*
@@ -94,6 +97,16 @@ struct msg_prepared {
 struct msg_kill {
 	uint64_t exec;
 	uint64_t grace_ms; /* between SIGTERM and cgroup.kill */
+};
+
+struct msg_signal {
+	uint64_t exec;
+	uint64_t signal; /* to the program's process group; SIGKILL to its whole tree */
+};
+
+struct msg_resize {
+	uint64_t exec;
+	uint64_t rows, columns;
 };
 
 /* Why a run ended, as the agent saw it. A deadline is the host's to say. */
@@ -150,6 +163,8 @@ struct msg {
 		struct msg_prepare prepare;
 		struct msg_prepared prepared;
 		struct msg_kill kill;
+		struct msg_signal signal;
+		struct msg_resize resize;
 		struct msg_exit exit;
 		struct msg_memory memory;
 	};

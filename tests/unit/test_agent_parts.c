@@ -279,7 +279,7 @@ static bool has(char *const *strings, const char *wanted)
 START_TEST(test_language_command)
 {
 	json_t *args = json_pack("[ss]", "-x", "a b");
-	char **argv = language_argv(language_find("javascript"), "/run/r", "/home/u", args);
+	char **argv = language_argv(language_find("javascript"), "/run/r", "/home/u/main.ts", args);
 	static const char *const expected[] = {
 		"/usr/bin/bun",         "--smol",          "--no-install", "--preload",
 		"/run/r/javascript.js", "/home/u/main.ts", "-x",           "a b"};
@@ -290,7 +290,7 @@ START_TEST(test_language_command)
 	strings_free(argv);
 	json_decref(args);
 	ck_assert_ptr_null(language_find("perl"));
-	argv = language_argv(language_find("shell"), "/r", "/h", NULL);
+	argv = language_argv(language_find("shell"), "/r", "/h/main.sh", NULL);
 	ck_assert_str_eq(argv[1], "/h/main.sh");
 	ck_assert_ptr_null(argv[2]);
 	strings_free(argv);
