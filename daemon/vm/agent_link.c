@@ -33,11 +33,13 @@ struct outgoing {
 	struct flow_sender flow;
 	char *data;
 	size_t len, written;
+	bool is_open; /* more may be written */
 };
 
 struct link_exec {
 	struct link_exec *next;
 	uint32_t number;
+	bool is_background;
 	struct outgoing code, input;
 	struct flow_receiver output[2]; /* stdout, stderr */
 };
@@ -53,7 +55,7 @@ struct agent_link {
 	uint8_t nonce[FRAME_MARKER_SIZE], sync[FRAME_MARKER_SIZE];
 	struct link_exec *execs;
 	size_t exec_count;
-	struct defer credit_failed;
+	struct defer send_failed;
 	const char *why; /* of the protocol error being returned through the decoder */
 };
 
@@ -145,7 +147,7 @@ static int pump(struct agent_link *link, uint32_t stream, struct outgoing *outgo
 		if (r < 0)
 			return r;
 		outgoing->written += len;
-		if (outgoing->written == outgoing->len) {
+		if (outgoing->written == outgoing->len && !outgoing->is_open) {
 			flow_sender_end(&outgoing->flow);
 			free(TAKE_PTR(outgoing->data));
 		}
@@ -189,7 +191,10 @@ static int on_credit(struct agent_link *link, uint32_t stream, const uint8_t *pa
 	r = flow_sender_credit(&outgoing->flow, frame_get_u64(payload), frame_get_u64(payload + 8));
 	if (r < 0)
 		return broken(link, "impossible CREDIT");
-	return pump(link, stream, outgoing);
+	r = pump(link, stream, outgoing);
+	if (r == 0 && outgoing == &exec->input && exec->is_background && link->ops->on_input)
+		link->ops->on_input(link->user, exec->number, outgoing->flow.taken);
+	return r;
 }
 
 static int on_data(struct agent_link *link, uint8_t type, uint32_t stream, const uint8_t *payload,
@@ -375,7 +380,7 @@ void agent_link_destroy(struct agent_link *link)
 	if (!link)
 		return;
 	agent_link_close(link);
-	loop_defer_cancel(link->loop, &link->credit_failed);
+	loop_defer_cancel(link->loop, &link->send_failed);
 	while (link->execs) {
 		struct link_exec *exec = link->execs;
 
@@ -401,7 +406,9 @@ int agent_link_exec(struct agent_link *link, const struct msg_exec *exec_msg, ch
 	}
 	exec->number = (uint32_t)exec_msg->exec;
 	exec->code = (struct outgoing){.data = code_take, .len = code_len};
-	exec->input = (struct outgoing){.data = stdin_take, .len = stdin_len};
+	exec->is_background = exec_msg->is_background;
+	exec->input = (struct outgoing){
+		.data = stdin_take, .len = stdin_len, .is_open = exec_msg->is_background};
 	flow_sender_init(&exec->code.flow);
 	flow_sender_init(&exec->input.flow);
 	flow_receiver_init(&exec->output[0]);
@@ -414,9 +421,42 @@ int agent_link_exec(struct agent_link *link, const struct msg_exec *exec_msg, ch
 	return r < 0 ? r : pump_exec(link, exec);
 }
 
-static void on_credit_failed(void *user)
+static void on_send_failed(void *user)
 {
-	fail(user, -ENOBUFS, "cannot send a credit");
+	fail(user, -ENOBUFS, "cannot send to the guest");
+}
+
+/* The input of a background exec, while it is open. */
+static struct link_exec *find_input(struct agent_link *link, uint32_t number)
+{
+	struct link_exec *exec = link->state == LINK_CLOSED ? NULL : find_exec(link, number);
+
+	return exec && exec->input.is_open ? exec : NULL;
+}
+
+ssize_t agent_link_write(struct agent_link *link, uint32_t number, const void *data, size_t len)
+{
+	struct link_exec *exec = find_input(link, number);
+	int r;
+
+	if (!exec)
+		return -ENOENT;
+	len = MIN(len, flow_sender_room(&exec->input.flow));
+	r = flow_sender_write(&exec->input.flow, data, len);
+	if (r == 0)
+		r = pump_exec(link, exec);
+	return r < 0 ? r : (ssize_t)len;
+}
+
+void agent_link_write_end(struct agent_link *link, uint32_t number)
+{
+	struct link_exec *exec = find_input(link, number);
+
+	if (!exec)
+		return;
+	exec->input.is_open = false;
+	if (pump_exec(link, exec) < 0) /* the guest would wait for the end for ever */
+		loop_defer(link->loop, &link->send_failed, on_send_failed, link);
 }
 
 void agent_link_take(struct agent_link *link, uint32_t exec_number, enum frame_substream sub,
@@ -436,7 +476,7 @@ void agent_link_take(struct agent_link *link, uint32_t exec_number, enum frame_s
 	frame_put_u64(payload + 8, flow->limit);
 	r = send_frame(link, FRAME_CREDIT, frame_stream_id(exec_number, sub), payload, 16);
 	if (r < 0) /* the guest would wait for it for ever */
-		loop_defer(link->loop, &link->credit_failed, on_credit_failed, link);
+		loop_defer(link->loop, &link->send_failed, on_send_failed, link);
 }
 
 void agent_link_exec_done(struct agent_link *link, uint32_t exec_number)

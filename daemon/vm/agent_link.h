@@ -6,7 +6,8 @@
  * clone, which said READY in its template, it says the template's SYNC and HELLO at once.
  * Everything the guest sends before the nonce of that HELLO is thrown away. From then on control
  * messages go both ways, and each exec has four data streams with credit: code and standard input
- * are pumped from buffers the link owns, output is handed up and credited only when the owner takes
+ * are pumped from buffers the link owns (that of a background exec is written in pieces into the
+ * window), output is handed up and credited only when the owner takes
  * it, so a slow client stops the guest and not the daemon.
  *
  * The guest is hostile: any frame it may not send now ends the link with -EPROTO. on_failed comes
@@ -21,6 +22,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct agent_link;
 
@@ -32,6 +34,9 @@ struct agent_link_ops {
 	/* Output of an exec. The owner credits it later with agent_link_take(). */
 	void (*on_output)(void *user, uint32_t exec, enum frame_substream sub, const uint8_t *data,
 			  size_t len);
+	/* The guest has taken `taken` bytes in all of the input of a background exec: there is room
+	 * for more. */
+	void (*on_input)(void *user, uint32_t exec, uint64_t taken);
 	/* The link is dead: -EPIPE when QEMU closed it, -EPROTO when the guest broke the rules. */
 	void (*on_failed)(void *user, int error, const char *why);
 };
@@ -60,6 +65,14 @@ int agent_link_send(struct agent_link *link, const struct msg *msg);
  */
 int agent_link_exec(struct agent_link *link, const struct msg_exec *exec, char *code_take,
 		    size_t code_len, char *stdin_take, size_t stdin_len);
+
+/*
+ * Input of a background exec, which goes on until agent_link_write_end(). Returns how many of the
+ * bytes were taken, as many as a window has room for: on_input comes when it has more. -ENOENT when
+ * there is no such exec, or its input has ended; -EPIPE and others when nothing can be sent.
+ */
+ssize_t agent_link_write(struct agent_link *link, uint32_t exec, const void *data, size_t len);
+void agent_link_write_end(struct agent_link *link, uint32_t exec);
 
 /* `len` bytes of output were dealt with: the guest may send as many more. */
 void agent_link_take(struct agent_link *link, uint32_t exec, enum frame_substream sub, size_t len);

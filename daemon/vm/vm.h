@@ -129,6 +129,8 @@ struct vm_client_ops {
 	void (*on_message)(void *user, const struct msg *msg);
 	void (*on_output)(void *user, uint32_t exec, enum frame_substream sub, const uint8_t *data,
 			  size_t len);
+	/* As of the link (agent_link.h). May be NULL. */
+	void (*on_input)(void *user, uint32_t exec, uint64_t taken);
 	/* The VM died or broke the protocol: 3004 or 3006. The client is detached. */
 	void (*on_lost)(void *user, struct rpc_error *error_take);
 };

@@ -167,6 +167,14 @@ static void on_link_output(void *user, uint32_t exec, enum frame_substream sub, 
 		vm->client_ops->on_output(vm->client, exec, sub, data, len);
 }
 
+static void on_link_input(void *user, uint32_t exec, uint64_t taken)
+{
+	struct vm *vm = user;
+
+	if (vm->client_ops && vm->client_ops->on_input)
+		vm->client_ops->on_input(vm->client, exec, taken);
+}
+
 static void on_link_failed(void *user, int error, const char *why)
 {
 	struct vm *vm = user;
@@ -180,6 +188,7 @@ static void on_link_failed(void *user, int error, const char *why)
 static const struct agent_link_ops link_ops = {.on_ready = on_link_ready,
 					       .on_message = on_link_message,
 					       .on_output = on_link_output,
+					       .on_input = on_link_input,
 					       .on_failed = on_link_failed};
 
 static int open_link(struct vm *vm)
