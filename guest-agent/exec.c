@@ -633,11 +633,11 @@ static int make_text(struct exec *exec, bool is_resident)
 {
 	int fd;
 
-	if (exec->is_background)
-		return program_make_own_file(&exec->program, exec->context->config,
-					     ++*exec->context->serial);
 	if (!is_resident)
-		return program_make_file(&exec->program, exec->context->config);
+		return exec->is_background
+			       ? program_make_own_file(&exec->program, exec->context->config,
+						       ++*exec->context->serial)
+			       : program_make_file(&exec->program, exec->context->config);
 	exec->text_fd = program_make_memory_file(&exec->program);
 	if (exec->text_fd < 0)
 		return exec->text_fd;

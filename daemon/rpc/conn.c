@@ -183,9 +183,17 @@ static void end_sending(struct rpc_conn *conn)
 	shutdown(conn->stream.fd, SHUT_WR);
 }
 
+/* They came with the lines that are handled, and these have not taken them. */
+static void drop_descriptors(struct rpc_conn *conn)
+{
+	while (conn->descriptor_count > 0)
+		close_fd(conn->descriptors[--conn->descriptor_count]);
+}
+
 void rpc_conn_refuse(struct rpc_conn *conn, struct rpc_error *error_take)
 {
 	log_info(conn->name, "Refused: %s", error_take->message);
+	drop_descriptors(conn);
 	rpc_conn_answer_error(conn, NULL, NULL, error_take);
 	if (!rpc_conn_is_writable(conn))
 		return;
@@ -252,8 +260,10 @@ static void handle_lines(struct rpc_conn *conn)
 	text_consume(in, conn->in_start);
 	conn->in_scanned -= conn->in_start;
 	conn->in_start = 0;
-	if (in->len == 0)
+	if (in->len == 0) {
 		text_reset(in, IDLE_BUFFER_BYTES);
+		drop_descriptors(conn);
+	}
 	/* One byte more may be the '\r' of the longest line. */
 	if (conn->state == CONN_OPEN && conn->in_scanned > WIRE_MESSAGE_MAX_BYTES + 1)
 		refuse_long_line(conn);
@@ -440,8 +450,7 @@ void rpc_conn_destroy(struct rpc_conn *conn)
 		watch->on_end(watch->user);
 	}
 	events_forget(conn->server->events, conn);
-	for (size_t i = 0; i < conn->descriptor_count; i++)
-		close_fd(conn->descriptors[i]);
+	drop_descriptors(conn);
 	text_fini(&conn->in);
 	rpc_server_forget(conn);
 	free(conn);

@@ -3,6 +3,7 @@
 #include "daemon/session/file_io.h"
 
 #include "base/log.h"
+#include "daemon/session/file_socket.h"
 #include "daemon/session/output.h"
 
 #include <errno.h>
@@ -16,6 +17,7 @@
 
 enum file_io_state {
 	IO_RUNNING,
+	IO_DELIVERING, /* the guest is done; what was read is on its way to the caller's socket */
 	IO_KILLING,
 	IO_DONE,
 };
@@ -29,7 +31,9 @@ struct file_io {
 	struct output data, text;
 	json_t *results;
 	char failure[MSG_TEXT_MAX]; /* why there are no results */
+	struct file_socket socket;
 	ev_timer deadline;
+	struct defer delivered;
 };
 
 static void finish(struct file_io *io, enum exec_end end)
@@ -38,28 +42,89 @@ static void finish(struct file_io *io, enum exec_end end)
 		return;
 	io->state = IO_DONE;
 	loop_timer_stop(io->target.loop, &io->deadline);
+	file_socket_close(&io->socket);
 	io->ops->on_done(io->user, io, end);
+}
+
+static void on_delivered(void *user)
+{
+	finish(user, EXEC_REPORTED);
+}
+
+/* There will be no results. */
+static void give_up(struct file_io *io, const char *why)
+{
+	snprintf(io->failure, sizeof(io->failure), "%s", why);
+	if (io->state == IO_RUNNING)
+		file_io_stop(io);
+	else if (io->state == IO_DELIVERING)
+		loop_defer(io->target.loop, &io->delivered, on_delivered, io);
 }
 
 static void on_deadline(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
 {
 	struct file_io *io = timer->data;
 
-	if (io->state == IO_KILLING) {
+	if (io->state == IO_KILLING)
 		finish(io, EXEC_UNREPORTED);
-		return;
-	}
-	snprintf(io->failure, sizeof(io->failure), "it took over %g s", FILE_IO_SECONDS);
-	file_io_stop(io);
+	else
+		give_up(io, "it took too long");
+}
+
+/* --- The caller's socket. --- */
+
+static void on_progress(void *user)
+{
+	struct file_io *io = user;
+
+	if (io->state == IO_RUNNING || io->state == IO_DELIVERING)
+		loop_timer_start(io->target.loop, &io->deadline, FILE_IO_SECONDS);
+}
+
+static void on_complete(void *user)
+{
+	struct file_io *io = user;
+
+	/* Not inside the socket's own callback. */
+	if (io->state == IO_DELIVERING)
+		loop_defer(io->target.loop, &io->delivered, on_delivered, io);
+}
+
+static void on_broken(void *user)
+{
+	give_up(user, "the other end of the socket was closed before all bytes had gone over it");
+}
+
+static const struct file_socket_ops socket_ops = {
+	.on_progress = on_progress, .on_complete = on_complete, .on_broken = on_broken};
+
+static void start_socket(struct file_io *io, const struct file_batch *batch)
+{
+	int fd = TAKE_FD(io->target.socket_fd);
+
+	io->socket = (struct file_socket){.ops = &socket_ops,
+					  .user = io,
+					  .link = vm_link(io->target.vm),
+					  .number = io->target.number};
+	if (batch->is_read_to_socket)
+		file_socket_start_reading(&io->socket, io->target.loop, fd);
+	else
+		file_socket_start_writing(&io->socket, io->target.loop, fd, batch->socket_size);
 }
 
 void file_io_stop(struct file_io *io)
 {
 	struct msg msg = {.type = FRAME_KILL, .kill = {.exec = io->target.number}};
 
+	if (io->state == IO_DELIVERING)
+		give_up(io, "it was stopped");
 	if (io->state != IO_RUNNING)
 		return;
 	io->state = IO_KILLING;
+	/* Not all of its bytes have gone over it, whatever the guest says. */
+	if (io->socket.is_open && !*io->failure)
+		snprintf(io->failure, sizeof(io->failure), "it was stopped");
+	file_socket_close(&io->socket);
 	/* A link that takes no KILL has the same end as a guest that ignores it. */
 	(void)agent_link_send(vm_link(io->target.vm), &msg);
 	loop_timer_start(io->target.loop, &io->deadline, KILL_REPORT_SECONDS);
@@ -71,17 +136,26 @@ static int dispatch(struct file_io *io, struct file_batch *batch)
 		.exec = io->target.number,
 		.language = "files",
 		.is_resident = true,
+		.is_background = true,
 		.realtime_ns = realtime_ns(),
 		.stdout_limit = io->data.limit,
 		.stderr_limit = io->text.limit,
 		.disk_max_bytes = io->target.disk_mb << 20,
 	};
 	char *request = json_dumps(batch->operations, JSON_COMPACT);
+	int r;
 
 	if (!request)
 		return -ENOMEM;
-	return agent_link_exec(vm_link(io->target.vm), &msg, request, strlen(request),
-			       TAKE_PTR(batch->data), batch->data_len);
+	r = agent_link_exec(vm_link(io->target.vm), &msg, request, strlen(request),
+			    TAKE_PTR(batch->data), batch->data_len);
+	if (r < 0)
+		return r;
+	if (io->target.socket_fd >= 0)
+		start_socket(io, batch);
+	if (batch->socket_size == 0)
+		agent_link_write_end(vm_link(io->target.vm), io->target.number);
+	return 0;
 }
 
 struct file_io *file_io_begin(const struct file_io_target *target, struct file_batch *batch,
@@ -92,13 +166,14 @@ struct file_io *file_io_begin(const struct file_io_target *target, struct file_b
 
 	if (!io) {
 		file_batch_fini(batch);
+		close_fd(target->socket_fd);
 		return NULL;
 	}
 	io->target = *target;
 	io->ops = ops;
 	io->user = user;
 	io->count = json_array_size(batch->operations);
-	io->data.limit = batch->read_max;
+	io->data.limit = (size_t)batch->read_max;
 	io->text.limit = RESULTS_MAX;
 	ev_timer_init(&io->deadline, on_deadline, 0., 0.);
 	io->deadline.data = io;
@@ -156,7 +231,12 @@ bool file_io_on_message(struct file_io *io, const struct msg *msg)
 		return true;
 	agent_link_exec_done(vm_link(io->target.vm), io->target.number);
 	read_results(io, &msg->exit);
-	finish(io, EXEC_REPORTED);
+	if (io->socket.is_open && !io->socket.is_writing && !*io->failure) {
+		io->state = IO_DELIVERING;
+		file_socket_end(&io->socket);
+	} else {
+		finish(io, EXEC_REPORTED);
+	}
 	return true;
 }
 
@@ -169,12 +249,24 @@ bool file_io_on_output(struct file_io *io, uint32_t number, enum frame_substream
 		return false;
 	if (io->state == IO_DONE)
 		return true;
+	if (io->socket.number == number && sub == SUBSTREAM_STDOUT && !io->socket.is_writing) {
+		file_socket_on_output(&io->socket, data, len);
+		return true;
+	}
 	if (output_add(output, data, len) < 0) {
 		snprintf(io->failure, sizeof(io->failure), "it sent more than was asked for");
 		finish(io, EXEC_BROKEN);
 		return true;
 	}
 	agent_link_take(vm_link(io->target.vm), number, sub, len);
+	return true;
+}
+
+bool file_io_on_input(struct file_io *io, uint32_t number)
+{
+	if (number != io->target.number)
+		return false;
+	file_socket_on_input(&io->socket);
 	return true;
 }
 
@@ -200,6 +292,9 @@ void file_io_free(struct file_io *io)
 	if (!io)
 		return;
 	loop_timer_stop(io->target.loop, &io->deadline);
+	loop_defer_cancel(io->target.loop, &io->delivered);
+	file_socket_close(&io->socket);
+	close_fd(io->target.socket_fd);
 	output_fini(&io->data);
 	output_fini(&io->text);
 	json_decref(io->results);

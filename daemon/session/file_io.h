@@ -9,6 +9,10 @@
  * is no EXIT then within 250 ms, the owner hears that (EXEC_UNREPORTED). What the guest sends over
  * what was asked for ends it as EXEC_BROKEN.
  *
+ * What is read or written may go over a socket of the caller's instead of through memory: then no
+ * more waits here than a window of the guest link, and it is the file server, or the caller, who
+ * waits. A caller that ends its side early, or takes nothing for FILE_IO_SECONDS, ends it.
+ *
  * The owner hands on what the VM says and hears of the end once, by on_done; it frees.
  */
 #ifndef DAEMON_SESSION_FILE_IO_H
@@ -17,7 +21,8 @@
 #include "daemon/session/exec.h"
 #include "daemon/session/file_request.h"
 
-/* For one list. A guest that swaps writes some MB a second. */
+/* For one list, or without progress of bytes over a socket. A guest that swaps writes some MB a
+ * second. */
 #define FILE_IO_SECONDS 60.
 
 struct file_io;
@@ -33,6 +38,7 @@ struct file_io_target {
 	struct vm *vm;
 	uint32_t number;  /* that the VM has not seen */
 	uint64_t disk_mb; /* of the user's home; 0: as it is */
+	int socket_fd;    /* of the caller, taken; -1: none. Needed where the batch says so */
 };
 
 /* Sends the batch, of which it takes the contents. NULL when that cannot be sent: nothing was done.
@@ -47,6 +53,8 @@ void file_io_stop(struct file_io *io);
 bool file_io_on_message(struct file_io *io, const struct msg *msg);
 bool file_io_on_output(struct file_io *io, uint32_t number, enum frame_substream sub,
 		       const uint8_t *data, size_t len);
+
+bool file_io_on_input(struct file_io *io, uint32_t number);
 
 /* The results: borrowed, an array as long as the batch's of what the guest claims; or NULL with the
  * error. After on_done. */

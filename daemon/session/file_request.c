@@ -35,6 +35,9 @@ static struct rpc_error *no_memory(void)
 	return rpc_error_new(RPC_INTERNAL_ERROR, "The daemon is out of memory");
 }
 
+/* Larger than any file. */
+#define FILE_SIZE_MAX (UINT64_C(1) << 50)
+
 /* --- Paths and modes. --- */
 
 static struct rpc_error *check_path(const char *path, size_t len)
@@ -127,7 +130,7 @@ static struct rpc_error *set_mode(json_t *operation, const json_t *params)
 
 static struct rpc_error *check_size(const struct file_request *request, const struct config *config)
 {
-	uint64_t end = request->offset + request->batch.data_len;
+	uint64_t end = request->offset + request->batch.data_len + request->batch.socket_size;
 	struct rpc_error *error;
 
 	if (end <= config->file_max_bytes)
@@ -142,6 +145,28 @@ static struct rpc_error *check_size(const struct file_request *request, const st
 static struct rpc_error *conflict(const char *field, const char *why)
 {
 	return field_error(rpc_error_new(RPC_INVALID_PARAMS, "%s", why), field);
+}
+
+static uint64_t write_size(const struct file_request *request)
+{
+	return request->takes_socket ? request->batch.socket_size : request->batch.data_len;
+}
+
+/* `data`, or the size of what comes over the socket. */
+static struct rpc_error *parse_data(const json_t *params, struct file_request *request)
+{
+	const json_t *size = json_object_get(params, "size");
+
+	if (!request->takes_socket)
+		return size ? conflict("size", "'size' is of bytes that come over a descriptor")
+			    : bytes_from_params(params, "data", "encoding", &request->batch.data,
+						&request->batch.data_len);
+	if (json_object_get(params, "data"))
+		return conflict("data", "The bytes come over the descriptor, or in 'data'");
+	if (!size)
+		return conflict("size", "'size' says how many bytes come over the descriptor");
+	request->batch.socket_size = (uint64_t)json_integer_value(size);
+	return NULL;
 }
 
 /* A write that goes on with an upload, or ends it. */
@@ -166,12 +191,12 @@ static struct rpc_error *parse_upload_step(const json_t *params, const char *upl
 		json_object_set_new(operation, "upload", json_string(upload));
 		error = set_mode(operation, params);
 	}
-	if (request->batch.data_len > 0 || (!is_new && !commits)) {
+	if (write_size(request) > 0 || (!is_new && !commits)) {
 		operation = add_operation(request, "upload_write");
 		json_object_set_new(operation, "upload", json_string(upload));
 		json_object_set_new(operation, "offset", json_integer((json_int_t)request->offset));
 		json_object_set_new(operation, "size",
-				    json_integer((json_int_t)request->batch.data_len));
+				    json_integer((json_int_t)write_size(request)));
 	}
 	if (commits) {
 		operation = add_operation(request, "upload_commit");
@@ -191,7 +216,7 @@ static struct rpc_error *parse_single_write(const json_t *params, struct file_re
 	if (json_object_get(params, "commit"))
 		return conflict("commit", "'commit' ends an upload: give 'upload', too");
 	operation = add_operation(request, changes ? "change" : "write");
-	json_object_set_new(operation, "size", json_integer((json_int_t)request->batch.data_len));
+	json_object_set_new(operation, "size", json_integer((json_int_t)write_size(request)));
 	copy_member(operation, params, "append");
 	copy_member(operation, params, "offset");
 	return set_mode(operation, params);
@@ -201,8 +226,7 @@ static struct rpc_error *parse_write(const json_t *params, const struct config *
 				     struct file_request *request)
 {
 	const char *upload = json_string_value(json_object_get(params, "upload"));
-	struct rpc_error *error = bytes_from_params(params, "data", "encoding",
-						    &request->batch.data, &request->batch.data_len);
+	struct rpc_error *error = parse_data(params, request);
 
 	if (!error)
 		error = check_size(request, config);
@@ -212,13 +236,28 @@ static struct rpc_error *parse_write(const json_t *params, const struct config *
 		      : parse_single_write(params, request);
 }
 
+static struct rpc_error *too_long(uint64_t length)
+{
+	struct rpc_error *error = conflict("length", "One answer holds 8 MiB at the most");
+
+	rpc_error_set(error, "max", json_integer(FILE_READ_MAX));
+	return rpc_error_hint(
+		error, "%" PRIu64 " bytes can be read in pieces, or over a descriptor", length);
+}
+
 static struct rpc_error *parse_read(const json_t *params, struct file_request *request)
 {
 	const json_t *length = json_object_get(params, "length");
 	const char *encoding = json_string_value(json_object_get(params, "encoding"));
 	json_t *operation = add_operation(request, "read");
 
-	request->batch.read_max = length ? (size_t)json_integer_value(length) : FILE_READ_MAX;
+	request->batch.is_read_to_socket = request->takes_socket;
+	if (length)
+		request->batch.read_max = (uint64_t)json_integer_value(length);
+	else
+		request->batch.read_max = request->takes_socket ? FILE_SIZE_MAX : FILE_READ_MAX;
+	if (!request->takes_socket && request->batch.read_max > FILE_READ_MAX)
+		return too_long(request->batch.read_max);
 	request->wants_base64 = encoding && strcmp(encoding, "base64") == 0;
 	json_object_set_new(operation, "offset", json_integer((json_int_t)request->offset));
 	json_object_set_new(operation, "length", json_integer((json_int_t)request->batch.read_max));
@@ -293,6 +332,7 @@ static struct rpc_error *parse(const json_t *params, const struct config *config
 		return field_error(rpc_error_new(RPC_PATH_INVALID, "The path names no file"),
 				   "path");
 	request->offset = (uint64_t)json_integer_value(json_object_get(params, "offset"));
+	request->takes_socket = json_is_true(json_object_get(params, "descriptor"));
 	return parse_kind(params, config, request);
 }
 
@@ -327,7 +367,7 @@ static json_int_t number(const json_t *result, const char *key)
 static json_t *write_result(const struct file_request *request, const json_t *results)
 {
 	const json_t *last = json_array_get(results, json_array_size(results) - 1);
-	json_t *result = json_pack("{s:I}", "bytes", (json_int_t)request->batch.data_len);
+	json_t *result = json_pack("{s:I}", "bytes", (json_int_t)write_size(request));
 
 	if (*request->upload)
 		json_object_set_new(result, "upload", json_string(request->upload));
@@ -336,13 +376,25 @@ static json_t *write_result(const struct file_request *request, const json_t *re
 	return result;
 }
 
+/* The bytes have gone over the socket. */
+static json_t *socket_read_result(const struct file_request *request, const json_t *said)
+{
+	json_int_t length = number(said, "length"), size = number(said, "size");
+
+	return json_pack("{s:I, s:I, s:b}", "bytes", length, "size", size, "eof",
+			 (json_int_t)request->offset + length >= size);
+}
+
 static json_t *read_result(const struct file_request *request, const json_t *results,
 			   const char *data, size_t len)
 {
-	uint64_t size = (uint64_t)number(json_array_get(results, 0), "size");
+	const json_t *said = json_array_get(results, 0);
+	uint64_t size = (uint64_t)number(said, "size");
 	bool is_end = request->offset + len >= size, is_base64 = request->wants_base64;
 	json_t *result = json_object();
 
+	if (request->takes_socket)
+		return socket_read_result(request, said);
 	/* A piece of a text ends with a whole character, unless there is none. */
 	if (!is_base64 && !is_end && len > 0) {
 		size_t cut = utf8_cut(data, len);

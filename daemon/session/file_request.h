@@ -29,7 +29,10 @@ struct file_batch {
 	json_t *operations; /* array */
 	char *data;
 	size_t data_len;
-	size_t read_max; /* bytes that may come back */
+	uint64_t read_max; /* bytes that may come back */
+	/* Over a socket of the caller's, instead of here: */
+	uint64_t socket_size; /* bytes to write, which come from there */
+	bool is_read_to_socket;
 };
 
 void file_batch_fini(struct file_batch *batch);
@@ -51,6 +54,7 @@ struct file_request {
 	char upload[FILE_UPLOAD_SIZE]; /* that it began; empty: none */
 	uint64_t offset;
 	bool wants_base64;
+	bool takes_socket; /* its bytes go over a descriptor that comes with the call */
 };
 
 /* Reads params that method_validate() has passed. NULL when good (file_request_fini()), or the

@@ -62,7 +62,8 @@ static bool begin_io(struct run *run, struct file_batch *batch, const struct fil
 	const struct file_io_target target = {.loop = run->env.exec->loop,
 					      .vm = run->vm,
 					      .number = ++run->number,
-					      .disk_mb = run->disk_mb};
+					      .disk_mb = run->disk_mb,
+					      .socket_fd = -1};
 
 	run->io = file_io_begin(&target, batch, ops, run);
 	return run->io != NULL;

@@ -329,6 +329,11 @@ static void on_output(void *user, uint32_t number, enum frame_substream sub, con
 					  len);
 }
 
+static void on_input(void *user, uint32_t number, uint64_t taken UNUSED)
+{
+	(void)session_files_on_input(user, number);
+}
+
 static enum session_reason reason_of_loss(const struct rpc_error *error)
 {
 	switch (error->code) {
@@ -357,7 +362,7 @@ static void on_lost(void *user, struct rpc_error *error_take)
 }
 
 static const struct vm_client_ops client_ops = {
-	.on_message = on_message, .on_output = on_output, .on_lost = on_lost};
+	.on_message = on_message, .on_output = on_output, .on_input = on_input, .on_lost = on_lost};
 
 static void start_timeout(struct session *session)
 {

@@ -2,6 +2,7 @@
 /* The file operations of a session: calls of `file.*`, in the order they came. */
 #include "daemon/session/session_files.h"
 
+#include "daemon/session/file_socket.h"
 #include "daemon/session/session_internal.h"
 
 struct session_file {
@@ -10,6 +11,7 @@ struct session_file {
 	struct rpc_call *call; /* NULL: its caller has gone */
 	struct file_request request;
 	bool is_cancelled;
+	int socket_fd; /* that came with the call; -1: none, or handed on */
 };
 
 void session_files_init(struct session_files *files)
@@ -36,6 +38,7 @@ static void remove_file(struct session_file *file)
 	TAILQ_REMOVE(&files->queue, file, link);
 	files->count--;
 	file_request_fini(&file->request);
+	close_fd(file->socket_fd);
 	free(file);
 }
 
@@ -118,12 +121,13 @@ static struct rpc_error *begin(struct session *session, struct session_file *fil
 	/* One that is not waited for any more. */
 	if (!file->call)
 		return cancelled();
-	if (!rpc_call_hold(file->call, batch.read_max))
+	if (!batch.is_read_to_socket && !rpc_call_hold(file->call, (size_t)batch.read_max))
 		return rpc_error_hint(rpc_error_new(RPC_QUOTA_EXCEEDED,
 						    "What your requests in flight read fills the "
 						    "buffers"),
 				      "wait for some of them to end, or read smaller pieces");
 	target.number = session_next_number(session);
+	target.socket_fd = TAKE_FD(file->socket_fd);
 	json_incref(batch.operations);
 	file->request.batch.data = NULL;
 	session->files.io = file_io_begin(&target, &batch, &io_ops, file);
@@ -154,6 +158,11 @@ void session_files_advance(struct session *session)
 bool session_files_on_message(struct session *session, const struct msg *msg)
 {
 	return session->files.io && file_io_on_message(session->files.io, msg);
+}
+
+bool session_files_on_input(struct session *session, uint32_t number)
+{
+	return session->files.io && file_io_on_input(session->files.io, number);
 }
 
 bool session_files_on_output(struct session *session, uint32_t number, enum frame_substream sub,
@@ -223,9 +232,10 @@ static struct rpc_error *busy(const struct session *session)
 	return rpc_error_hint(error, "wait for some of them to end");
 }
 
-/* Takes the request. */
+/* Takes the request and the socket. */
 static struct session_file *add(struct session *session, struct rpc_call *call,
-				struct file_request *request_take, struct rpc_error **ret_error)
+				struct file_request *request_take, int socket_fd_take,
+				struct rpc_error **ret_error)
 {
 	struct session_file *file = NULL;
 
@@ -238,8 +248,10 @@ static struct session_file *add(struct session *session, struct rpc_call *call,
 		*ret_error = rpc_error_new(RPC_INTERNAL_ERROR, "The daemon is out of memory");
 	if (!file) {
 		file_request_fini(request_take);
+		close_fd(socket_fd_take);
 		return NULL;
 	}
+	file->socket_fd = socket_fd_take;
 	file->session = session;
 	file->call = call;
 	file->request = *request_take;
@@ -248,21 +260,43 @@ static struct session_file *add(struct session *session, struct rpc_call *call,
 	return file;
 }
 
+/* What came with the call, if it says that something does. NULL, or the error. */
+static struct rpc_error *take_socket(struct rpc_call *call, const json_t *params, int *ret_fd)
+{
+	struct rpc_error *error;
+
+	*ret_fd = -1;
+	if (!json_is_true(json_object_get(params, "descriptor")))
+		return NULL;
+	*ret_fd = rpc_call_take_descriptor(call);
+	if (*ret_fd >= 0 && file_socket_is_fit(*ret_fd))
+		return NULL;
+	error = rpc_error_new(RPC_INVALID_PARAMS,
+			      *ret_fd < 0 ? "No descriptor came with the request"
+					  : "The descriptor is no connected Unix stream socket");
+	*ret_fd = close_fd(*ret_fd);
+	rpc_error_set(error, "field", json_string("descriptor"));
+	return rpc_error_hint(error, "send one end of a socketpair along (SCM_RIGHTS), and feed or "
+				     "empty the other: the daemon does not wait for files");
+}
+
 struct rpc_reply session_file_call(struct session *session, struct rpc_call *call,
 				   enum file_kind kind, const json_t *params)
 {
 	const struct config *config = session->sessions->config.exec->config;
 	struct session_file *file = NULL;
 	struct file_request request;
-	struct rpc_error *error;
+	int socket_fd;
+	struct rpc_error *error = take_socket(call, params, &socket_fd);
 	struct rpc_reply reply;
 
-	if (session->files.count >= SESSION_FILES_MAX)
+	if (!error && session->files.count >= SESSION_FILES_MAX)
 		error = busy(session);
-	else
+	if (!error)
 		error = file_request_parse(kind, params, config, &request);
 	if (!error)
-		file = add(session, call, &request, &error);
+		file = add(session, call, &request, TAKE_FD(socket_fd), &error);
+	close_fd(socket_fd);
 	if (!file)
 		return rpc_reply_error(call,
 				       rpc_error_set(error, "session", json_string(session->id)));

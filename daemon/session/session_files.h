@@ -41,6 +41,7 @@ void session_files_advance(struct session *session);
 bool session_files_on_message(struct session *session, const struct msg *msg);
 bool session_files_on_output(struct session *session, uint32_t number, enum frame_substream sub,
 			     const uint8_t *data, size_t len);
+bool session_files_on_input(struct session *session, uint32_t number);
 
 /* The session closes: all calls are answered with its end. */
 void session_files_fail(struct session *session, enum session_reason reason);

@@ -5,6 +5,7 @@
         print(client.call("run", language="python", code="print(1)")["stdout"])
 """
 
+import contextlib
 import json
 import socket
 import struct
@@ -33,6 +34,7 @@ class Client:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.connect(path)
         self.buffer = b""
+        self.descriptors = []  # go with the next bytes that are sent
         self.last_id = 0
         self.replies = {}  # by id, of requests that nobody has waited for yet
         self.notifications = []  # (method, params), in order
@@ -58,8 +60,19 @@ class Client:
 
     # Bytes and lines.
 
+    @contextlib.contextmanager
+    def lend_descriptor(self, descriptor):
+        """The message that is sent meanwhile carries it."""
+        self.descriptors = [descriptor]
+        try:
+            yield
+        finally:
+            self.descriptors = []
+
     def send_raw(self, data):
         self.socket.settimeout(self.timeout)
+        if self.descriptors:
+            data = data[socket.send_fds(self.socket, [data], self.descriptors):]
         self.socket.sendall(data)
 
     def read_line(self, timeout=None):

@@ -4,6 +4,7 @@
 import base64
 import hashlib
 import os
+import socket
 
 from client import RpcError
 from support import DaemonTest, connect, vms_seen
@@ -167,6 +168,41 @@ class Files(DaemonTest):
             end = piece["eof"]
         self.assertEqual(hashlib.sha256(got).digest(), hashlib.sha256(sent).digest())
         self.assertEqual(self.exec("stat -c %a big"), "640\n")
+
+
+    def over_socket(self, method, path, **params):
+        """A request with one end of a socketpair; returns its id and the other end."""
+        ours, theirs = socket.socketpair()
+        with self.client.lend_descriptor(theirs.fileno()):
+            request = self.client.request(f"file.{method}", session=self.session, path=path, descriptor=True, **params)
+        theirs.close()
+        return request, ours
+
+    def test_sockets(self):
+        """40 MiB over descriptors that come with the calls, written and read at once; fewer than said replace nothing."""
+        sent, got = os.urandom(40 << 20), b""
+        request, ours = self.over_socket("write", "big", size=len(sent), mode="0600")
+        ours.sendall(sent)
+        self.assertEqual(self.client.wait(request), {"bytes": len(sent)})
+        ours.close()
+        request, ours = self.over_socket("read", "big", offset=1)
+        while piece := ours.recv(1 << 20):
+            got += piece
+        self.assertEqual(self.client.wait(request), {"bytes": len(sent) - 1, "size": len(sent), "eof": True})
+        self.assertEqual(hashlib.sha256(got).digest(), hashlib.sha256(sent[1:]).digest())
+        ours.close()
+        request, ours = self.over_socket("write", "big", size=100)
+        ours.sendall(b"x" * 99)
+        ours.close()
+        with self.assertRaises(RpcError) as caught:
+            self.client.wait(request)
+        self.assertEqual(caught.exception.code, 3003, caught.exception.message)
+        self.assertEqual(self.file("stat", "big")["size"], len(sent))
+        request, ours = self.over_socket("read", "none")
+        with self.assertRaises(RpcError) as caught:
+            self.client.wait(request)
+        self.assertEqual((caught.exception.code, ours.recv(1)), (5001, b""))
+        ours.close()
 
 
 class RunFiles(DaemonTest):

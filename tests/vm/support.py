@@ -156,6 +156,11 @@ class Daemon:
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
+    def rss(self):
+        """Bytes of memory it holds."""
+        with open(f"/proc/{self.process.pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
     def vm_directories(self):
         return os.listdir(os.path.join(self.runtime, "vm"))
 

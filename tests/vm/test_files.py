@@ -4,6 +4,8 @@ the path is the fake's program, and what that prints as errors are the results."
 
 import base64
 import json
+import socket
+import threading
 
 from support import VmTest, until
 
@@ -13,7 +15,7 @@ def answer(*results, data=""):
     return "\n".join([*lines, "err " + json.dumps(results)])
 
 
-class Files(VmTest):
+class FileTest(VmTest):
     def setUp(self):
         super().setUp()
         self.sandbox = self.daemon("normal")
@@ -42,6 +44,8 @@ class Files(VmTest):
         error = self.assert_error(4002, self.client.call, "session.info", session=self.session)
         self.assertEqual(error.data["reason"], reason)
 
+
+class Files(FileTest):
     def test_results(self):
         """What the guest says becomes what the API promises."""
         entry = {"type": "file", "size": 3, "mode": 0o644, "mtime_ns": 1_500_000_000_000_000_000}
@@ -183,6 +187,108 @@ class Files(VmTest):
             self.assert_error(-32800, client.wait, hanging)
             for session in sessions:
                 client.call("session.close", session=session)
+
+
+class Sockets(FileTest):
+    """Bytes that go over a socket of the caller's."""
+
+    def send(self, method, path, descriptor, **params):
+        with self.client.lend_descriptor(descriptor):
+            return self.client.request(f"file.{method}", **({"session": self.session, "path": path, "descriptor": True} | params))
+
+    def test_read(self):
+        """More than any message holds goes to the reader as it reads; the daemon does not grow."""
+        size = 20 << 20
+        ours, theirs = socket.socketpair()
+        request = self.send("read", f"fill {size}\n" + answer({"size": size, "length": size}), theirs.fileno())
+        theirs.close()
+        got, before = 0, self.sandbox.rss()
+        while chunk := ours.recv(1 << 20):
+            got += len(chunk)
+            if got < size // 2:
+                self.assertLess(self.sandbox.rss() - before, 8 << 20)
+        ours.close()
+        self.assertEqual(self.client.wait(request), {"bytes": size, "size": size, "eof": True})
+        self.assertEqual(got, size)
+
+    def test_reader_that_does_not_read(self):
+        """It holds up its own operation, until it is cancelled or closes the socket."""
+        for how in ("cancel", "close"):
+            ours, theirs = socket.socketpair()
+            with ours:
+                request = self.send("read", "fill 9000000\n" + answer({"size": 9, "length": 9}), theirs.fileno())
+                theirs.close()
+                other = self.start("stat", answer({"entry": {}}))
+                self.client.call("rpc.ping")
+                if how == "cancel":
+                    self.client.cancel(request)
+                else:
+                    ours.close()
+                self.assert_error(-32800 if how == "cancel" else 3003, self.client.wait, request)
+                self.client.wait(other)
+
+    def test_write(self):
+        """As many bytes as were said; the socket is closed behind them. Fewer are an error."""
+        size = 5_000_000
+        for missing in (0, 1):
+            ours, theirs = socket.socketpair()
+            request = self.send("write", answer({"bytes": size}), theirs.fileno(), size=size)
+            theirs.close()
+            sender = threading.Thread(target=lambda: (ours.sendall(bytes(size - missing)), ours.shutdown(socket.SHUT_WR)))
+            sender.start()
+            if missing:
+                self.assert_error(3003, self.client.wait, request)
+            else:
+                self.assertEqual(self.client.wait(request), {"bytes": size})
+                self.assertEqual(ours.recv(1), b"")
+            sender.join()
+            ours.close()
+
+    def test_blocking_descriptor(self):
+        """O_NONBLOCK is the caller's, too: the daemon does not wait, whatever that says."""
+        ours, theirs = socket.socketpair()
+        request = self.send("write", answer({"bytes": 1}), theirs.fileno(), size=1)
+        deadline = threading.Event()
+        setter = threading.Thread(target=lambda: [theirs.setblocking(True) for _ in iter(deadline.is_set, True)])
+        setter.start()
+        for _ in range(50):
+            self.client.call("rpc.ping")
+        ours.send(b"x")
+        self.assertEqual(self.client.wait(request), {"bytes": 1})
+        deadline.set()
+        setter.join()
+
+    def test_unfit(self):
+        """What is no socket, not there, or too much is refused, and nothing of it stays open."""
+        before = self.sandbox.descriptors()
+        with open("/dev/zero", "rb") as file, socket.socket(socket.AF_UNIX) as lonely, \
+                socket.socketpair(type=socket.SOCK_DGRAM)[0] as datagrams:
+            for descriptor in (file.fileno(), lonely.fileno(), datagrams.fileno()):
+                error = self.assert_error(-32602, self.client.wait, self.send("write", "x", descriptor, size=1))
+                self.assertEqual(error.data["field"], "descriptor")
+            ours, theirs = socket.socketpair()
+            for params in ({}, {"size": 1, "data": "x"}, {"size": 501 << 20}, {"size": 1, "session": "ses_none"},
+                           {"size": -1}, {"nonsense": 1}):
+                self.assert_error((-32602, 5005, 4001), self.client.wait, self.send("write", "x", theirs.fileno(), **params))
+            self.assert_error(-32602, self.call, "write", "x", descriptor=True, size=1)
+            self.assert_error(-32602, self.call, "write", "x", size=1, data="x")
+            ours.close(), theirs.close()
+        until(lambda: self.sandbox.descriptors() == before, "all are closed")
+        with self.sandbox.client() as other:
+            line = b'{"jsonrpc": "2.0", "id": 1, "method": "rpc.ping"'
+            for _ in range(9):
+                socket.send_fds(other.socket, [line[:1]], [other.socket.fileno()])
+                line = line[1:]
+            until(lambda: self.sandbox.descriptors() <= before + 1, "the flood is closed")
+        until(lambda: self.sandbox.descriptors() == before, "the connection is closed")
+
+    def test_vm_lost(self):
+        ours, theirs = socket.socketpair()
+        with ours:
+            request = self.send("write", "die 1", theirs.fileno(), size=1)
+            theirs.close()
+            ours.send(b"x")
+            self.assert_error(4002, self.client.wait, request)
 
 
 class RunFiles(VmTest):

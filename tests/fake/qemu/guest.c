@@ -442,7 +442,8 @@ static void on_message(void *user, const struct msg *msg)
 		on_prepare(guest, &msg->prepare);
 	else if (msg->type == FRAME_EXIT_ACK)
 		on_ack(guest, &msg->exec_ref);
-	else if (msg->type == FRAME_KILL && guest->is_waiting) {
+	else if (msg->type == FRAME_KILL && (guest->is_waiting || guest->inputs_open > 0)) {
+		guest->inputs_open = 0;
 		end(guest, MSG_REASON_SIGNALED, SIGTERM);
 		pump(guest);
 	}
