@@ -621,7 +621,9 @@ static int allocate(struct exec **ret, const struct exec_context *context,
 	input_init(&exec->stdin, context->loop, &stdin_ops, exec);
 	output_init(&exec->stdout, context->loop, request->stdout_limit, &output_ops, exec);
 	output_init(&exec->stderr, context->loop, request->stderr_limit, &output_ops, exec);
-	exec->is_background = exec->stdin.tells_all = request->is_background;
+	exec->is_background = request->is_background;
+	/* Who types waits for each byte; a file's are many. */
+	exec->stdin.tells_all = request->is_background && !request->is_resident;
 	ev_timer_init(&exec->kill_timer, on_kill_timer, 0., 0.);
 	exec->kill_timer.data = exec;
 	*ret = exec;
