@@ -29,6 +29,22 @@ static const char *const python_resident_command[] = {"/usr/bin/python3", "@/pyt
 
 static const char *const files_resident_command[] = {"@/files", NULL};
 
+/* Files of the user's run nothing before the interpreter has closed its socket to others. */
+static const char *const javascript_resident_command[] = {
+	"/usr/bin/bun",
+	"--smol",
+	"--no-install",
+	"--config=/dev/null",
+	"--no-env-file",
+	"@/javascript/resident.js",
+	NULL,
+};
+static const char *const javascript_resident_environment[] = {
+	"DO_NOT_TRACK=1",
+	"BUN_RUNTIME_TRANSPILER_CACHE_PATH=0",
+	NULL,
+};
+
 /* smol: a smaller heap that is collected more often; no packages fetched behind our back. */
 static const char *const javascript_command[] = {
 	"/usr/bin/bun", "--smol", "--no-install", "--preload", "@/javascript.js", NULL,
@@ -125,7 +141,9 @@ static const struct language languages[] = {
 	 .waiting_environment = nothing,
 	 .early_names = javascript_early_names,
 	 .go_max = GO_MESSAGE_MAX,
-	 .opens_program_file = true},
+	 .opens_program_file = true,
+	 .resident_command = javascript_resident_command,
+	 .resident_environment = javascript_resident_environment},
 	{.name = "shell",
 	 .file = "main.sh",
 	 .command = shell_command,
@@ -297,11 +315,15 @@ char **language_resident_argv(const struct language *language, const char *runne
 	return vector_finish(&argv);
 }
 
-char **language_resident_environment(const char *home)
+char **language_resident_environment(const struct language *language, const char *runners,
+				     const char *home)
 {
-	struct vector environment = vector_new(count(defaults) + 2);
+	const char *const *own =
+		language->resident_environment ? language->resident_environment : nothing;
+	struct vector environment = vector_new(count(defaults) + count(own) + 2);
 
-	add_defaults(&environment, defaults, "", NULL);
+	add_defaults(&environment, defaults, runners, NULL);
+	add_defaults(&environment, own, runners, NULL);
 	vector_add(&environment, GO_FD_ENV "=" STRING(GO_FD));
 	vector_add(&environment, "HOME=%s", home);
 	return vector_finish(&environment);

@@ -31,9 +31,10 @@ struct language {
 	size_t go_max;          /* bytes of a go message that is cheaper to read than a new start */
 	bool needs_identifiers; /* variables of other names cannot be set late */
 	bool opens_program_file; /* before it waits: the file has to be there */
-	/* Command line of the interpreter that runs one program after another; NULL: none. It finds
-	 * the socket on which they come as one that waits does. */
+	/* Command line and environment of the interpreter that runs one program after another;
+	 * NULL: none. It finds the socket on which they come as one that waits does. */
 	const char *const *resident_command;
+	const char *const *resident_environment;
 };
 
 /* NULL when there is none of that name. */
@@ -51,7 +52,8 @@ char **language_argv(const struct language *language, const char *runners, const
 
 /* Command line and environment of the interpreter that stays. Ownership as above. */
 char **language_resident_argv(const struct language *language, const char *runners);
-char **language_resident_environment(const char *home);
+char **language_resident_environment(const struct language *language, const char *runners,
+				     const char *home);
 
 /*
  * Environment of a program: the defaults, the language's, then `env` (object of strings, may be
