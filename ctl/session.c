@@ -233,7 +233,8 @@ enum { EXEC_COMMAND, EXEC_CODE, EXEC_TIMEOUT, EXEC_ENV, EXEC_ID, EXEC_NO_STREAM 
 static const struct verb_option exec_options[] = {
 	[EXEC_COMMAND] = {"command", 'c', OPTION_TEXT, "COMMAND", 0, 0, "A program for the shell"},
 	[EXEC_CODE] = {"code", 'p', OPTION_TEXT, "CODE", 0, 0,
-		       "Code for the session's interpreter, which keeps what it defines (python)"},
+		       "Code for the session's interpreter, which keeps what it defines (python, "
+		       "javascript)"},
 	[EXEC_TIMEOUT] = {"timeout", 't', OPTION_NUMBER, "SECONDS", 0, 0,
 			  "Wall-clock time the program may take"},
 	[EXEC_ENV] = {"env", 'e', OPTION_PAIR, "NAME=VALUE", 0, 0,

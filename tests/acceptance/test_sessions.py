@@ -209,3 +209,140 @@ class Interpreter(DaemonTest):
         self.assertEqual((result["stdout_bytes"], result["language"]), (2, "python"))
         result = self.exec("print('x' * 3_000_000)")
         self.assertEqual((result["stdout_bytes"], result["stdout_truncated"]), (3_000_001, True))
+
+
+class JavaScript(DaemonTest):
+    """The JavaScript of a session: the same, and what is peculiar to it."""
+
+    def setUp(self):
+        super().setUp()
+        made = self.client.call("session.create", language="javascript", env={"COLOR": "red"})
+        vms_seen.add(made["vm"])
+        self.session = made["session"]
+        self.addCleanup(lambda: self.client.call("session.close", session=self.session))
+
+    def exec(self, code, **params):
+        return self.client.call("session.exec", session=self.session, code=code, **params)
+
+    def exec_ok(self, code, **params):
+        result = self.exec(code, **params)
+        self.assertEqual((result["status"], result["exit_code"], result["stderr"]), ("ok", 0, ""), result)
+        return result["stdout"]
+
+    def assert_fails(self, code, name, *expected):
+        result = self.exec(code)
+        self.assertEqual((result["status"], result["exit_code"], result["error"] and result["error"]["name"]), ("error", 1, name), result)
+        for text in expected:
+            self.assertIn(text, result["stderr"])
+        self.assertNotIn("/execsandbox/", result["stderr"])
+
+    def test_keeps_what_it_defines(self):
+        """Declarations of all kinds, which may come again; the directory; what modules are known by."""
+        self.exec_ok("const x = 40; let [y, {z}] = [1, {z: 1}]\nfunction f() { return g() }\nfunction g() { return x + y }\nclass C {}\n"
+                     "import fs, {readFileSync as read} from 'node:fs'\nfs.mkdirSync('d'); process.chdir('d')\nif (x) var inner = 5")
+        self.assertEqual(self.exec_ok("console.log(f() + z, inner, new C().constructor.name, typeof read, process.cwd())"),
+                         "42 5 C function /home/user/d\n")
+        self.exec_ok("const x = 1; function g() { return x + 1 }; class C { n = x }")
+        self.assertEqual(self.exec_ok("[f(), new C().n]"), "[ 2, 1 ]\n")
+        self.exec_ok("fs.writeFileSync('m.ts', 'export const one: number = 1; export type T = string; export default 7')")
+        self.assertEqual(self.exec_ok("import seven, { one, T } from './m.ts'\nimport * as m from './m'\n"
+                                      "[seven, one, m.one, require('./m').one, (await import('./m.ts')).default, import.meta.dir, __dirname]"),
+                         '[ 7, 1, 1, 1, 7, "/home/user/d", "/home/user/d" ]\n')
+        self.assertEqual(self.exec_ok("const late = await new Promise(r => setTimeout(r, 20, 'late')), crypto = require('crypto')"), "")
+        self.assertEqual(self.exec_ok("late + crypto.createHash('md5').update('').digest('hex').slice(0, 4)"), '"lated41d"\n')
+        self.assertEqual(self.exec_ok("export const e = 1; export default function named() { return e }"), "")
+        self.assertEqual(self.exec_ok("named()"), "1\n")
+        # What programs may put in the place of what runs them.
+        self.exec_ok("class Map {}; const Promise = 1, Object = 2, process = 3, setImmediate = 4")
+        self.assertEqual(self.exec_ok("let last: number = process; last"), "3\n")
+
+    def test_shows_the_last_value(self):
+        """As a notebook does: the value of a last expression, also of a promise, but undefined; and no other."""
+        for code, shown in (("1\n'grüße'", '"grüße"\n'), ("_ + _", '"grüßegrüße"\n'), ("undefined", ""), ("let v = 7", ""), ("null", "null\n"),
+                            ("if (true) { 8 }", ""), ("// a comment", ""), ("v; // one", "7\n"), ("v;;", "7\n"), ("await v", "7\n"),
+                            ("(async () => ({ a: [v] }))()", "{\n  a: [ 7 ],\n}\n"),
+                            ("async function main() { await 1; console.log('main') }\nmain()", "main\n"),
+                            ("const _ = 3", ""), ("5", "5\n"), ("_", "3\n")):
+            self.assertEqual(self.exec_ok(code), shown, code)
+
+    def test_typescript(self):
+        """Types of all kinds, and the lines of the program in spite of them."""
+        self.exec_ok("interface P { x: number }\nenum Color { Red, Green = 'g' }\nimport type { Q } from './no'\nfunction id<T>(v: T): T { return v }\n"
+                     "abstract class A<T> { constructor(public v: T) {} }\nclass B extends A<number> {}\nconst p: P = { x: id<number>(3) }")
+        self.assertEqual(self.exec_ok("[p.x!, Color.Green, Color.Red as number, new B(4).v, id<string>('s')] satisfies unknown[]"),
+                         '[ 3, "g", 0, 4, "s" ]\n')
+        self.assert_fails("type Name = string\n\ninterface Named {\n  name: Name\n}\n\nfunction greet(named: Named): never {\n"
+                          "  throw new RangeError(named.name)\n}\n\ngreet({ name: 'x' })", "RangeError", "8 |   throw", ":8:", ":11:")
+        self.assert_fails("let a: number = 1\nlet b: = 2", "SyntaxError", "2 | let b: = 2")
+
+    def test_exceptions(self):
+        """They are told, with the lines of the program that raised, and cost nothing that was defined."""
+        self.exec_ok("let kept = 1\nfunction fail(text: string) {\n  throw new TypeError(text)\n}")
+        result = self.exec("let y = 2\nfail('no\\0pe')")
+        self.assertEqual((result["error"]["name"], result["error"]["value"]), ("TypeError", "no\\x00pe"))
+        self.assertIn("3 |   throw new TypeError(text)\n", result["stderr"])
+        self.assertIn("<program 2>:2:", result["error"]["traceback"])
+        for code, name, expected in (("x = (1", "SyntaxError", "1 | x = (1"), ("await 1\nfail('after')", "TypeError", "TypeError: after"),
+                                     ("Promise.reject(new RangeError('nobody')); 1", "RangeError", "nobody"),
+                                     ("setTimeout(fail, 5, 'timer'); await new Promise(() => {})", "TypeError", "timer"),
+                                     ("throw { a: 1 }", "Object", "a: 1"), ("import './none'", "ResolveMessage", "./none"),
+                                     ("import { none } from 'node:fs'; none", "SyntaxError", "none"), ("return 1", "SyntaxError", "return"),
+                                     ("function deep() { deep() }\ndeep()", "RangeError", "1 | function deep")):
+            self.assert_fails(code, name, expected)
+        for code, status in (("process.exit(3)", 3), ("try { process.exit(4) } finally { console.log('unsaid') }", 4), ("process.exit()", 0),
+                             ("setTimeout(() => process.exit(5), 5); await new Promise(() => {})", 5), ("process.exitCode = 6; 1", 6),
+                             ("Promise.resolve().then(() => process.exit(7)).catch(() => process.exit(1)); await Bun.sleep(100)", 7)):
+            result = self.exec(code)
+            self.assertEqual((result["exit_code"], result["error"], result["stderr"]), (status, None, ""), code)
+            self.assertNotIn("unsaid", result["stdout"])
+        self.exec_ok("setTimeout(() => { throw new Error('told to nobody') }, 5)\n1")
+        self.assertEqual(self.exec_ok("[kept, y]"), "[ 1, 2 ]\n")
+
+    def test_streams_are_each_programs_own(self):
+        """Input of one program is not left to the next, all output is there at the end, and behind it is nobody's."""
+        read = "import { createInterface } from 'node:readline'\nfor await (const line of createInterface({ input: process.stdin })) console.log(line)"
+        for code in (read, "for await (const line of console) console.log(line)", "console.log(await Bun.stdin.text())",
+                     "console.log(require('fs').readFileSync(0, 'utf8'))", "console.log(prompt('?').slice(2) + 'a\\nb')"):
+            for given in ("a\nb\nc", "a\nb\nd"):
+                said = self.exec_ok(code, stdin=given)
+                self.assertTrue(said.startswith(("a\nb", "? a\nb")), (code, said))
+        self.assertEqual(self.exec_ok("let text = ''; for await (const part of process.stdin) text += part\ntext"), '""\n')
+        result = self.exec("console.log('x'.repeat(500_000)); process.stdout.write('y'.repeat(500_000)); process.stdout.end('z'); 0")
+        self.assertEqual((len(result["stdout"]), result["stdout"][-4:]), (1_000_004, "yz0\n"))
+        self.assertEqual(self.exec("console.log('x'.repeat(3_000_000))")["stdout_bytes"], 3_000_001)
+        result = self.exec("console.log(1); process.stdout.write('2'); console.error('e'); process.stderr.write('f'); 3")
+        self.assertEqual((result["stdout"], result["stderr"]), ("1\n23\n", "e\nf"))
+        self.exec_ok("setTimeout(() => console.log('late'), 300); const tick = setInterval(() => ticks++, 10); let ticks = 0")
+        self.assertEqual(self.exec_ok("2"), "2\n")
+        self.assertIn(self.exec_ok("await Bun.sleep(600); clearInterval(tick); ticks > 5"), ("late\ntrue\n", "true\n"))
+
+    def test_variables_and_processes(self):
+        """Variables of the session and of the program; what it starts has them, and does not reach its channel."""
+        self.assertEqual(self.exec_ok("[process.env.COLOR, process.env.SHAPE]", env={"SHAPE": "round"}), '[ "red", "round" ]\n')
+        self.exec_ok("process.env.SET = '1'; const { execSync, spawn, spawnSync } = require('child_process')")
+        self.assertEqual(self.exec_ok("[process.env.SHAPE, process.env.SET, execSync('echo $COLOR $SET $SHAPE').toString(), "
+                                      "Bun.spawnSync(['sh', '-c', 'echo $SET']).stdout.toString()]", env={"SHAPE": "flat"}),
+                         '[ "flat", "1", "red 1 flat\\n", "1\\n" ]\n')
+        self.assertEqual(self.exec_ok("const sleeper = spawn('sleep', ['1000']); spawnSync('cat', { stdio: 'inherit' }).status", stdin="through "),
+                         "through 0\n")
+        self.assertEqual(self.exec_ok("sleeper.exitCode"), "null\n")
+        self.assertEqual(self.exec_ok("execSync('ls /proc/self/fd').toString().split('\\n').length"), "5\n")
+        self.assertEqual(self.exec_ok("await new Promise(r => new (require('worker_threads').Worker)("
+                                      "'require(\"worker_threads\").parentPort.postMessage(6)', { eval: true }).on('message', r))"), "6\n")
+        pid = int(self.exec_ok("process.pid"))
+        look = f"ls /proc/{pid}/fd; exec 3</proc/{pid}/fd/0; ls /proc/$$/fd >/dev/null && echo mine"
+        result = self.client.call("session.exec", session=self.session, command=look)
+        self.assertEqual((result["stdout"], result["stderr"].count(f"/proc/{pid}/fd")), ("mine\n", 2), result)
+
+    def test_a_fresh_one(self):
+        """An interpreter that ends or is ended is followed by a fresh one; files stay."""
+        for code, params, status in (("process.reallyExit(5)", {}, ("error", 5)),
+                                     ("while (true);", {"timeout_seconds": 0.5}, ("timeout", 124)),
+                                     ("const all = []; while (true) all.push(Buffer.alloc(1 << 20, 1))", {}, ("oom", 137))):
+            self.exec_ok("var x = 1; require('fs').writeFileSync('kept', ''); 0")
+            result = self.exec(code, **params)
+            self.assertEqual((result["status"], result["exit_code"]), status, code)
+            self.assertEqual(self.exec_ok("['x' in globalThis, require('fs').existsSync('kept')]"), "[ false, true ]\n", code)
+        result = self.exec("const until = performance.now() + 1000; while (performance.now() < until);")
+        self.assertEqual((result["language"], result["status"]), ("javascript", "ok"))
+        self.assertLess(min(self.exec("1")["usage"]["cpu_user_ms"] for _ in range(3)), result["usage"]["cpu_user_ms"])

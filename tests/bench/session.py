@@ -10,6 +10,7 @@ OWN = "**execsandbox**"
 PROGRAMS = (
     ("python", "code in its interpreter", {"code": "1"}, "1\n"),
     ("python", "a command", {"command": "echo 1"}, "1\n"),
+    ("javascript", "code in its interpreter", {"code": "1"}, "1\n"),
     ("shell", "a command", {"command": "echo 1"}, "1\n"),
 )
 # Behind a program the guest starts the next one's bash: who thinks that long finds it waiting.
@@ -26,7 +27,7 @@ def exec_once(client, session, program, expected):
 
 def session(bench, table):
     """S5: the first program, then one after another with a pause for thought."""
-    with bench.daemon("pool_javascript=0") as served, served.client() as client:
+    with bench.daemon() as served, served.client() as client:
         served.wait_templates()
         for language, what, program, expected in PROGRAMS:
             client.wait_pools()

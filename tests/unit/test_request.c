@@ -385,6 +385,9 @@ START_TEST(test_program_of_a_session_is_refused)
 						     long_text));
 		ck_assert_ptr_null(error);
 	}
+	parse_in_session(JSON({"language" : "javascript"}), JSON({"code" : "1"}));
+	ck_assert_ptr_null(error);
+	ck_assert(request.is_resident);
 	parse_in_session(JSON({"language" : "shell"}), JSON({"code" : "1"}));
 	ck_assert_json_str(error->data, "field", "code");
 	/* Together with the session's there are too many. */

@@ -146,7 +146,7 @@ class Session:
 
         command: a program for the shell; or
         argv: a program's name or path, and its arguments; or
-        code: for the session's interpreter, which keeps what it defines (python)
+        code: for the session's interpreter, which keeps what it defines (python, javascript)
         stdin, env, timeout_seconds, exec_id, on_stdout, on_stderr: as for Sandbox.run()
 
         Raises SessionClosedError, whose data["reason"] says why and data["dispatched"] whether the
