@@ -34,7 +34,7 @@ struct input {
 	int fd;
 	ev_io watcher;
 	struct flow_receiver receiver;
-	bool tells_all; /* the host waits for what it sent to be taken */
+	bool tells_all;  /* the host waits for what it sent to be taken */
 	uint8_t *buffer; /* what could not be written yet */
 	size_t start, len;
 };

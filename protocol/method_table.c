@@ -288,6 +288,17 @@ static const struct param pool_set_params[] = {
 	NO_MORE_PARAMS,
 };
 
+#define OFFSET_PARAMS                                                                       \
+	{.name = "stdout_offset",                                                           \
+	 .type = PARAM_INTEGER,                                                             \
+	 .min = 0,                                                                          \
+	 .max = 1ll << 50,                                                                  \
+	 .help = "Byte of standard output to begin with"},                                  \
+	{                                                                                   \
+		.name = "stderr_offset", .type = PARAM_INTEGER, .min = 0, .max = 1ll << 50, \
+		.help = "Byte of standard error to begin with"                              \
+	}
+
 static const struct param result_params[] = {
 	{.name = "exec_id",
 	 .type = PARAM_STRING,
@@ -295,16 +306,7 @@ static const struct param result_params[] = {
 	 .min = 1,
 	 .max = 128,
 	 .help = "What the program was started with"},
-	{.name = "stdout_offset",
-	 .type = PARAM_INTEGER,
-	 .min = 0,
-	 .max = 1ll << 50,
-	 .help = "Byte of standard output to begin with"},
-	{.name = "stderr_offset",
-	 .type = PARAM_INTEGER,
-	 .min = 0,
-	 .max = 1ll << 50,
-	 .help = "Byte of standard error to begin with"},
+	OFFSET_PARAMS,
 	NO_MORE_PARAMS,
 };
 
@@ -318,6 +320,24 @@ static const char *const session_states[] = {"starting", "idle", "busy", NULL};
 	{                                                                               \
 		.name = "session", .type = PARAM_STRING, .is_required = true, .min = 1, \
 		.max = 127, .help = "Id or name of a session"                           \
+	}
+
+#define TERMINAL_SIZE                                                                    \
+	{.name = "rows",                                                                 \
+	 .type = PARAM_INTEGER,                                                          \
+	 .is_required = true,                                                            \
+	 .min = 1,                                                                       \
+	 .max = 65535,                                                                   \
+	 .help = "Lines of text"},                                                       \
+	{                                                                                \
+		.name = "columns", .type = PARAM_INTEGER, .is_required = true, .min = 1, \
+		.max = 65535, .help = "Characters of a line"                             \
+	}
+
+#define PROCESS_PARAM                                                                   \
+	{                                                                               \
+		.name = "process", .type = PARAM_STRING, .is_required = true, .min = 1, \
+		.max = 127, .help = "Id of a process in it"                             \
 	}
 
 /* What session.create and session.update have in common. */
@@ -479,6 +499,11 @@ static const struct param session_update_params[] = {
 	NO_MORE_PARAMS,
 };
 
+static const struct param terminal_fields[] = {
+	TERMINAL_SIZE,
+	NO_MORE_PARAMS,
+};
+
 static const struct param session_exec_params[] = {
 	SESSION_PARAM,
 	{.name = "code",
@@ -497,12 +522,25 @@ static const struct param session_exec_params[] = {
 	{.name = "env",
 	 .type = PARAM_STRING_MAP,
 	 .help = "Environment variables to add to the session's"},
+	{.name = "cwd",
+	 .type = PARAM_STRING,
+	 .min = 1,
+	 .max = 255,
+	 .help = "Directory to start in, from /home/user if it is relative"},
 	{.name = "timeout_seconds",
 	 .type = PARAM_NUMBER,
 	 .min = 0.1,
 	 .max = 86400,
 	 .violation = RPC_LIMIT_INVALID,
 	 .help = "Wall-clock time of the program; waiting for others before it does not count"},
+	{.name = "background",
+	 .type = PARAM_BOOLEAN,
+	 .help = "Answer when it has started: it runs beside the programs until the session "
+		 "closes"},
+	{.name = "terminal",
+	 .type = PARAM_OBJECT,
+	 .fields = terminal_fields,
+	 .help = "A terminal for a background process: its input and all of its output"},
 	EXEC_ID_PARAM,
 	{.name = "stream",
 	 .type = PARAM_BOOLEAN,
@@ -529,6 +567,61 @@ static const struct param session_list_params[] = {
 };
 
 static const struct param session_param[] = {SESSION_PARAM, NO_MORE_PARAMS};
+
+static const struct param attach_params[] = {
+	SESSION_PARAM,
+	{.name = "process",
+	 .type = PARAM_STRING,
+	 .min = 1,
+	 .max = 127,
+	 .help = "One process; all by default, from now on, and those that are started later"},
+	OFFSET_PARAMS,
+	NO_MORE_PARAMS,
+};
+
+static const struct param process_param[] = {SESSION_PARAM, PROCESS_PARAM, NO_MORE_PARAMS};
+
+static const struct param process_resize_params[] = {
+	SESSION_PARAM,
+	PROCESS_PARAM,
+	TERMINAL_SIZE,
+	NO_MORE_PARAMS,
+};
+
+static const struct param process_signal_params[] = {
+	SESSION_PARAM,
+	PROCESS_PARAM,
+	{.name = "signal",
+	 .type = PARAM_STRING,
+	 .min = 1,
+	 .max = 32,
+	 .help = "For its process group: SIGTERM (default), INT, …; SIGKILL ends all of its tree"},
+	NO_MORE_PARAMS,
+};
+
+static const struct param process_wait_params[] = {
+	SESSION_PARAM,
+	PROCESS_PARAM,
+	{.name = "timeout_seconds",
+	 .type = PARAM_NUMBER,
+	 .min = 0,
+	 .max = 86400,
+	 .violation = RPC_LIMIT_INVALID,
+	 .help = "Answer then, though it runs; for ever by default"},
+	OFFSET_PARAMS,
+	NO_MORE_PARAMS,
+};
+
+static const struct param process_write_params[] = {
+	SESSION_PARAM,
+	PROCESS_PARAM,
+	{.name = "data", .type = PARAM_STRING, .is_required = true, .help = "Bytes of its input"},
+	{.name = "encoding",
+	 .type = PARAM_STRING,
+	 .choices = encodings,
+	 .help = "How data is written here: utf-8 (default) or base64"},
+	NO_MORE_PARAMS,
+};
 
 const struct method method_table[] = {
 	{"events.subscribe", "Receive events as notifications on this connection", ACCESS_OWNER,
@@ -568,6 +661,19 @@ const struct method method_table[] = {
 	 "{language, memory_mb, warm, starting, target}, or {pools: […]} of all"},
 	{"pool.set", "How many warm VMs of a language shall wait", ACCESS_ADMIN, pool_set_params,
 	 "{language, memory_mb, warm, starting, target}"},
+	{"process.close_stdin", "End the standard input of a background process", ACCESS_OWNER,
+	 process_param, "{}"},
+	{"process.list", "Background processes of a session, and the last that have ended",
+	 ACCESS_OWNER, session_param, "{session, processes: [{process, state, command, …}]}"},
+	{"process.resize", "Change the size of a background process's terminal", ACCESS_OWNER,
+	 process_resize_params, "{}"},
+	{"process.signal", "Send a signal to a background process", ACCESS_OWNER,
+	 process_signal_params, "{}"},
+	{"process.wait", "Wait for the end of a background process, or ask how far it is",
+	 ACCESS_OWNER, process_wait_params,
+	 "RunResult, or {state: \"running\", stdout, stderr, …}"},
+	{"process.write", "Write to a background process, and wait until its guest has it",
+	 ACCESS_OWNER, process_write_params, "{bytes}"},
 	{"rpc.discover", "The OpenRPC document of this API", ACCESS_ANY, no_params,
 	 "OpenRPC 1.3.2"},
 	{"rpc.ping", "Answer at once", ACCESS_ANY, no_params, "\"pong\""},
@@ -575,12 +681,14 @@ const struct method method_table[] = {
 	 "{version, jsonrpc}"},
 	{"run", "Run a program in a fresh VM and return its outcome", ACCESS_ANY, run_params,
 	 "RunResult"},
+	{"session.attach", "Receive the output of a session's background processes", ACCESS_OWNER,
+	 attach_params, "{session, processes: [{process, stdout_offset, …}]}"},
 	{"session.close", "Close a session: its programs end, and its VM", ACCESS_OWNER,
 	 session_param, "Session"},
 	{"session.create", "Make a session: a VM to keep", ACCESS_ANY, session_create_params,
 	 "Session {session, name, state, language, vm, …}"},
 	{"session.exec", "Run a program in a session's VM, behind those that came before",
-	 ACCESS_OWNER, session_exec_params, "RunResult"},
+	 ACCESS_OWNER, session_exec_params, "RunResult, or {process}"},
 	{"session.info", "One session", ACCESS_OWNER, session_param, "Session"},
 	{"session.list", "The caller's sessions, oldest first; all for an admin", ACCESS_OWNER,
 	 session_list_params, "{sessions: [Session], next_cursor?}"},

@@ -151,6 +151,15 @@ struct rpc_error *rpc_error_hint(struct rpc_error *error, const char *format, ..
 	return hint ? rpc_error_set(error, "hint", json_string(hint)) : error;
 }
 
+struct rpc_error *rpc_error_copy(const struct rpc_error *error)
+{
+	struct rpc_error *copy = rpc_error_new((enum rpc_code)error->code, "%s", error->message);
+
+	if (copy->data && error->data)
+		json_object_update(copy->data, error->data);
+	return copy;
+}
+
 void rpc_error_free(struct rpc_error *error)
 {
 	if (!error || error == &out_of_memory)

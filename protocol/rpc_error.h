@@ -72,6 +72,9 @@ struct rpc_error *rpc_error_set(struct rpc_error *error, const char *key, json_t
 struct rpc_error *rpc_error_hint(struct rpc_error *error, const char *format, ...)
 	PRINTF_LIKE(2, 3);
 
+/* Another of the same, for the next of several who are told. Never NULL. */
+struct rpc_error *rpc_error_copy(const struct rpc_error *error);
+
 void rpc_error_free(struct rpc_error *error);
 
 static inline void rpc_error_freep(struct rpc_error **error)

@@ -29,6 +29,13 @@ struct rpc_reply method_memory_policy(struct rpc_call *call, const json_t *param
 struct rpc_reply method_memory_reclaim(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_pool_get(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_pool_set(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_process_close_stdin(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_process_list(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_process_resize(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_process_signal(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_process_wait(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_process_write(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_session_attach(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_session_close(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_session_create(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_session_exec(struct rpc_call *call, const json_t *params);

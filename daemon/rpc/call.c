@@ -233,16 +233,21 @@ void rpc_call_gone(struct rpc_call *call)
 		ops->on_gone(call->user);
 }
 
-void rpc_call_notify(struct rpc_call *call, const char *method, json_t *params_take)
+void rpc_conn_notify(struct rpc_conn *conn, const char *method, json_t *params_take)
 {
-	struct text *text = &call->conn->server->scratch;
+	struct text *text = &conn->server->scratch;
 
-	if (rpc_conn_is_writable(call->conn)) {
+	if (rpc_conn_is_writable(conn)) {
 		text_reset(text, SCRATCH_KEEP_BYTES);
 		wire_add_notification(text, method, params_take);
-		send_text(call->conn, NULL, text);
+		send_text(conn, NULL, text);
 	}
 	json_decref(params_take);
+}
+
+void rpc_call_notify(struct rpc_call *call, const char *method, json_t *params_take)
+{
+	rpc_conn_notify(call->conn, method, params_take);
 }
 
 const json_t *rpc_call_id(const struct rpc_call *call)

@@ -116,8 +116,19 @@ static void finish(struct rpc_conn *conn)
 
 void rpc_conn_settle(struct rpc_conn *conn)
 {
-	if (conn->state == CONN_HALF_CLOSED && conn->call_count == 0 && conn->subscriptions == 0)
+	if (conn->state == CONN_HALF_CLOSED && conn->call_count == 0 && conn->subscriptions == 0 &&
+	    conn->held_open == 0)
 		finish(conn);
+}
+
+/* Who is told may send, but ends no watch. */
+static void tell_watches(struct rpc_conn *conn)
+{
+	struct rpc_conn_watch *watch;
+
+	LIST_FOREACH(watch, &conn->watches, link)
+	if (watch->on_drained)
+		watch->on_drained(watch->user);
 }
 
 static void on_congestion_changed(void *user)
@@ -133,6 +144,8 @@ static void on_congestion_changed(void *user)
 	LIST_FOREACH(call, &conn->calls, link)
 	if (call->state == CALL_PENDING && call->ops->on_congested)
 		call->ops->on_congested(call->user, conn->is_congestion_told);
+	if (!conn->is_congestion_told)
+		tell_watches(conn);
 }
 
 static void set_congested(struct rpc_conn *conn, bool is_congested)
@@ -429,6 +442,17 @@ void rpc_conn_watch_stop(struct rpc_conn_watch *watch)
 		return;
 	watch->is_on = false;
 	LIST_REMOVE(watch, link);
+}
+
+void rpc_conn_hold_open(struct rpc_conn *conn)
+{
+	conn->held_open++;
+}
+
+void rpc_conn_let_go(struct rpc_conn *conn)
+{
+	conn->held_open--;
+	rpc_conn_settle(conn);
 }
 
 void rpc_conn_destroy(struct rpc_conn *conn)

@@ -22,6 +22,7 @@
 #include "daemon/rpc/peer.h"
 #include "protocol/rpc_error.h"
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -48,6 +49,7 @@ struct rpc_conn_watch {
 	LIST_ENTRY(rpc_conn_watch) link;
 	bool is_on;
 	void (*on_end)(void *user); /* from the loop, behind on_gone of the connection's calls */
+	void (*on_drained)(void *user); /* it is congested no longer; set by the owner, or NULL */
 	void *user;
 };
 
@@ -55,6 +57,14 @@ void rpc_conn_watch_start(struct rpc_conn *conn, struct rpc_conn_watch *watch,
 			  void (*fn)(void *user), void *user);
 /* Harmless when it is idle. */
 void rpc_conn_watch_stop(struct rpc_conn_watch *watch);
+
+/* A peer that only shut its sending side down stays as long as somebody has notifications for it.
+ */
+void rpc_conn_hold_open(struct rpc_conn *conn);
+void rpc_conn_let_go(struct rpc_conn *conn);
+
+/* Sends a notification; the same as rpc_call_notify() for who has no call. */
+void rpc_conn_notify(struct rpc_conn *conn, const char *method, json_t *params_take);
 
 /* Serves a new connection. NULL without memory, the descriptor closed. */
 struct rpc_conn *rpc_conn_create(struct rpc_server *server, int fd_take,

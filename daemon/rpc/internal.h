@@ -75,7 +75,8 @@ struct rpc_conn {
 	bool is_yielding;     /* more lines are there; others have their turn first */
 	bool is_congested;
 	bool is_congestion_told; /* what the calls last heard */
-	size_t subscriptions;
+	size_t subscriptions;    /* of events */
+	size_t held_open;        /* rpc_conn_hold_open() */
 	size_t call_count;
 	LIST_HEAD(rpc_call_list, rpc_call) calls;
 	LIST_HEAD(, rpc_conn_watch) watches;

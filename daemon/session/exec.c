@@ -258,11 +258,7 @@ static void on_receipt(struct exec *exec, const struct msg_exit *exit)
 	if (exec->config.is_shared)
 		agent_link_exec_done(vm_link(exec->vm), exec->number);
 	if (strcmp(exit->reason, MSG_REASON_FAILED) == 0 && exec->verdict == VERDICT_NONE) {
-		answer_error(exec,
-			     rpc_error_new(RPC_VM_TRANSIENT,
-					   "The guest could not start the program: %.200s",
-					   exit->detail),
-			     EXEC_REPORTED);
+		answer_error(exec, run_start_error(exit->detail), EXEC_REPORTED);
 		return;
 	}
 	if (exec->config.ops->on_ended && exec->verdict != VERDICT_CANCELLED)
@@ -360,6 +356,7 @@ static int dispatch(struct exec *exec)
 	};
 
 	memcpy(msg.language, request->language, sizeof(msg.language));
+	memcpy(msg.cwd, request->cwd, sizeof(msg.cwd));
 	return agent_link_exec(vm_link(exec->vm), &msg, TAKE_PTR(request->code), request->code_len,
 			       TAKE_PTR(request->input), request->input_len);
 }

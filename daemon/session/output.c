@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdio.h>
 #include <string.h>
 
 #define SIZE_MIN 4096u
@@ -34,6 +33,13 @@ int output_add(struct output *output, const uint8_t *data, size_t len)
 	return 0;
 }
 
+json_t *output_chunk(const uint8_t *data, size_t len)
+{
+	if (utf8_is_valid(data, len))
+		return json_pack("{s:s#}", "data", data, (int)len);
+	return json_pack("{s:o, s:s}", "data", base64_encode_json(data, len), "encoding", "base64");
+}
+
 json_t *output_next_chunk(struct output *output, bool is_end)
 {
 	size_t len = output->len - output->streamed;
@@ -47,9 +53,7 @@ json_t *output_next_chunk(struct output *output, bool is_end)
 	if (len == 0)
 		return NULL;
 	output->streamed += len;
-	if (utf8_is_valid(data, len))
-		return json_pack("{s:s#}", "data", data, (int)len);
-	return json_pack("{s:o, s:s}", "data", base64_encode_json(data, len), "encoding", "base64");
+	return output_chunk(data, len);
 }
 
 static void set(json_t *result, const char *name, const char *suffix, json_t *value_take)
@@ -60,8 +64,7 @@ static void set(json_t *result, const char *name, const char *suffix, json_t *va
 	json_object_set_new(result, key, value_take);
 }
 
-/* As text, of which there are `text_len` bytes, or all `len` of them as base64. */
-static void set_bytes(json_t *result, const char *name, const uint8_t *data, size_t text_len,
+void output_set_bytes(json_t *result, const char *name, const uint8_t *data, size_t text_len,
 		      size_t len)
 {
 	if (len == 0) {
@@ -81,7 +84,7 @@ void output_to_result(const struct output *output, const char *name, uint64_t to
 	bool is_truncated = total_bytes > output->len;
 	size_t len = is_truncated ? utf8_cut(output->data, output->len) : output->len;
 
-	set_bytes(result, name, output->data, len, output->len);
+	output_set_bytes(result, name, output->data, len, output->len);
 	set(result, name, "_truncated", json_boolean(is_truncated));
 	set(result, name, "_bytes", json_integer((json_int_t)MAX(total_bytes, output->len)));
 }
@@ -97,7 +100,7 @@ void output_to_result_from(const struct output *output, const char *name, uint64
 		len = utf8_cut(data, len);
 	snprintf(key, sizeof(key), "%s_encoding", name);
 	json_object_del(result, key);
-	set_bytes(result, name, data, len, len);
+	output_set_bytes(result, name, data, len, len);
 	set(result, name, "_offset", json_integer((json_int_t)from));
 	if (!json_object_get(result, "status"))
 		set(result, name, "_bytes", json_integer((json_int_t)output->len));

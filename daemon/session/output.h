@@ -42,6 +42,15 @@ void output_to_result(const struct output *output, const char *name, uint64_t to
 void output_to_result_from(const struct output *output, const char *name, uint64_t offset,
 			   bool is_end, json_t *result);
 
+/*
+ * Sets `<name>` to bytes, as text, of which there are `text_len`, or all `len` of them as base64
+ * and
+ * `<name>_encoding`. A chunk has them as `data` and `encoding`.
+ */
+void output_set_bytes(json_t *result, const char *name, const uint8_t *data, size_t text_len,
+		      size_t len);
+json_t *output_chunk(const uint8_t *data, size_t len);
+
 /* Gives back what was allocated ahead. */
 void output_trim(struct output *output);
 

@@ -435,12 +435,64 @@ static struct rpc_error *check_resident_env(const struct run_request *request)
 		"env");
 }
 
+static struct rpc_error *parse_directory(const json_t *params, struct run_request *request)
+{
+	const json_t *cwd = json_object_get(params, "cwd");
+	struct rpc_error *error;
+
+	if (!cwd)
+		return NULL;
+	if (request->is_resident)
+		error = rpc_error_new(RPC_INVALID_PARAMS,
+				      "'code' runs in its interpreter's directory");
+	else if (has_nul(cwd) || json_string_length(cwd) >= sizeof(request->cwd))
+		error = rpc_error_new(RPC_PATH_INVALID, "'cwd' holds a NUL byte, or is too long");
+	else
+		error = NULL;
+	if (error)
+		return field_error(error, "cwd");
+	memcpy(request->cwd, json_string_value(cwd), json_string_length(cwd) + 1);
+	return NULL;
+}
+
+/* What a process that runs beside the programs has, and what it cannot have. */
+static struct rpc_error *parse_background(const json_t *params, struct run_request *request)
+{
+	static const char *const not_of_it[] = {"code", "timeout_seconds", "exec_id", "stream"};
+	const json_t *terminal = json_object_get(params, "terminal");
+
+	request->is_background = json_is_true(json_object_get(params, "background"));
+	if (!request->is_background)
+		return terminal ? field_error(rpc_error_new(RPC_INVALID_PARAMS,
+							    "Only a background process has a "
+							    "terminal"),
+					      "terminal")
+				: NULL;
+	for (size_t i = 0; i < ELEMENTSOF(not_of_it); i++)
+		if (json_object_get(params, not_of_it[i]))
+			return field_error(
+				rpc_error_hint(rpc_error_new(RPC_INVALID_PARAMS,
+							     "A background process has no '%s'",
+							     not_of_it[i]),
+					       "it is a command that lives until it ends or the "
+					       "session closes; session.attach follows its output"),
+				not_of_it[i]);
+	request->terminal_rows = (uint64_t)json_integer_value(json_object_get(terminal, "rows"));
+	request->terminal_columns =
+		(uint64_t)json_integer_value(json_object_get(terminal, "columns"));
+	return NULL;
+}
+
 static struct rpc_error *parse_exec(const json_t *params, const struct config *config,
 				    const struct run_request *session, struct run_request *request)
 {
-	struct rpc_error *error = parse_program(params, config, session, request);
+	struct rpc_error *error = parse_background(params, request);
 
 	request->is_streaming = json_is_true(json_object_get(params, "stream"));
+	if (!error)
+		error = parse_program(params, config, session, request);
+	if (!error)
+		error = parse_directory(params, request);
 	if (!error)
 		error = parse_input(params, config, request);
 	if (!error)

@@ -6,6 +6,7 @@
 #define DAEMON_SESSION_REQUEST_H
 
 #include "conf/config.h"
+#include "protocol/message.h"
 #include "protocol/rpc_error.h"
 
 #include <jansson.h>
@@ -26,6 +27,9 @@ struct run_request {
 	bool stop_at_limit;
 	bool is_streaming;
 	bool is_resident; /* in the session's interpreter, which goes on behind it */
+	bool is_background;
+	char cwd[MSG_TEXT_MAX];                   /* empty: the home directory */
+	uint64_t terminal_rows, terminal_columns; /* of a background program; 0: it has none */
 };
 
 /*

@@ -5,6 +5,7 @@
 
 #include "daemon/session/output.h"
 #include "protocol/message.h"
+#include "protocol/rpc_error.h"
 
 /* Who ended the run; the guest's receipt says how it ended otherwise. */
 enum run_verdict {
@@ -22,6 +23,9 @@ struct run_outcome {
 	const char *session;               /* NULL: none */
 	json_t *files;                     /* that were collected; NULL: none */
 };
+
+/* What the guest says of a program that it could not start, as the error to answer. */
+struct rpc_error *run_start_error(const char *detail);
 
 /* New reference, or NULL without memory. */
 json_t *run_result(const struct run_outcome *outcome);

@@ -152,15 +152,6 @@ static struct rpc_error *no_memory(void)
 
 /* --- Who joins. --- */
 
-static struct rpc_error *copy_error(const struct rpc_error *error)
-{
-	struct rpc_error *copy = rpc_error_new((enum rpc_code)error->code, "%s", error->message);
-
-	if (copy->data && error->data)
-		json_object_update(copy->data, error->data);
-	return copy;
-}
-
 static void on_cancel(void *user)
 {
 	struct waiter *waiter = user;
@@ -196,7 +187,7 @@ static struct rpc_reply join(struct result_record *record, struct rpc_call *call
 	if (record->result)
 		return rpc_reply_result(call, json_incref(record->result));
 	if (record->error)
-		return rpc_reply_error(call, copy_error(record->error));
+		return rpc_reply_error(call, rpc_error_copy(record->error));
 	waiter = calloc(1, sizeof(*waiter));
 	if (!waiter)
 		return rpc_reply_error(call, no_memory());
@@ -235,7 +226,7 @@ static void answer_waiters(struct result_record *record, json_t *result,
 			rpc_call_finish_result(waiter->call, json_incref(result));
 		else
 			rpc_call_finish_error(waiter->call,
-					      error ? copy_error(error) : no_memory());
+					      error ? rpc_error_copy(error) : no_memory());
 		on_gone(waiter);
 	}
 }
@@ -308,7 +299,7 @@ void results_end(struct result_record *record, json_t *result, struct output *ou
 void results_fail(struct result_record *record, const struct rpc_error *error)
 {
 	answer_waiters(record, NULL, error);
-	record->error = copy_error(error);
+	record->error = rpc_error_copy(error);
 	record->bytes = RECORD_BYTES + json_dumpb(record->error->data, NULL, 0, JSON_COMPACT);
 	set_ended(record);
 }
@@ -360,7 +351,7 @@ struct rpc_reply results_get(struct results *results, struct rpc_call *call, con
 	if (record->exec)
 		return rpc_reply_result(call, exec_progress(record->exec, out, err));
 	if (record->error)
-		return rpc_reply_error(call, copy_error(record->error));
+		return rpc_reply_error(call, rpc_error_copy(record->error));
 	return rpc_reply_result(call, ended_result(record, out, err));
 }
 

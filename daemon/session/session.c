@@ -57,6 +57,7 @@ static void free_session(void *user)
 {
 	struct session *session = user;
 
+	processes_fini(&session->processes);
 	run_request_fini(&session->request);
 	json_decref(session->metadata);
 	free(session);
@@ -119,6 +120,7 @@ void session_close(struct session *session, enum session_reason reason)
 	rpc_conn_watch_stop(&session->conn_watch);
 	fail_programs(session, reason);
 	session_files_fail(session, reason);
+	processes_close(&session->processes, reason);
 	if (call)
 		rpc_call_finish_error(call, session_closed_error(session->id, reason));
 	if (session->vm)
@@ -148,24 +150,39 @@ static void on_connection_end(void *user)
 
 /* --- Programs, one after the other. --- */
 
+void session_settle(struct session *session)
+{
+	struct pool *pool = session->sessions->config.pool;
+	bool is_working = session->work_count > 0;
+
+	if (session->state != SESSION_IDLE && session->state != SESSION_BUSY)
+		return;
+	if (is_working || processes_living(&session->processes) > 0)
+		pool_work(pool, session->vm);
+	else
+		pool_rest(pool, session->vm);
+	if (is_working || processes_are_used(&session->processes))
+		loop_timer_stop(loop_of(session), &session->idle_timer);
+	else
+		loop_timer_start(loop_of(session), &session->idle_timer,
+				 session->idle_timeout_seconds);
+}
+
 static void rest(struct session *session)
 {
 	session->idle_ns = realtime_ns();
-	pool_rest(session->sessions->config.pool, session->vm);
-	loop_timer_start(loop_of(session), &session->idle_timer, session->idle_timeout_seconds);
+	session_settle(session);
 }
 
 bool session_work_begin(struct session *session)
 {
-	if (session->work_count == 0) {
-		loop_timer_stop(loop_of(session), &session->idle_timer);
-		pool_work(session->sessions->config.pool, session->vm);
-	}
-	/* It is dying, or could not go on: on_lost() is on its way. */
-	if (vm_get_state(session->vm) != VM_RUNNING)
-		return false;
 	session->work_count++;
-	return true;
+	session_settle(session);
+	if (vm_get_state(session->vm) == VM_RUNNING)
+		return true;
+	/* It is dying, or could not go on: on_lost() is on its way. */
+	session->work_count--;
+	return false;
 }
 
 void session_work_end(struct session *session)
@@ -290,6 +307,8 @@ struct rpc_reply session_exec(struct session *session, struct rpc_call *call, co
 	struct run_request request;
 	struct rpc_reply reply;
 
+	if (json_is_true(json_object_get(params, "background")))
+		return session_exec_background(session, call, params);
 	if (waiting_count(session) >= SESSION_EXECS_MAX)
 		error = busy(session);
 	else
@@ -304,13 +323,14 @@ struct rpc_reply session_exec(struct session *session, struct rpc_call *call, co
 	return reply;
 }
 
-/* --- The VM. --- */
+/* --- The VM: what the guest says goes to whose number it has. --- */
 
 static void on_message(void *user, const struct msg *msg)
 {
 	struct session *session = user;
 
-	if (session_files_on_message(session, msg))
+	if (processes_on_message(&session->processes, msg) ||
+	    session_files_on_message(session, msg))
 		return;
 	if (session->state == SESSION_BUSY)
 		exec_client_ops.on_message(TAILQ_FIRST(&session->programs)->exec, msg);
@@ -322,16 +342,20 @@ static void on_output(void *user, uint32_t number, enum frame_substream sub, con
 {
 	struct session *session = user;
 
-	if (session_files_on_output(session, number, sub, data, len))
+	if (processes_on_output(&session->processes, number, sub, data, len) ||
+	    session_files_on_output(session, number, sub, data, len))
 		return;
 	if (session->state == SESSION_BUSY)
 		exec_client_ops.on_output(TAILQ_FIRST(&session->programs)->exec, number, sub, data,
 					  len);
 }
 
-static void on_input(void *user, uint32_t number, uint64_t taken UNUSED)
+static void on_input(void *user, uint32_t number, uint64_t taken)
 {
-	(void)session_files_on_input(user, number);
+	struct session *session = user;
+
+	if (!processes_on_input(&session->processes, number, taken))
+		(void)session_files_on_input(session, number);
 }
 
 static enum session_reason reason_of_loss(const struct rpc_error *error)
@@ -517,10 +541,8 @@ struct rpc_error *session_update(struct session *session, const json_t *params)
 	apply_settings(session, params);
 	if (json_object_get(params, "timeout_seconds") && session->vm)
 		start_timeout(session);
-	if (json_object_get(params, "idle_timeout_seconds") && session->state == SESSION_IDLE &&
-	    session->work_count == 0)
-		loop_timer_start(loop_of(session), &session->idle_timer,
-				 session->idle_timeout_seconds);
+	if (json_object_get(params, "idle_timeout_seconds"))
+		session_settle(session);
 	return NULL;
 }
 
@@ -539,6 +561,7 @@ static struct session *session_new(struct sessions *sessions, const struct rpc_c
 	session->lost_reason = REASON_VM_LOST;
 	TAILQ_INIT(&session->programs);
 	session_files_init(&session->files);
+	session_init_processes(session);
 	ev_timer_init(&session->idle_timer, on_idle_timer, 0., 0.);
 	ev_timer_init(&session->timeout_timer, on_timeout_timer, 0., 0.);
 	session->idle_timer.data = session->timeout_timer.data = session;
@@ -619,6 +642,8 @@ json_t *session_describe(const struct session *session)
 					: json_null());
 	json_object_set_new(object, "execs", json_integer((json_int_t)session->exec_count));
 	json_object_set_new(object, "queued", json_integer((json_int_t)waiting_count(session)));
+	json_object_set_new(object, "processes",
+			    json_integer((json_int_t)processes_living(&session->processes)));
 	json_object_set_new(object, "created_at", wall_clock(session->created_ns));
 	json_object_set_new(object, "idle_since", wall_clock(is_idle ? session->idle_ns : 0));
 	json_object_set_new(object, "idle_timeout_seconds",

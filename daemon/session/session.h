@@ -34,6 +34,9 @@ struct rpc_reply session_create(struct sessions *sessions, struct rpc_call *call
 struct rpc_reply session_exec(struct session *session, struct rpc_call *call,
 			      const json_t *params) WARN_UNUSED;
 
+/* Its processes, for a call about them: whoever uses them uses the session. */
+struct processes *session_processes(struct session *session);
+
 /* Changes what session.update names. NULL, or the error; then nothing is changed. */
 struct rpc_error *session_update(struct session *session, const json_t *params) WARN_UNUSED;
 

@@ -4,6 +4,7 @@
 #define DAEMON_SESSION_SESSION_INTERNAL_H
 
 #include "daemon/rpc/conn.h"
+#include "daemon/session/processes.h"
 #include "daemon/session/session.h"
 #include "daemon/session/session_files.h"
 
@@ -41,6 +42,7 @@ struct session {
 	uint32_t last_number;            /* that the VM has seen, of a program or anything else */
 	uint64_t exec_count;             /* programs that began */
 	unsigned work_count;             /* of what goes on in the VM: it rests at 0 */
+	struct processes processes;      /* beside the programs */
 	enum session_reason lost_reason; /* why the VM is lost, when it is */
 	json_t *metadata;
 	uint64_t created_ns, idle_ns;                 /* wall clock; since when it is IDLE */
@@ -67,6 +69,15 @@ struct sessions {
 	struct tombstone closed[SESSIONS_REMEMBERED]; /* a ring */
 	size_t closed_next;
 };
+
+/* What goes on in the VM, and who waits for it, has changed: it rests or does not, and the idle
+ * timer runs or stands. */
+void session_settle(struct session *session);
+
+/* Background processes (session_process.c). */
+void session_init_processes(struct session *session);
+struct rpc_reply session_exec_background(struct session *session, struct rpc_call *call,
+					 const json_t *params) WARN_UNUSED;
 
 /* A new session is known from here on: draws its id. */
 void sessions_add(struct sessions *sessions, struct session *session);

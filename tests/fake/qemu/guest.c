@@ -3,28 +3,15 @@
 #include "tests/fake/qemu/guest.h"
 
 #include "base/util.h"
-#include "protocol/flow.h"
 #include "tests/fake/fake_agent.h"
+#include "tests/fake/qemu/background.h"
+#include "tests/fake/qemu/output.h"
 #include "tests/fake/qemu/plan.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define TEXT_MAX (24u * 1024 * 1024)
-
-/* Bytes that grow: code and input as they come, output as it is made. */
-struct text {
-	char *data;
-	size_t len;
-};
-
-struct output {
-	struct text text;
-	size_t written; /* of it given to the flow */
-	struct flow_sender flow;
-};
 
 struct guest {
 	struct loop *loop;
@@ -36,8 +23,9 @@ struct guest {
 	int inputs_open;         /* code and standard input */
 	struct output output[2]; /* stdout, stderr */
 	struct msg exit;
-	bool is_waiting; /* for KILL */
-	bool is_ended;   /* `exit` is due behind the output */
+	bool is_waiting;               /* for KILL */
+	bool is_ended;                 /* `exit` is due behind the output */
+	struct background *background; /* execs beside that one */
 	struct guest_state state;
 	bool is_running, is_restored, has_identity;
 	bool is_rehearsal, has_waited; /* of the exec */
@@ -49,20 +37,6 @@ static bool is_scenario(const struct guest *guest, const char *name)
 	return strcmp(guest->scenario, name) == 0;
 }
 
-static void append(struct text *text, const void *data, size_t len)
-{
-	if (len == 0)
-		return;
-	if (text->len + len > TEXT_MAX)
-		abort();
-	text->data = realloc(text->data, text->len + len + 1);
-	if (!text->data)
-		abort();
-	memcpy(text->data + text->len, data, len);
-	text->len += len;
-	text->data[text->len] = '\0';
-}
-
 static uint32_t stream_of(const struct guest *guest, enum frame_substream sub)
 {
 	return frame_stream_id(guest->exec, sub);
@@ -70,34 +44,12 @@ static uint32_t stream_of(const struct guest *guest, enum frame_substream sub)
 
 /* --- Output and the end of a run. --- */
 
-static void pump_output(struct guest *guest, struct output *output, uint32_t stream)
-{
-	const uint8_t *data;
-	uint64_t offset;
-	size_t len;
-
-	do {
-		len = MIN(output->text.len - output->written, flow_sender_room(&output->flow));
-		if (flow_sender_write(&output->flow, output->text.data + output->written, len) < 0)
-			abort();
-		output->written += len;
-		len = flow_sender_next(&output->flow, FRAME_DATA_MAX, &offset, &data);
-		if (len > 0)
-			fake_agent_send_data(guest->agent, stream, offset, data, len);
-	} while (len > 0);
-	if (guest->is_ended && output->written == output->text.len) {
-		flow_sender_end(&output->flow);
-		if (flow_sender_end_due(&output->flow))
-			fake_agent_send_end(guest->agent, stream, output->flow.written);
-	}
-}
-
 static void pump(struct guest *guest)
 {
 	struct output *out = &guest->output[0], *err = &guest->output[1];
 
-	pump_output(guest, out, stream_of(guest, SUBSTREAM_STDOUT));
-	pump_output(guest, err, stream_of(guest, SUBSTREAM_STDERR));
+	output_pump(out, guest->agent, stream_of(guest, SUBSTREAM_STDOUT), guest->is_ended);
+	output_pump(err, guest->agent, stream_of(guest, SUBSTREAM_STDERR), guest->is_ended);
 	if (!guest->is_ended || !out->flow.is_end_sent || !err->flow.is_end_sent ||
 	    guest->exit.type == 0)
 		return;
@@ -222,14 +174,14 @@ static void fill(struct guest *guest, size_t len)
 	if (!bytes)
 		abort();
 	memset(bytes, 'x', len);
-	append(&guest->output[0].text, bytes, len);
+	text_append(&guest->output[0].text, bytes, len);
 	free(bytes);
 }
 
 static void append_line(struct guest *guest, const char *line)
 {
-	append(&guest->output[0].text, line, strlen(line));
-	append(&guest->output[0].text, "\n", 1);
+	text_append(&guest->output[0].text, line, strlen(line));
+	text_append(&guest->output[0].text, "\n", 1);
 }
 
 static void append_entropy(struct guest *guest)
@@ -246,12 +198,12 @@ static bool step(struct guest *guest, const char *word, const char *rest)
 	unsigned long number = strtoul(rest, NULL, 10);
 
 	if (strcmp(word, "out") == 0 || strcmp(word, "err") == 0) {
-		append(&guest->output[*word == 'e'].text, rest, strlen(rest));
-		append(&guest->output[*word == 'e'].text, "\n", 1);
+		text_append(&guest->output[*word == 'e'].text, rest, strlen(rest));
+		text_append(&guest->output[*word == 'e'].text, "\n", 1);
 	} else if (strcmp(word, "fill") == 0) {
 		fill(guest, number);
 	} else if (strcmp(word, "cat") == 0) {
-		append(&guest->output[0].text, guest->input.data, guest->input.len);
+		text_append(&guest->output[0].text, guest->input.data, guest->input.len);
 	} else if (strcmp(word, "words") == 0) {
 		fprintf(stderr, "%s\n", rest);
 	} else if (strcmp(word, "exit") == 0) {
@@ -279,7 +231,7 @@ static bool step(struct guest *guest, const char *word, const char *rest)
 	} else if (strcmp(word, "abuse") == 0) {
 		abuse(guest, rest);
 	} else {
-		append(&guest->output[1].text, "unknown word\n", strlen("unknown word\n"));
+		text_append(&guest->output[1].text, "unknown word\n", strlen("unknown word\n"));
 		end(guest, MSG_REASON_EXITED, 127);
 	}
 	return !guest->is_ended;
@@ -311,7 +263,7 @@ static void run_files(struct guest *guest)
 	if (!path)
 		abort();
 	guest->code.len = 0;
-	append(&guest->code, path, strlen(path) + 1);
+	text_append(&guest->code, path, strlen(path) + 1);
 	run(guest);
 }
 
@@ -368,6 +320,10 @@ static void on_exec(struct guest *guest, const struct msg_exec *exec)
 		plan_die("EXEC before IDENTITY");
 	if (guest->state.unfinished == exec->exec)
 		plan_die("EXEC with a number that was not acknowledged");
+	if (exec->is_background) {
+		background_exec(&guest->background, guest->agent, exec);
+		return;
+	}
 	forget_exec(guest);
 	guest->exec = (uint32_t)exec->exec;
 	guest->is_rehearsal = exec->is_rehearsal;
@@ -432,6 +388,8 @@ static void on_message(void *user, const struct msg *msg)
 {
 	struct guest *guest = user;
 
+	if (background_message(&guest->background, msg))
+		return;
 	if (msg->type == FRAME_HELLO)
 		on_hello(guest, &msg->hello);
 	else if (msg->type == FRAME_IDENTITY)
@@ -454,14 +412,18 @@ static void on_data(void *user, uint32_t stream, uint64_t offset, const uint8_t 
 	struct guest *guest = user;
 	bool is_code = frame_stream_sub(stream) == SUBSTREAM_CODE;
 
-	append(is_code ? &guest->code : &guest->input, data, len);
+	if (background_data(guest->background, stream, offset, data, len))
+		return;
+	text_append(is_code ? &guest->code : &guest->input, data, len);
 	fake_agent_send_credit(guest->agent, stream, offset + len, offset + len + FLOW_WINDOW);
 }
 
-static void on_end(void *user, uint32_t stream UNUSED, uint64_t offset UNUSED)
+static void on_end(void *user, uint32_t stream, uint64_t offset UNUSED)
 {
 	struct guest *guest = user;
 
+	if (background_end(guest->background, stream))
+		return;
 	if (--guest->inputs_open > 0)
 		return;
 	if (guest->is_rehearsal)
@@ -477,6 +439,8 @@ static void on_credit(void *user, uint32_t stream, uint64_t taken, uint64_t limi
 	struct guest *guest = user;
 	bool is_err = frame_stream_sub(stream) == SUBSTREAM_STDERR;
 
+	if (background_credit(guest->background, stream, taken, limit))
+		return;
 	if (frame_stream_exec(stream) != guest->exec)
 		return; /* crossed our EXIT */
 	if (flow_sender_credit(&guest->output[is_err].flow, taken, limit) == 0)

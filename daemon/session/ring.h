@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The last bytes of a stream that goes on for ever, by their offsets from its beginning.
+ *
+ * Theory of operation: a ring grows with what comes up to its limit; from then on the oldest bytes
+ * make room for new ones. `start` and `end` are the offsets of what is kept. No I/O.
+ */
+#ifndef DAEMON_SESSION_RING_H
+#define DAEMON_SESSION_RING_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct ring {
+	uint8_t *data; /* byte `o` lives at o % size */
+	size_t size, limit;
+	uint64_t start, end;
+};
+
+void ring_init(struct ring *ring, size_t limit);
+void ring_fini(struct ring *ring);
+
+/* Adds bytes; the ring allocates at most `room` more for it. Never fails: what there is no memory
+ * for was dropped. */
+void ring_add(struct ring *ring, const uint8_t *data, size_t len, size_t room);
+
+/* Gives back what was allocated ahead: nothing more comes. */
+void ring_trim(struct ring *ring);
+
+/*
+ * The next bytes from `*offset` on, at most `max`, as {"data", "encoding"?} in a new reference, and
+ * moves the offset behind them; first to the oldest byte kept, if it lies before that. Unless
+ * `is_end` an unfinished UTF-8 sequence is left for the next time. NULL when there is nothing.
+ */
+json_t *ring_next_chunk(const struct ring *ring, uint64_t *offset, size_t max, bool is_end);
+
+/*
+ * Sets `<name>`, `<name>_encoding`, `<name>_offset` (where it begins), `<name>_bytes` (all there
+ * were so far) and `<name>_truncated` (some behind `offset` are not kept any more).
+ */
+void ring_to_result(const struct ring *ring, const char *name, uint64_t offset, bool is_end,
+		    json_t *result);
+
+#endif
