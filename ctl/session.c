@@ -228,7 +228,16 @@ const struct verb verb_session_close = {
 
 /* --- exec --- */
 
-enum { EXEC_COMMAND, EXEC_CODE, EXEC_TIMEOUT, EXEC_ENV, EXEC_ID, EXEC_NO_STREAM };
+enum {
+	EXEC_COMMAND,
+	EXEC_CODE,
+	EXEC_TIMEOUT,
+	EXEC_ENV,
+	EXEC_CWD,
+	EXEC_BACKGROUND,
+	EXEC_ID,
+	EXEC_NO_STREAM
+};
 
 static const struct verb_option exec_options[] = {
 	[EXEC_COMMAND] = {"command", 'c', OPTION_TEXT, "COMMAND", 0, 0, "A program for the shell"},
@@ -239,6 +248,10 @@ static const struct verb_option exec_options[] = {
 			  "Wall-clock time the program may take"},
 	[EXEC_ENV] = {"env", 'e', OPTION_PAIR, "NAME=VALUE", 0, 0,
 		      "Environment variable; may be repeated"},
+	[EXEC_CWD] = {"cwd", 0, OPTION_TEXT, "DIRECTORY", 0, 0,
+		      "Directory to start in, from /home/user if it is relative"},
+	[EXEC_BACKGROUND] = {"background", 'b', OPTION_FLAG, NULL, 0, 0,
+			     "Print its id when it has started, and leave it: see session ps"},
 	[EXEC_ID] = {"exec-id", 0, OPTION_TEXT, "ID", 0, 0,
 		     "Your name for it: it goes on when you leave, see session result"},
 	[EXEC_NO_STREAM] = {"no-stream", 0, OPTION_FLAG, NULL, 0, 0,
@@ -285,6 +298,36 @@ static int add_program(json_t *params, const struct arguments *arguments)
 	return command ? add_text(params, "command", command) : add_words(params, arguments);
 }
 
+static int add_options(json_t *params, const struct option_value *values)
+{
+	const char *cwd = values[EXEC_CWD].text;
+
+	if (cwd && add_text(params, "cwd", cwd) < 0)
+		return -EINVAL;
+	if (values[EXEC_TIMEOUT].is_set)
+		json_object_set_new(params, "timeout_seconds",
+				    json_real(values[EXEC_TIMEOUT].number));
+	if (values[EXEC_ENV].is_set)
+		json_object_set(params, "env", values[EXEC_ENV].pairs);
+	if (values[EXEC_ID].is_set)
+		json_object_set_new(params, "exec_id", json_string(values[EXEC_ID].text));
+	return 0;
+}
+
+/* What is on our standard input stays there: 'session write' is for that. */
+static int exec_background(struct ctl *ctl, json_t *params_take)
+{
+	json_auto_t *result = NULL;
+
+	json_object_set_new(params_take, "background", json_true());
+	if (ctl_fetch(ctl, "session.exec", params_take, &result) != EXIT_OK)
+		return EXIT_SANDBOX;
+	if (ctl->is_json)
+		return print(ctl, result);
+	puts(json_string_value(json_object_get(result, "process")));
+	return EXIT_OK;
+}
+
 static int exec(struct ctl *ctl, const struct arguments *arguments)
 {
 	const struct option_value *values = arguments->options;
@@ -294,15 +337,12 @@ static int exec(struct ctl *ctl, const struct arguments *arguments)
 		output_error("'%s' is not UTF-8 text", arguments->operands[0]);
 		return EXIT_SANDBOX;
 	}
-	if (add_program(params, arguments) < 0 || run_add_stdin(params) < 0)
+	if (add_program(params, arguments) < 0 || add_options(params, values) < 0)
 		return EXIT_SANDBOX;
-	if (values[EXEC_TIMEOUT].is_set)
-		json_object_set_new(params, "timeout_seconds",
-				    json_real(values[EXEC_TIMEOUT].number));
-	if (values[EXEC_ENV].is_set)
-		json_object_set(params, "env", values[EXEC_ENV].pairs);
-	if (values[EXEC_ID].is_set)
-		json_object_set_new(params, "exec_id", json_string(values[EXEC_ID].text));
+	if (values[EXEC_BACKGROUND].is_set)
+		return exec_background(ctl, TAKE_PTR(params));
+	if (run_add_stdin(params) < 0)
+		return EXIT_SANDBOX;
 	if (!ctl->is_json && !values[EXEC_NO_STREAM].is_set)
 		json_object_set_new(params, "stream", json_true());
 	return run_call(ctl, "session.exec", TAKE_PTR(params));

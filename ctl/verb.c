@@ -6,9 +6,14 @@
 
 const struct verb *const verb_table[] = {
 	&verb_run,
+	&verb_shell,
 	&verb_session_create,
 	&verb_session_exec,
 	&verb_session_result,
+	&verb_session_ps,
+	&verb_session_wait,
+	&verb_session_write,
+	&verb_session_kill,
 	&verb_session_list,
 	&verb_session_info,
 	&verb_session_update,

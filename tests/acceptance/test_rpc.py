@@ -220,7 +220,7 @@ class Methods(DaemonTest):
     def test_not_built(self):
         """Methods of the API that are not built do not exist: -32601 with a hint."""
         for method in (
-            "session.attach", "sandbox.pause", "file.read", "process.list",
+            "session.fork", "sandbox.pause", "file.read",
             "config.get", "daemon.drain", "port.open", "snapshot.create", "", "RUN", "rpc.",
             "no.such", "$/other",
         ):
