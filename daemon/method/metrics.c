@@ -159,6 +159,12 @@ static void add_sessions(struct prometheus *metrics, const struct sessions *sess
 	for (enum session_reason reason = 0; reason < SESSION_REASONS; reason++)
 		prometheus_sample(metrics, (double)counters->closed[reason], "reason",
 				  session_reason_name(reason), NULL);
+	prometheus_family(metrics, "execsandbox_processes", PROMETHEUS_GAUGE,
+			  "Background processes of sessions that live.");
+	prometheus_sample(metrics, (double)sessions_processes(sessions), NULL);
+	counter(metrics, "execsandbox_processes_started_total",
+		"Background processes that were sent to their guests.",
+		(double)counters->processes_started);
 }
 
 /* --- VMs, pool, templates --- */

@@ -74,6 +74,7 @@ struct rpc_reply session_exec_background(struct session *session, struct rpc_cal
 	}
 	reply = processes_start(&session->processes, call, &request, session->vm,
 				session_next_number(session));
+	session->sessions->counters.processes_started++;
 	session_work_end(session);
 	return reply;
 }

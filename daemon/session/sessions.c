@@ -188,6 +188,16 @@ const struct sessions_counters *sessions_counters(const struct sessions *session
 	return &sessions->counters;
 }
 
+size_t sessions_processes(const struct sessions *sessions)
+{
+	const struct session *session;
+	size_t count = 0;
+
+	TAILQ_FOREACH(session, &sessions->open, link)
+	count += processes_living(&session->processes);
+	return count;
+}
+
 size_t sessions_in_state(const struct sessions *sessions, const char *state)
 {
 	const struct session *session;

@@ -37,6 +37,7 @@ enum session_reason {
 /* What became of sessions since the start: for `metrics`. */
 struct sessions_counters {
 	uint64_t created, closed[SESSION_REASONS];
+	uint64_t processes_started;
 };
 
 struct sessions_config {
@@ -69,6 +70,9 @@ const char *sessions_vm_owner(const struct sessions *sessions, const struct vm *
 
 /* Since the start. A session that never had a VM counts as closed, not as created. */
 const struct sessions_counters *sessions_counters(const struct sessions *sessions);
+
+/* Background processes that live now, of all sessions. */
+size_t sessions_processes(const struct sessions *sessions);
 
 /* How many sessions are in a state; the states' names, and NULL behind the last. */
 size_t sessions_in_state(const struct sessions *sessions, const char *state);

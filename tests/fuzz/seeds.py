@@ -13,7 +13,7 @@ import struct
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 HELLO, IDENTITY, EXEC, KILL, MEMORY_GET, PING, EXIT_ACK = 1, 2, 3, 4, 5, 6, 7
-MEMORY_DROP = 9
+MEMORY_DROP, SIGNAL, RESIZE = 9, 10, 11
 READY, HELLO_REPLY, IDENTITY_DONE, STARTED, EXIT, MEMORY, PONG = 32, 33, 34, 35, 36, 37, 38
 DATA, END, CREDIT = 64, 65, 66
 STDIN, STDOUT, STDERR, CODE = 0, 1, 2, 3
@@ -88,6 +88,10 @@ def host_frames():
     yield "credit", b"\0" + hello + execute + code + credit(STDOUT, 4, WINDOW + 4) + message(EXIT_ACK, exec=1)
     yield "kill", b"\0" + hello + execute + message(KILL, exec=1, grace_ms=0) + message(EXIT_ACK, exec=1)
     yield "kill-running", b"\0" + hello + execute + code + message(KILL, exec=1, grace_ms=50)
+    beside = message(EXEC, exec=1, language="shell", stdout_limit=4, stderr_limit=4, is_background=True, terminal_rows=2,
+                     terminal_columns=70000)
+    yield "background", b"\0" + hello + beside + code + data(STDIN, 0, b"in") + message(
+        RESIZE, exec=1, rows=2**63 - 1, columns=0) + message(SIGNAL, exec=1, signal=15) + message(SIGNAL, exec=1, signal=2**63 - 1)
     yield "two-runs", b"\0" + hello + execute + message(EXEC, exec=2, language="shell", stdout_limit=4, stderr_limit=4)
     yield "unknown-language", b"\0" + hello + message(EXEC, exec=3, language="cobol", stdout_limit=1, stderr_limit=1)
     yield "hello-again", b"\0" + hello + execute + code + b"half a fr" + SYNC + message(
@@ -186,6 +190,13 @@ RUN_PARAMS = {
                 "limits": {"memory_mb": 512}, "bind": "connection", "on_timeout": "close"},
     "session-command": {"session": "box", "command": "echo $A", "env": {"A": "2"}, "stdin": "x", "stream": True},
     "session-argv": {"session": "ses_1", "argv": ["ls", "-l", ""], "timeout_seconds": 2.5},
+    "session-background": {"session": "box", "argv": ["sh"], "background": True, "cwd": "a/b", "stdin": "x",
+                           "terminal": {"rows": 24, "columns": 80}},
+    "process": {"session": "box", "process": "proc_1"},
+    "process-signal": {"session": "box", "process": "proc_1", "signal": "SIGINT"},
+    "process-write": {"session": "box", "process": "proc_1", "data": "eA==", "encoding": "base64"},
+    "process-resize": {"session": "box", "process": "proc_1", "rows": 1, "columns": 65535},
+    "process-wait": {"session": "box", "process": "proc_1", "timeout_seconds": 0, "stdout_offset": 3, "stderr_offset": 0},
     "session-list": {"limit": 2, "cursor": "7", "state": "idle"},
     "empty": {},
     "unknown": {"colour": {"deep": [[{}]]}},
