@@ -6,20 +6,21 @@
     with Sandbox() as sandbox:
         print(sandbox.run("print(6 * 7)").stdout)
 
-Sandbox and Session wait, AsyncSandbox and AsyncSession are awaited. execsandbox.errors has a class
+Sandbox, Session and Process wait, AsyncSandbox, AsyncSession and AsyncProcess are awaited. execsandbox.errors has a class
 for each error, all below ExecSandboxError; execsandbox.options the keyword arguments.
 """
 
 from . import errors, options
-from .aio import AsyncSandbox, AsyncSession
+from .aio import AsyncProcess, AsyncSandbox, AsyncSession
 from .errors import ConnectError, ConnectionLostError, ExecSandboxError, RpcError
 from .options import Limits
-from .results import ProgramError, RunResult, SessionInfo, Timing, Usage
-from .sandbox import Sandbox, Session
+from .results import (ProcessInfo, ProcessOutput, ProgramError, RunResult, SessionInfo, Timing,
+                      Usage)
+from .sandbox import Process, Sandbox, Session
 
 __all__ = [
-    "AsyncSandbox", "AsyncSession", "ConnectError", "ConnectionLostError", "ExecSandboxError",
-    "Limits", "ProgramError", "RpcError", "RunResult", "Sandbox", "Session", "SessionInfo", "Timing",
-    "Usage", "errors", "options",
+    "AsyncProcess", "AsyncSandbox", "AsyncSession", "ConnectError", "ConnectionLostError",
+    "ExecSandboxError", "Limits", "Process", "ProcessInfo", "ProcessOutput", "ProgramError", "RpcError",
+    "RunResult", "Sandbox", "Session", "SessionInfo", "Timing", "Usage", "errors", "options",
 ]
 __version__ = "0.1.0"

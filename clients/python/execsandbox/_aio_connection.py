@@ -43,6 +43,8 @@ class AioConnection:
         request_id, line = await self._begin(request, events)
         try:
             self._writer.write(line)
+            if request.beside:
+                self._writer.write((await self._begin(request.beside, asyncio.Queue()))[1])
             with contextlib.suppress(OSError):  # the reader knows what the daemon said last
                 await self._writer.drain()
             while not call.is_done:
@@ -65,7 +67,7 @@ class AioConnection:
     async def _begin(self, request: Request[T], events: asyncio.Queue[Output | Reply]) -> tuple[int, bytes]:
         await self._slots.acquire()
         try:
-            return self._rpc.begin(request.method, request.params, events.put_nowait)
+            return self._rpc.begin(request.method, request.params, events.put_nowait, request.process)
         except BaseException:
             self._slots.release()
             raise

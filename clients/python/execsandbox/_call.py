@@ -17,12 +17,15 @@ class _Stream:
 
     def __init__(self, callback: OutputCallback) -> None:
         self.callback = callback
-        self.taken_bytes = 0
+        self._next = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
-    def text(self, data: bytes, is_last: bool = False) -> str:
-        self.taken_bytes += len(data)
-        return self._decoder.decode(data, is_last)
+    def text(self, data: bytes, offset: int | None, is_last: bool = False) -> str:
+        """`data` begins at `offset`, where the last ended unless that says otherwise."""
+        begin = self._next if offset is None else offset
+        new = data[max(0, self._next - begin):]
+        self._next = max(self._next, begin + len(data))
+        return self._decoder.decode(new, is_last)
 
 
 class Call(Generic[T]):
@@ -42,7 +45,7 @@ class Call(Generic[T]):
         """The callbacks to call now, each with its text."""
         if isinstance(event, Output):
             stream = self._streams.get(event.stream)
-            texts = [(stream.callback, stream.text(event.data))] if stream else []
+            texts = [(stream.callback, stream.text(event.data, event.offset))] if stream else []
         else:
             self._reply = event
             texts = self._rest(event)
@@ -61,5 +64,6 @@ class Call(Generic[T]):
             return []
         result = reply.error.result if reply.error else RunResult.from_wire(reply.result)
         whole = {"stdout": result.stdout_raw, "stderr": result.stderr_raw} if result else {}
-        return [(stream.callback, stream.text(whole.get(name, b"")[stream.taken_bytes:], True))
+        begins = {name: result.raw.get(f"{name}_offset", 0) if result else 0 for name in whole}
+        return [(stream.callback, stream.text(whole.get(name, b""), begins.get(name), True))
                 for name, stream in self._streams.items()]

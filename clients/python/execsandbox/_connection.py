@@ -48,6 +48,8 @@ class Connection:
         request_id, line = self._begin(request, events)
         try:
             self._send(line)
+            if request.beside:
+                self.send(request.beside)
             while not call.is_done:
                 for callback, text in call.take(events.get()):
                     callback(text)
@@ -57,6 +59,10 @@ class Connection:
             self._send(cancel)
             raise
         return call.result()
+
+    def send(self, request: Request[T]) -> None:
+        """Makes a call whose answer nobody waits for."""
+        self._send(self._begin(request, queue.SimpleQueue())[1])
 
     def close(self) -> None:
         """Calls that other threads wait for end with ConnectionLostError."""
@@ -71,7 +77,7 @@ class Connection:
         self._slots.acquire()
         try:
             with self._lock:
-                return self._rpc.begin(request.method, request.params, events.put)
+                return self._rpc.begin(request.method, request.params, events.put, request.process)
         except BaseException:
             self._slots.release()
             raise

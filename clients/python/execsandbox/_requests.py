@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from .options import OutputCallback, ProgramOptions, RunOptions, SessionOptions, SessionSettings
-from .results import RunResult, SessionInfo, SessionPage
+from .options import (ExecOptions, OutputCallback, ProcessOptions, ProgramOptions, RunOptions, SessionOptions,
+                      SessionSettings)
+from .results import ProcessInfo, ProcessOutput, RunResult, SessionInfo, SessionPage
 
 T = TypeVar("T")
 
@@ -21,6 +22,8 @@ class Request(Generic[T]):
     parse: Callable[[Any], T]
     on_stdout: OutputCallback | None = None
     on_stderr: OutputCallback | None = None
+    process: str | None = None  # whose output belongs to this call
+    beside: "Request[Any] | None" = None  # sent right behind it; its answer does not matter
 
 
 def call(method: str, params: Mapping[str, Any]) -> Request[Any]:
@@ -47,12 +50,62 @@ def session_create(options: SessionOptions) -> Request[SessionInfo]:
 
 
 def session_exec(session: str, command: str | None, argv: Sequence[str] | None, code: str | None,
-                 options: ProgramOptions) -> Request[RunResult]:
-    _refuse_unknown(options, ProgramOptions)
+                 options: ExecOptions) -> Request[RunResult]:
+    _refuse_unknown(options, ExecOptions)
     if [command, argv, code].count(None) != 2:
         raise TypeError("exec() takes one of command, argv and code")
-    params = {"session": session, "command": command, "argv": _strings("argv", argv), "code": code}
+    params = {"session": session, "command": command, "argv": _strings("argv", argv), "code": code,
+              "cwd": options.get("cwd")}
     return _program("session.exec", params, options)
+
+
+def process_start(session: str, command: str | None, argv: Sequence[str] | None,
+                  options: ProcessOptions) -> Request[str]:
+    _refuse_unknown(options, ProcessOptions)
+    if [command, argv].count(None) != 1:
+        raise TypeError("start() takes one of command and argv")
+    terminal = options.get("terminal")
+    params = {"session": session, "background": True, "command": command,
+              "argv": _strings("argv", argv), "env": _mapping(options.get("env")),
+              "cwd": options.get("cwd"), **_stdin(options.get("stdin")),
+              "terminal": dict(zip(("rows", "columns"), terminal)) if terminal else None}
+    return Request("session.exec", _given(params), lambda started: str(started["process"]))
+
+
+def process_list(session: str) -> Request[tuple[ProcessInfo, ...]]:
+    return Request("process.list", {"session": session},
+                   lambda listed: tuple(ProcessInfo.from_wire(one) for one in listed["processes"]))
+
+
+def process_wait(session: str, process: str, timeout_seconds: float | None,
+                 on_stdout: OutputCallback | None,
+                 on_stderr: OutputCallback | None) -> Request[RunResult | None]:
+    names = {"session": session, "process": process}
+    attach = Request("session.attach", names, lambda attached: None)
+    follows = on_stdout is not None or on_stderr is not None
+    return Request("process.wait", _given({**names, "timeout_seconds": timeout_seconds}),
+                   lambda ended: RunResult.from_wire(ended) if "status" in ended else None,
+                   on_stdout, on_stderr, process if follows else None, attach if follows else None)
+
+
+def process_output(session: str, process: str, stdout_offset: int,
+                   stderr_offset: int) -> Request[ProcessOutput]:
+    params = {"session": session, "process": process, "timeout_seconds": 0,
+              "stdout_offset": stdout_offset, "stderr_offset": stderr_offset}
+    return Request("process.wait", params, ProcessOutput.from_wire)
+
+
+def process_write(session: str, process: str, data: str | bytes) -> Request[int]:
+    text = {"data": data} if isinstance(data, str) else {
+        "data": base64.b64encode(data).decode(), "encoding": "base64"}
+    return Request("process.write", {"session": session, "process": process, **text},
+                   lambda written: int(written["bytes"]))
+
+
+def process_do(action: str, session: str, process: str, **params: Any) -> Request[None]:
+    """signal, close_stdin and resize, which answer nothing."""
+    return Request(f"process.{action}", {"session": session, "process": process, **params},
+                   lambda done: None)
 
 
 def result(exec_id: str) -> Request[RunResult | None]:

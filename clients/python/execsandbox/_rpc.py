@@ -25,10 +25,11 @@ REPLY_MAX_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Output:
-    """A piece of what a program wrote."""
+    """A piece of what a program wrote; of a background process with its place."""
 
     stream: str
     data: bytes
+    offset: int | None = None
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,15 @@ class Rpc:
     def __init__(self, on_replied: Callable[[], None]) -> None:
         self._on_replied = on_replied
         self._pending: dict[int, Sink] = {}
+        self._following: dict[int, str] = {}  # the process whose output a request gets
         self._last_id = 0
         self._unfinished: list[bytes] = []  # pieces of the line whose end has not come
         self._unfinished_bytes = 0
         self._ended: ExecSandboxError | None = None
 
-    def begin(self, method: str, params: Mapping[str, Any], sink: Sink) -> tuple[int, bytes]:
-        """(id, line to send) of a new request.
+    def begin(self, method: str, params: Mapping[str, Any], sink: Sink,
+              process: str | None = None) -> tuple[int, bytes]:
+        """(id, line to send) of a new request; until its reply it gets the output of `process`.
 
         Raises the error that ended the connection, MessageTooLargeError, and ValueError or TypeError
         for what JSON or UTF-8 cannot carry.
@@ -71,6 +74,8 @@ class Rpc:
             raise MessageTooLargeError(f"The request has {len(line)} bytes, over the limit of 16 MiB")
         self._last_id = request_id
         self._pending[request_id] = sink
+        if process:
+            self._following[request_id] = process
         return request_id, line
 
     def cancel(self, request_id: int) -> bytes:
@@ -123,11 +128,19 @@ class Rpc:
 
     def _notification(self, method: str, params: Mapping[str, Any]) -> None:
         """Other notifications, and those of requests that are over, are nobody's."""
-        sink = self._pending.get(params["id"]) if method == "run.output" else None
-        if sink:
-            sink(Output(params["stream"], wire_bytes(params["data"], params.get("encoding"))))
+        if method == "run.output":
+            ids = [params["id"]]
+        elif method == "process.output":
+            ids = [one for one, process in self._following.items() if process == params["process"]]
+        else:
+            return
+        data = wire_bytes(params["data"], params.get("encoding"))
+        for request_id in ids:
+            if sink := self._pending.get(request_id):
+                sink(Output(params["stream"], data, params.get("offset")))
 
     def _reply(self, request_id: int, reply: Reply) -> None:
+        self._following.pop(request_id, None)
         if sink := self._pending.pop(request_id, None):
             self._on_replied()
             sink(reply)

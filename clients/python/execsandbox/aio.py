@@ -13,8 +13,9 @@ from ._aio_connection import AioConnection
 from ._requests import Request, T
 from ._session_end import ignored_when_leaving
 from .errors import ConnectionLostError
-from .options import ProgramOptions, RunOptions, SessionOptions, SessionSettings
-from .results import RunResult, SessionInfo
+from .options import (ExecOptions, OutputCallback, ProcessOptions, RunOptions, SessionOptions,
+                      SessionSettings)
+from .results import ProcessInfo, ProcessOutput, RunResult, SessionInfo
 
 
 class AsyncSandbox:
@@ -115,10 +116,24 @@ class AsyncSession:
 
     async def exec(self, command: str | None = None, *, argv: Sequence[str] | None = None,
                    code: str | None = None,
-                   **options: Unpack[ProgramOptions]) -> RunResult:
+                   **options: Unpack[ExecOptions]) -> RunResult:
         """As Session.exec()."""
         return await self._sandbox._perform(
             _requests.session_exec(self.id, command, argv, code, options))
+
+    async def start(self, command: str | None = None, *, argv: Sequence[str] | None = None,
+                    **options: Unpack[ProcessOptions]) -> "AsyncProcess":
+        """As Session.start()."""
+        request = _requests.process_start(self.id, command, argv, options)
+        return AsyncProcess(self, await self._sandbox._perform(request))
+
+    def process(self, process: str) -> "AsyncProcess":
+        """As Session.process()."""
+        return AsyncProcess(self, process)
+
+    async def processes(self) -> tuple[ProcessInfo, ...]:
+        """As Session.processes()."""
+        return await self._sandbox._perform(_requests.process_list(self.id))
 
     async def info(self) -> SessionInfo:
         """As Session.info()."""
@@ -133,6 +148,52 @@ class AsyncSession:
     async def close(self) -> SessionInfo:
         """As Session.close()."""
         return await self._sandbox._perform(_requests.session_close(self.id))
+
+
+class AsyncProcess:
+    """As Process."""
+
+    def __init__(self, session: AsyncSession, process: str) -> None:
+        self._sandbox = session._sandbox
+        self._session = session.id
+        self.id = process
+
+    async def wait(self, timeout_seconds: float | None = None, *,
+                   on_stdout: OutputCallback | None = None,
+                   on_stderr: OutputCallback | None = None) -> RunResult | None:
+        """As Process.wait(). Callbacks may be coroutine functions."""
+        return await self._sandbox._perform(_requests.process_wait(
+            self._session, self.id, timeout_seconds, on_stdout, on_stderr))
+
+    async def output(self, stdout_offset: int = 0, stderr_offset: int = 0) -> ProcessOutput:
+        """As Process.output()."""
+        return await self._sandbox._perform(_requests.process_output(
+            self._session, self.id, stdout_offset, stderr_offset))
+
+    async def write(self, data: str | bytes) -> int:
+        """As Process.write()."""
+        return await self._sandbox._perform(
+            _requests.process_write(self._session, self.id, data))
+
+    async def close_stdin(self) -> None:
+        """As Process.close_stdin()."""
+        await self._do("close_stdin")
+
+    async def signal(self, name: str = "TERM") -> None:
+        """As Process.signal()."""
+        await self._do("signal", signal=name)
+
+    async def kill(self) -> None:
+        """As Process.kill()."""
+        await self.signal("KILL")
+
+    async def resize(self, rows: int, columns: int) -> None:
+        """As Process.resize()."""
+        await self._do("resize", rows=rows, columns=columns)
+
+    async def _do(self, action: str, **params: Any) -> None:
+        await self._sandbox._perform(
+            _requests.process_do(action, self._session, self.id, **params))
 
 
 class AsyncSessionRequest:

@@ -31,6 +31,21 @@ class ProgramOptions(TypedDict, total=False):
     on_stderr: OutputCallback | None
 
 
+class ExecOptions(ProgramOptions, total=False):
+    """Keyword arguments of Session.exec()."""
+
+    cwd: str | None  # directory to start in, from /home/user if it is relative; not for code
+
+
+class ProcessOptions(TypedDict, total=False):
+    """Keyword arguments of Session.start()."""
+
+    stdin: str | bytes | None  # the beginning of its standard input, which stays open
+    env: Mapping[str, str] | None  # variables to add
+    cwd: str | None  # directory to start in, from /home/user if it is relative
+    terminal: tuple[int, int] | None  # rows and columns of a terminal; stdout has all output then
+
+
 class RunOptions(ProgramOptions, total=False):
     """Keyword arguments of run()."""
 

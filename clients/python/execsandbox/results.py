@@ -124,11 +124,73 @@ def _raw(wire: Mapping[str, Any], stream: str) -> bytes:
 
 
 @dataclass(frozen=True)
+class ProcessInfo(_WireObject):
+    """A background process of a session as it was when the daemon answered.
+
+    state: running or ended
+    status, exit_code, signal: as of a RunResult when it has ended, else None
+    command: its first line, or its words
+    terminal: {rows, columns}, or None
+    stdin_open: more can be written
+    stdout_bytes, stderr_bytes: how many it has written
+    raw: the whole object as it came
+    """
+
+    process: str = ""
+    state: str = ""
+    command: str = ""
+    status: str | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+    terminal: Mapping[str, int] | None = None
+    stdin_open: bool = False
+    started_at: str | None = None
+    ended_at: str | None = None
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Self:
+        return super().from_wire({**wire, "raw": wire})
+
+
+@dataclass(frozen=True)
+class ProcessOutput:
+    """What is kept of the output of a background process, from given offsets on.
+
+    stdout_offset, stderr_offset: where it begins: further on than asked for when bytes before that
+        are not kept any more
+    is_running: more may come
+    """
+
+    stdout_raw: bytes
+    stderr_raw: bytes
+    stdout_offset: int
+    stderr_offset: int
+    is_running: bool
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Self:
+        return cls(_raw(wire, "stdout"), _raw(wire, "stderr"), wire["stdout_offset"],
+                   wire["stderr_offset"], "status" not in wire)
+
+    @property
+    def stdout(self) -> str:
+        return self.stdout_raw.decode(errors="replace")
+
+    @property
+    def stderr(self) -> str:
+        return self.stderr_raw.decode(errors="replace")
+
+
+@dataclass(frozen=True)
 class SessionInfo(_WireObject):
     """A session as it was when the daemon answered.
 
     state: starting, idle or busy; closed in the answer to close()
     execs, queued: programs it has been given, and of these those that wait for their turn
+    processes: background processes that live
     created_at, idle_since, expires_at: RFC 3339 in UTC, or None
     raw: the whole object as it came
     """
@@ -142,6 +204,7 @@ class SessionInfo(_WireObject):
     start: str | None = None
     execs: int = 0
     queued: int = 0
+    processes: int = 0
     created_at: str | None = None
     idle_since: str | None = None
     expires_at: str | None = None

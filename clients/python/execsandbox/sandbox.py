@@ -8,8 +8,9 @@ from typing import Any, Self, Unpack
 from . import _requests
 from ._connection import Connection
 from ._session_end import ignored_when_leaving
-from .options import ProgramOptions, RunOptions, SessionOptions, SessionSettings
-from .results import RunResult, SessionInfo
+from .options import (ExecOptions, OutputCallback, ProcessOptions, RunOptions, SessionOptions,
+                      SessionSettings)
+from .results import ProcessInfo, ProcessOutput, RunResult, SessionInfo
 
 
 class Sandbox:
@@ -141,18 +142,43 @@ class Session:
             self.close()
 
     def exec(self, command: str | None = None, *, argv: Sequence[str] | None = None,
-             code: str | None = None, **options: Unpack[ProgramOptions]) -> RunResult:
+             code: str | None = None, **options: Unpack[ExecOptions]) -> RunResult:
         """Runs a program behind those that came before, and waits for its end.
 
         command: a program for the shell; or
         argv: a program's name or path, and its arguments; or
-        code: for the session's interpreter, which keeps what it defines (python, javascript)
+        code: for the session's interpreter, which keeps what it defines
+        cwd: directory to start in, not for code
         stdin, env, timeout_seconds, exec_id, on_stdout, on_stderr: as for Sandbox.run()
 
         Raises SessionClosedError, whose data["reason"] says why and data["dispatched"] whether the
         program had begun; SessionNotFoundError; SessionBusyError when 64 wait.
         """
         return self._connection.perform(_requests.session_exec(self.id, command, argv, code, options))
+
+    def start(self, command: str | None = None, *, argv: Sequence[str] | None = None,
+              **options: Unpack[ProcessOptions]) -> "Process":
+        """Starts a program that runs beside the others until it ends or the session closes.
+
+        command: a program for the shell; or
+        argv: a program's name or path, and its arguments
+        stdin: str or bytes, the beginning of its standard input, which stays open
+        env: dict of variables
+        cwd: directory to start in; PathInvalidError when that is not there
+        terminal: (rows, columns) of a terminal for it; all its output is stdout then
+
+        Raises QuotaExceededError when 16 run in the session, and what exec() does.
+        """
+        request = _requests.process_start(self.id, command, argv, options)
+        return Process(self, self._connection.perform(request))
+
+    def process(self, process: str) -> "Process":
+        """A background process of this session by its id; whether there is one shows when it is used."""
+        return Process(self, process)
+
+    def processes(self) -> tuple[ProcessInfo, ...]:
+        """The background processes that run, and the last that have ended."""
+        return self._connection.perform(_requests.process_list(self.id))
 
     def info(self) -> SessionInfo:
         """How it is now."""
@@ -167,3 +193,58 @@ class Session:
     def close(self) -> SessionInfo:
         """Ends its programs and its VM. Raises SessionClosedError when it is closed already."""
         return self._connection.perform(_requests.session_close(self.id))
+
+
+class Process:
+    """A background process of a session.
+
+    Its methods raise ProcessNotFoundError when it is not known, or not any more; all but wait() and
+    output() do so when it has ended, too (data["reason"] is "ended"). SessionClosedError when the
+    session has closed, and it with that.
+    """
+
+    def __init__(self, session: Session, process: str) -> None:
+        self._connection = session._connection
+        self._session = session.id
+        self.id = process
+
+    def wait(self, timeout_seconds: float | None = None, *, on_stdout: OutputCallback | None = None,
+             on_stderr: OutputCallback | None = None) -> RunResult | None:
+        """Waits for its end; None when it still runs after `timeout_seconds`.
+
+        on_stdout, on_stderr: called in this thread with all its output that is kept, and with more
+            as it comes
+
+        When a callback raises, or Ctrl-C comes, the waiting ends and the process goes on.
+        """
+        return self._connection.perform(_requests.process_wait(
+            self._session, self.id, timeout_seconds, on_stdout, on_stderr))
+
+    def output(self, stdout_offset: int = 0, stderr_offset: int = 0) -> ProcessOutput:
+        """What it has written so far, from these bytes on, as far as it is kept."""
+        return self._connection.perform(_requests.process_output(
+            self._session, self.id, stdout_offset, stderr_offset))
+
+    def write(self, data: str | bytes) -> int:
+        """Writes to its standard input and waits until its VM has taken it; returns the bytes.
+
+        Raises TooManyRequestsError when too much waits for it already.
+        """
+        return self._connection.perform(_requests.process_write(self._session, self.id, data))
+
+    def close_stdin(self) -> None:
+        """Ends its standard input; on a terminal as Ctrl-D does."""
+        self._connection.perform(_requests.process_do("close_stdin", self._session, self.id))
+
+    def signal(self, name: str = "TERM") -> None:
+        """Sends a signal to its process group: TERM, INT, USR1 …"""
+        self._connection.perform(_requests.process_do("signal", self._session, self.id, signal=name))
+
+    def kill(self) -> None:
+        """Ends it and all that it has started."""
+        self.signal("KILL")
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Its terminal has another size now."""
+        self._connection.perform(_requests.process_do("resize", self._session, self.id, rows=rows,
+                                                      columns=columns))

@@ -163,6 +163,35 @@ class Sessions(unittest.TestCase):
         with self.assertRaises(errors.ExecNotFoundError):
             self.sandbox.result("nothing")
 
+    def test_processes(self):
+        """A process in the background, spoken to and heard, waiting and awaited."""
+        with self.sandbox.session(language="shell") as session:
+            process = session.start("read -r line; echo \"got $line\"; seq 50000; cat; exit 3", stdin="one\n")
+            self.assertIsNone(process.wait(0.1))
+            self.assertEqual([one.process for one in session.processes()], [process.id])
+            process.write("tail")
+            process.close_stdin()
+            heard = []
+            done = process.wait(on_stdout=heard.append)
+            wanted = "got one\n" + "".join(f"{n}\n" for n in range(1, 50001)) + "tail"
+            self.assertEqual((done.exit_code, done.stdout == wanted, "".join(heard) == wanted), (3, True, True))
+            self.assertEqual(process.output(8).stdout[:4], "1\n2\n")
+            with self.assertRaises(errors.ProcessNotFoundError):
+                process.kill()
+            with self.assertRaises(errors.PathInvalidError):
+                session.start("true", cwd="nowhere")
+            asyncio.run(self.shell(session.id))
+
+    async def shell(self, session_id):
+        async with AsyncSandbox() as sandbox:
+            session = await sandbox.find_session(session_id)
+            process = await session.start(argv=["bash", "--norc"], terminal=(24, 80))
+            await process.resize(30, 90)
+            await process.write("stty size; exit 7\n")
+            heard = []
+            self.assertEqual((await process.wait(on_stdout=heard.append)).exit_code, 7)
+            self.assertIn("30 90\r\n", "".join(heard))
+
     def test_life(self):
         name = f"client-{uuid.uuid4().hex}"
         with self.sandbox.session(language="shell", env={"A": "1"}, metadata={"test": name}) as session:

@@ -60,7 +60,7 @@ class ScriptedTest(unittest.TestCase):
     """A test with a daemon of its own."""
 
     def serve(self, **handlers):
-        """A daemon; the methods' dots are written as underscores."""
-        daemon = FakeDaemon({name.replace("_", "."): one for name, one in handlers.items()})
+        """A daemon; the first underscore of a name is the method's dot."""
+        daemon = FakeDaemon({name.replace("_", ".", 1): one for name, one in handlers.items()})
         self.addCleanup(daemon.close)
         return daemon
