@@ -5,6 +5,7 @@
 #include "daemon/rpc/conn.h"
 
 #include <errno.h>
+#include <string.h>
 
 /* Of one notification: small enough that others have their turn on the connection. */
 #define CHUNK_BYTES (64u * 1024)
@@ -15,9 +16,15 @@ struct attachment {
 	struct rpc_conn *conn;
 	struct rpc_conn_watch watch;
 	LIST_HEAD(, follower) followers;
-	bool has_all; /* those that are started later, too */
+	bool has_all; /* those that are started later, too, and the programs */
+	uint64_t next_of_program[PROCESS_STREAMS];
 	struct defer pump, free_later;
 };
+
+static bool takes_more(const struct attachment *attachment)
+{
+	return rpc_conn_is_writable(attachment->conn) && !rpc_conn_is_congested(attachment->conn);
+}
 
 static void send_chunk(const struct follower *follower, size_t stream, uint64_t offset,
 		       json_t *chunk_take)
@@ -34,13 +41,12 @@ static void send_chunk(const struct follower *follower, size_t stream, uint64_t 
 
 static void pump_stream(struct follower *follower, size_t stream)
 {
-	const struct rpc_conn *conn = follower->attachment->conn;
 	const struct ring *ring = &follower->process->rings[stream];
 	bool is_end = follower->process->state == PROCESS_ENDED;
 	uint64_t *next = &follower->next[stream], offset;
 	json_t *chunk;
 
-	while (rpc_conn_is_writable(conn) && !rpc_conn_is_congested(conn)) {
+	while (takes_more(follower->attachment)) {
 		offset = MAX(*next, ring->start);
 		chunk = ring_next_chunk(ring, next, CHUNK_BYTES, is_end);
 		if (!chunk)
@@ -63,11 +69,71 @@ void attach_pump(struct process *process)
 	pump(follower);
 }
 
+/* --- The session's programs. --- */
+
+static void send_of_program(const struct attachment *attachment, size_t stream, uint64_t begin,
+			    json_t *chunk_take)
+{
+	const struct processes *processes = attachment->processes;
+	json_t *params =
+		json_pack("{s:n, s:s, s:I, s:I, s:s}", "id", "session", processes->config.session,
+			  "exec", (json_int_t)processes->exec_number, "offset", (json_int_t)begin,
+			  "stream", process_stream_names[stream]);
+
+	json_object_update_missing(params, chunk_take);
+	json_decref(chunk_take);
+	rpc_conn_notify(attachment->conn, "run.output", params);
+}
+
+static void pump_program(struct attachment *attachment)
+{
+	const struct exec *exec = attachment->processes->exec;
+	json_t *chunk;
+
+	for (size_t i = 0; i < PROCESS_STREAMS && exec && attachment->has_all; i++)
+		while (takes_more(attachment)) {
+			uint64_t begin = attachment->next_of_program[i];
+
+			chunk = exec_output_chunk(exec, process_stream_subs[i],
+						  &attachment->next_of_program[i], CHUNK_BYTES);
+			if (!chunk)
+				break;
+			send_of_program(attachment, i, begin, chunk);
+		}
+}
+
+void attach_program_pump(struct processes *processes)
+{
+	struct attachment *attachment;
+
+	LIST_FOREACH(attachment, &processes->attachments, link)
+	pump_program(attachment);
+}
+
+void attach_program_begin(struct processes *processes, const struct exec *exec, uint64_t number)
+{
+	struct attachment *attachment;
+
+	processes->exec = exec;
+	processes->exec_number = number;
+	LIST_FOREACH(attachment, &processes->attachments, link)
+	memset(attachment->next_of_program, 0, sizeof(attachment->next_of_program));
+}
+
+void attach_program_end(struct processes *processes, const struct exec *exec)
+{
+	if (processes->exec == exec)
+		processes->exec = NULL;
+}
+
+/* --- Connections. --- */
+
 static void on_drained(void *user)
 {
 	struct attachment *attachment = user;
 	struct follower *follower;
 
+	pump_program(attachment);
 	LIST_FOREACH(follower, &attachment->followers, of_attachment)
 	{
 		pump(follower);

@@ -7,6 +7,8 @@
  * fast as it reads. Their buffer is the process's ring: while a connection is congested nothing is
  * sent, and when it is further behind than half of the ring the guest's stream waits for it
  * (process_credit()). Whoever falls out of the ring all the same sees that by the offset.
+ * One that follows all gets the output of the session's programs, too, as run.output without an id:
+ * that of each as long as it runs, and what a connection has not read by then it misses.
  * It ends with its connection or the session.
  */
 #ifndef DAEMON_SESSION_ATTACH_H
@@ -24,6 +26,11 @@ void attach_pump(struct process *process);
 /* A new process: for those that follow all; and one that is forgotten. */
 void attach_add(struct process *process);
 void attach_forget(struct process *process);
+
+/* A program of the session begins, has written, and is over. */
+void attach_program_begin(struct processes *processes, const struct exec *exec, uint64_t number);
+void attach_program_pump(struct processes *processes);
+void attach_program_end(struct processes *processes, const struct exec *exec);
 
 /* The session closes. */
 void attach_end_all(struct processes *processes);

@@ -143,6 +143,14 @@ static json_t *make_result(struct exec *exec, enum run_verdict verdict, const st
 	return result;
 }
 
+json_t *exec_output_chunk(const struct exec *exec, enum frame_substream sub, uint64_t *offset,
+			  size_t max)
+{
+	const struct output *output = sub == SUBSTREAM_STDERR ? &exec->err : &exec->out;
+
+	return output_chunk_from(output, offset, max);
+}
+
 json_t *exec_partial_result(struct exec *exec)
 {
 	return make_result(exec, VERDICT_CANCELLED, NULL);

@@ -104,6 +104,11 @@ void exec_cancel(struct exec *exec);
 /* How far it is, {state: "running", vm, session?, stdout, …}, with output from these offsets. */
 json_t *exec_progress(const struct exec *exec, uint64_t stdout_offset, uint64_t stderr_offset);
 
+/* The next bytes of an output from `*offset` on, at most `max`, as {"data", "encoding"?}, and moves
+ * the offset behind them: for others than its caller. NULL when there are none. New reference. */
+json_t *exec_output_chunk(const struct exec *exec, enum frame_substream sub, uint64_t *offset,
+			  size_t max);
+
 /* What there is of its result, as of a cancelled one: for the `result` of an error. */
 json_t *exec_partial_result(struct exec *exec);
 

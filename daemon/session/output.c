@@ -64,6 +64,17 @@ static void set(json_t *result, const char *name, const char *suffix, json_t *va
 	json_object_set_new(result, key, value_take);
 }
 
+json_t *output_chunk_from(const struct output *output, uint64_t *offset, size_t max)
+{
+	size_t from = MIN(*offset, output->len), len = MIN(output->len - from, max);
+
+	len = len > 0 ? utf8_cut(output->data + from, len) : 0;
+	if (len == 0)
+		return NULL;
+	*offset = from + len;
+	return output_chunk(output->data + from, len);
+}
+
 void output_set_bytes(json_t *result, const char *name, const uint8_t *data, size_t text_len,
 		      size_t len)
 {

@@ -42,6 +42,9 @@ void output_to_result(const struct output *output, const char *name, uint64_t to
 void output_to_result_from(const struct output *output, const char *name, uint64_t offset,
 			   bool is_end, json_t *result);
 
+/* The same from `*offset` on, at most `max` bytes, whatever was streamed; moves the offset. */
+json_t *output_chunk_from(const struct output *output, uint64_t *offset, size_t max);
+
 /*
  * Sets `<name>` to bytes, as text, of which there are `text_len`, or all `len` of them as base64
  * and

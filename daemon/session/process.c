@@ -25,6 +25,11 @@ const char *const process_stream_names[PROCESS_STREAMS] = {
 	[PROCESS_STDERR] = "stderr",
 };
 
+const enum frame_substream process_stream_subs[PROCESS_STREAMS] = {
+	[PROCESS_STDOUT] = SUBSTREAM_STDOUT,
+	[PROCESS_STDERR] = SUBSTREAM_STDERR,
+};
+
 static const char *const state_names[] = {
 	[PROCESS_STARTING] = "starting",
 	[PROCESS_RUNNING] = "running",
@@ -253,13 +258,12 @@ static bool is_waited_for(const struct process *process, size_t stream)
 
 void process_credit(struct process *process)
 {
-	static const enum frame_substream subs[PROCESS_STREAMS] = {
-		[PROCESS_STDOUT] = SUBSTREAM_STDOUT, [PROCESS_STDERR] = SUBSTREAM_STDERR};
-
 	for (size_t i = 0; i < PROCESS_STREAMS && process->vm; i++) {
-		if (process->held[i] == 0 || is_waited_for(process, i))
+		if (process->held[i] == 0 || is_waited_for(process, i) ||
+		    !processes_may_credit(process->processes, process->held[i]))
 			continue;
-		agent_link_take(vm_link(process->vm), process->number, subs[i], process->held[i]);
+		agent_link_take(vm_link(process->vm), process->number, process_stream_subs[i],
+				process->held[i]);
 		process->held[i] = 0;
 	}
 }

@@ -25,6 +25,7 @@ enum process_state {
 
 enum { PROCESS_STDOUT, PROCESS_STDERR, PROCESS_STREAMS };
 extern const char *const process_stream_names[PROCESS_STREAMS];
+extern const enum frame_substream process_stream_subs[PROCESS_STREAMS];
 
 /* One connection's place in the outputs of one process (attach.h). */
 struct follower {
@@ -76,7 +77,7 @@ void process_on_exit(struct process *process, const struct msg_exit *exit);
 void process_on_output(struct process *process, enum frame_substream sub, const uint8_t *data,
 		       size_t len);
 
-/* Credits what was held, unless a follower is too far behind. */
+/* Credits what was held, unless a follower is too far behind or all have written too fast. */
 void process_credit(struct process *process);
 
 /* Handle process.signal, .resize, .wait: params have passed method_validate(). */

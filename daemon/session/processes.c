@@ -8,9 +8,32 @@
 
 #include <string.h>
 
+static void on_pace(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
+{
+	struct processes *processes = timer->data;
+	struct process *process;
+
+	processes->credited = 0;
+	TAILQ_FOREACH(process, &processes->list, link)
+	process_credit(process);
+}
+
+bool processes_may_credit(struct processes *processes, size_t bytes)
+{
+	if (processes->credited >= PROCESSES_PACE_BYTES)
+		return false;
+	processes->credited += bytes;
+	if (!ev_is_active(&processes->pace))
+		loop_timer_start(processes->config.env->loop, &processes->pace,
+				 PROCESSES_PACE_SECONDS);
+	return true;
+}
+
 void processes_init(struct processes *processes, const struct processes_config *config)
 {
 	*processes = (struct processes){.config = *config};
+	ev_timer_init(&processes->pace, on_pace, 0., 0.);
+	processes->pace.data = processes;
 	TAILQ_INIT(&processes->list);
 	LIST_INIT(&processes->attachments);
 }
@@ -214,6 +237,7 @@ void processes_close(struct processes *processes, enum session_reason reason)
 	struct rpc_error *error = session_closed_error(processes->config.session, reason);
 	struct process *process;
 
+	loop_timer_stop(processes->config.env->loop, &processes->pace);
 	attach_end_all(processes);
 	TAILQ_FOREACH(process, &processes->list, link)
 	process_fail(process, error);

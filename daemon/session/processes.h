@@ -6,11 +6,10 @@
  * under a number of its own, until it ends or the session closes. What it writes is kept in a ring
  * per stream, by offsets from the beginning: whoever asks later, waits for the end, or is attached
  * reads from there. An attached connection that is congested is waited for, with the guest's stream
- * (attach.h); nobody else is. Ended processes stay known, as many as PROCESSES_REMEMBERED.
- * Messages of the guest come to processes_on_message() and its like, which tell whether the number
- * was theirs.
- * Everything is owned by the session: processes_close() answers all who wait, processes_fini()
- * frees.
+ * (attach.h); nobody else is, but for the pace at which all of them may write. Ended processes stay
+ * known, as many as PROCESSES_REMEMBERED. Messages of the guest come to processes_on_message() and
+ * its like, which tell whether the number was theirs. Everything is owned by the session:
+ * processes_close() answers all who wait, processes_fini() frees.
  */
 #ifndef DAEMON_SESSION_PROCESSES_H
 #define DAEMON_SESSION_PROCESSES_H
@@ -26,6 +25,11 @@
 #define PROCESSES_REMEMBERED 16
 
 #define PROCESS_ID_SIZE 64
+
+/* Output that the guest may send of all of them together: what nobody asked for, and what is thrown
+ * away at once, must not take the daemon's time from others. 20 MiB/s. */
+#define PROCESSES_PACE_SECONDS 0.05
+#define PROCESSES_PACE_BYTES   (1u << 20)
 
 struct process;
 struct attachment;
@@ -49,7 +53,11 @@ struct processes {
 	TAILQ_HEAD(process_list, process) list; /* in the order they were started */
 	LIST_HEAD(attachment_list, attachment) attachments;
 	size_t living, ended;
-	size_t calls; /* that wait */
+	size_t calls;            /* that wait */
+	size_t credited;         /* bytes in this interval */
+	ev_timer pace;           /* its end, while anything was */
+	const struct exec *exec; /* the program that runs beside them, for attach.c; or NULL */
+	uint64_t exec_number;
 };
 
 void processes_init(struct processes *processes, const struct processes_config *config);
@@ -67,6 +75,9 @@ bool processes_are_used(const struct processes *processes);
 /* A call about one of them waits from now on; and no longer. */
 void processes_call_began(struct processes *processes);
 void processes_call_ended(struct processes *processes);
+
+/* May so many bytes be credited now? False: process_credit() is called when they may. */
+bool processes_may_credit(struct processes *processes, size_t bytes);
 
 /* What the rings have allocated. */
 size_t processes_bytes(const struct processes *processes);

@@ -3,6 +3,7 @@
 #include "daemon/session/session.h"
 
 #include "base/log.h"
+#include "daemon/session/attach.h"
 #include "daemon/session/session_internal.h"
 
 #include <assert.h>
@@ -206,7 +207,7 @@ static void begin(struct session *session, struct session_program *program)
 	if (!session_work_begin(session))
 		return;
 	set_state(session, SESSION_BUSY);
-	session->exec_count++;
+	attach_program_begin(&session->processes, program->exec, ++session->exec_count);
 	exec_begin(program->exec, session->vm, session_next_number(session), session->wish.start,
 		   now_us());
 }
@@ -228,13 +229,14 @@ static enum session_reason reason_of_end(const struct session *session, enum exe
 	return REASON_UNRESPONSIVE;
 }
 
-static void on_program_done(void *user, struct exec *exec UNUSED, enum exec_end end)
+static void on_program_done(void *user, struct exec *exec, enum exec_end end)
 {
 	struct session_program *program = user;
 	struct session *session = program->session;
 	bool was_command = !program->is_resident;
 	struct session_program *next;
 
+	attach_program_end(&session->processes, exec);
 	TAILQ_REMOVE(&session->programs, program, link);
 	session->program_count--;
 	free(program);
@@ -345,9 +347,10 @@ static void on_output(void *user, uint32_t number, enum frame_substream sub, con
 	if (processes_on_output(&session->processes, number, sub, data, len) ||
 	    session_files_on_output(session, number, sub, data, len))
 		return;
-	if (session->state == SESSION_BUSY)
-		exec_client_ops.on_output(TAILQ_FIRST(&session->programs)->exec, number, sub, data,
-					  len);
+	if (session->state != SESSION_BUSY)
+		return;
+	exec_client_ops.on_output(TAILQ_FIRST(&session->programs)->exec, number, sub, data, len);
+	attach_program_pump(&session->processes);
 }
 
 static void on_input(void *user, uint32_t number, uint64_t taken)

@@ -247,6 +247,31 @@ class Processes(VmTest):
         self.call("write", new, data="on")
         self.assertEqual(self.call("wait", new, timeout_seconds=0)["stdout"], "new\non")
 
+    def test_attached_to_programs(self):
+        """Who is attached to all hears the session's programs, whoever has called them."""
+        other = self.sandbox.client()
+        other.call("session.attach", session=self.session)
+        for text, exec_id in (("one", None), ("two", "mine")):
+            self.client.call("session.exec", session=self.session, command=f"out {text}\nerr bad\nfill 200000",
+                             **({"exec_id": exec_id} if exec_id else {}))
+        other.call("rpc.ping")
+        heard = {}
+        for method, params in other.notifications:
+            self.assertEqual((method, params["id"], params["session"]), ("run.output", None, self.session))
+            key = params["exec"], params["stream"]
+            self.assertEqual(params["offset"], len(heard.get(key, "")))
+            heard[key] = heard.get(key, "") + params["data"]
+        self.assertEqual(heard, {(1, "stdout"): "one\n" + "x" * 200000, (1, "stderr"): "bad\n",
+                                 (2, "stdout"): "two\n" + "x" * 200000, (2, "stderr"): "bad\n"})
+
+    def test_pace(self):
+        """What is written without end is read at a pace, and the others of the daemon do not notice."""
+        begun = time.monotonic()
+        process = self.start(f"fill {12 << 20}", "exit 0")
+        self.assertEqual(self.client.call("session.exec", session=self.session, command="out x")["stdout"], "x\n")
+        self.assertEqual(self.call("wait", process)["stdout_bytes"], 12 << 20)
+        self.assertGreater(time.monotonic() - begun, 0.4)
+
     def test_attached_reader_is_waited_for(self):
         """A process is held up by a connection that follows it and does not read, and loses nothing by it."""
         size = 4 << 20
