@@ -9,7 +9,8 @@
  * only shut its sending side down is told from one that closed by POLLHUP; while it is half closed
  * nothing is read, so an epoll set of its own, asking for no events and thus reporting only hangups
  * and errors, watches for the rest of its end (libev cannot be asked for that). Sockets are never
- * waited for, whatever others who hold them make of O_NONBLOCK. Used by rpc/conn, vm/qmp, vm/agent_link, the guest agent, execsandboxctl and the fakes of the tests.
+ * waited for, whatever others who hold them make of O_NONBLOCK. Used by rpc/conn, vm/qmp,
+ * vm/agent_link, the guest agent, execsandboxctl and the fakes of the tests.
  */
 #ifndef BASE_STREAM_H
 #define BASE_STREAM_H

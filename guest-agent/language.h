@@ -18,8 +18,8 @@
 struct language {
 	const char *name; /* as EXEC says it */
 	const char *file; /* the program's file in the home directory */
-	/* Command line before the file, and environment; '@' stands for the runners' directory. NULL:
-	 * it is the host's, and runs no code of users. */
+	/* Command line before the file, and environment; '@' stands for the runners' directory.
+	 * NULL: it is the host's, and runs no code of users. */
 	const char *const *command;
 	const char *const *environment;
 	bool has_report;
