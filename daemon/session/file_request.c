@@ -409,8 +409,8 @@ static json_t *read_result(const struct file_request *request, const json_t *res
 	return result;
 }
 
-/* A text of the guest, or bytes as `<key>_hex`, as base64. */
-static void set_name(json_t *entry, const json_t *from, const char *key)
+/* A text of the guest, or bytes as `<key>_hex`, as base64: then `encoding_key` says so. */
+static void set_name(json_t *entry, const json_t *from, const char *key, const char *encoding_key)
 {
 	char hex_key[32];
 	const char *hex;
@@ -425,7 +425,7 @@ static void set_name(json_t *entry, const json_t *from, const char *key)
 	if (!hex || len > sizeof(bytes) || hex_decode(hex, bytes, len) < 0)
 		return;
 	json_object_set_new(entry, key, base64_encode_json(bytes, len));
-	json_object_set_new(entry, "encoding", json_string("base64"));
+	json_object_set_new(entry, encoding_key, json_string("base64"));
 }
 
 static json_t *entry_of(const json_t *from)
@@ -435,12 +435,12 @@ static json_t *entry_of(const json_t *from)
 	json_t *entry = json_object();
 
 	format_rfc3339((uint64_t)number(from, "mtime_ns"), time);
-	set_name(entry, from, "name");
+	set_name(entry, from, "name", "encoding");
 	json_object_set_new(entry, "type", json_string(type ?: "unknown"));
 	json_object_set_new(entry, "size", json_integer(number(from, "size")));
 	json_object_set_new(entry, "mode", file_mode_json(json_object_get(from, "mode")));
 	json_object_set_new(entry, "mtime", json_string(time));
-	set_name(entry, from, "target");
+	set_name(entry, from, "target", "target_encoding");
 	return entry;
 }
 

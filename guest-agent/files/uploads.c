@@ -68,7 +68,11 @@ int upload_write(const char *id, uint64_t offset, int in_fd, uint64_t size)
 		return r;
 	}
 	r = content_fill(upload->fd, in_fd, size);
-	touch(upload);
+	/* A file that lacks a piece never gets its name. */
+	if (r < 0)
+		drop(upload);
+	else
+		touch(upload);
 	return r;
 }
 

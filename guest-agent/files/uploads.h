@@ -21,7 +21,7 @@
 int upload_open(const char *id, struct place *place_take, mode_t mode);
 
 /* Writes a piece: takes `size` bytes from the pipe in any case. 0; -ESTALE when there is none of
- * that id; or -errno. */
+ * that id; or -errno: then the upload is over. */
 int upload_write(const char *id, uint64_t offset, int in_fd, uint64_t size);
 
 /* Gives the file its name, and sets its size; the upload is over, also when that fails. */

@@ -262,6 +262,12 @@ START_TEST(test_uploads)
 		      "{\"op\":\"upload_write\",\"upload\":\"\",\"offset\":0,\"size\":0}]",
 		      "helxxx", 0, ESTALE, 0, ESTALE, ESTALE);
 	assert_file("big", "hello", 0644);
+	/* One that lacks a piece is over: it replaces nothing. */
+	ASSERT_ERRORS("[{\"op\":\"upload_open\",\"upload\":\"u3\",\"path\":\"big\"},"
+		      "{\"op\":\"upload_write\",\"upload\":\"u3\",\"offset\":0,\"size\":9},"
+		      "{\"op\":\"upload_commit\",\"upload\":\"u3\"}]",
+		      "short", 0, EIO, ESTALE);
+	assert_file("big", "hello", 0644);
 }
 END_TEST
 
