@@ -11,16 +11,19 @@ for each error, all below ExecSandboxError; execsandbox.options the keyword argu
 """
 
 from . import errors, options
+from ._aio_files import AsyncFiles
+from ._files import Files
 from .aio import AsyncProcess, AsyncSandbox, AsyncSession
 from .errors import ConnectError, ConnectionLostError, ExecSandboxError, RpcError
 from .options import Limits
-from .results import (ProcessInfo, ProcessOutput, ProgramError, RunResult, SessionInfo, Timing,
-                      Usage)
+from .results import (FileInfo, FileList, ProcessInfo, ProcessOutput, ProgramError, RunResult,
+                      SessionInfo, Timing, Usage)
 from .sandbox import Process, Sandbox, Session
 
 __all__ = [
-    "AsyncProcess", "AsyncSandbox", "AsyncSession", "ConnectError", "ConnectionLostError",
-    "ExecSandboxError", "Limits", "Process", "ProcessInfo", "ProcessOutput", "ProgramError", "RpcError",
+    "AsyncFiles", "AsyncProcess", "AsyncSandbox", "AsyncSession", "ConnectError",
+    "ConnectionLostError", "ExecSandboxError", "FileInfo", "FileList", "Files", "Limits", "Process",
+    "ProcessInfo", "ProcessOutput", "ProgramError", "RpcError",
     "RunResult", "Sandbox", "Session", "SessionInfo", "Timing", "Usage", "errors", "options",
 ]
 __version__ = "0.1.0"

@@ -8,7 +8,8 @@ from typing import Any, Generic, TypeVar
 
 from .options import (ExecOptions, OutputCallback, ProcessOptions, ProgramOptions, RunOptions, SessionOptions,
                       SessionSettings)
-from .results import ProcessInfo, ProcessOutput, RunResult, SessionInfo, SessionPage
+from .results import (FileInfo, FileList, FilePiece, ProcessInfo, ProcessOutput, RunResult,
+                      SessionInfo, SessionPage)
 
 T = TypeVar("T")
 
@@ -132,6 +133,63 @@ def session_list(name: str | None, state: str | None, page_size: int | None,
                  cursor: str | None) -> Request[SessionPage]:
     params = {"name": name, "state": state, "limit": page_size, "cursor": cursor}
     return Request("session.list", _given(params), SessionPage.from_wire)
+
+
+def file_write(session: str, path: str, data: bytes, **params: Any) -> Request[int]:
+    """append, offset, mode and commit as of the API, but a mode is a number."""
+    return Request("file.write", _written(session, data, path=path, **params), lambda result: int(result["bytes"]))
+
+
+def file_upload(session: str, path: str, data: bytes, mode: int | None) -> Request[str]:
+    """Opens an upload with its first piece; its id comes back."""
+    return Request("file.write", _written(session, data, path=path, mode=mode, upload="open"),
+                   lambda result: str(result["upload"]))
+
+
+def file_piece(session: str, upload: str, offset: int, data: bytes) -> Request[None]:
+    return Request("file.write", _written(session, data, upload=upload, offset=offset), lambda result: None)
+
+
+def file_commit(session: str, upload: str) -> Request[None]:
+    return Request("file.write", {"session": session, "upload": upload, "commit": True}, lambda result: None)
+
+
+def file_read(session: str, path: str, offset: int, length: int) -> Request[FilePiece]:
+    params = {"session": session, "path": path, "offset": offset, "length": length, "encoding": "base64"}
+    return Request("file.read", params, FilePiece.from_wire)
+
+
+def file_list(session: str, path: str, recursive: bool) -> Request[FileList]:
+    params = {"session": session, "path": path, "recursive": recursive}
+    return Request("file.list", params, FileList.from_wire)
+
+
+def file_stat(session: str, path: str) -> Request[FileInfo]:
+    return Request("file.stat", {"session": session, "path": path}, FileInfo.from_wire)
+
+
+def file_mkdir(session: str, path: str, mode: int | None, recursive: bool) -> Request[None]:
+    params = {"session": session, "path": path, "mode": _mode(mode), "recursive": recursive}
+    return Request("file.mkdir", _given(params), lambda result: None)
+
+
+def file_remove(session: str, path: str, recursive: bool) -> Request[None]:
+    params = {"session": session, "path": path, "recursive": recursive}
+    return Request("file.remove", params, lambda result: None)
+
+
+def file_rename(session: str, path: str, new_path: str, replace: bool) -> Request[None]:
+    params = {"session": session, "path": path, "new_path": new_path, "replace": replace}
+    return Request("file.rename", params, lambda result: None)
+
+
+def _written(session: str, data: bytes, **params: Any) -> dict[str, Any]:
+    encoded = {"data": base64.b64encode(data).decode(), "encoding": "base64"}
+    return _given({"session": session, **params, "mode": _mode(params.get("mode")), **encoded})
+
+
+def _mode(mode: int | None) -> str | None:
+    return None if mode is None else f"{mode:04o}"
 
 
 def _program(method: str, params: Mapping[str, Any], options: ProgramOptions) -> Request[RunResult]:

@@ -10,6 +10,7 @@ from typing import Any, Self, Unpack
 
 from . import _requests
 from ._aio_connection import AioConnection
+from ._aio_files import AsyncFiles
 from ._requests import Request, T
 from ._session_end import ignored_when_leaving
 from .errors import ConnectionLostError
@@ -106,6 +107,7 @@ class AsyncSession:
     def __init__(self, sandbox: AsyncSandbox, info: SessionInfo) -> None:
         self._sandbox = sandbox
         self.id, self.name, self.vm = info.session, info.name, info.vm
+        self.files = AsyncFiles(sandbox._perform, self.id)
 
     async def __aenter__(self) -> Self:
         return self

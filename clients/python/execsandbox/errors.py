@@ -246,6 +246,48 @@ class VmNotFoundError(RpcError):
     code, name = 4030, "VM_NOT_FOUND"
 
 
+class FileNotFoundError(RpcError):
+    """There is no such file. (No relative of the built-in FileNotFoundError.)"""
+
+    code, name = 5001, "FILE_NOT_FOUND"
+
+
+class FileExistsError(RpcError):
+    """There is something of that name already. (No relative of the built-in FileExistsError.)"""
+
+    code, name = 5002, "FILE_EXISTS"
+
+
+class IsDirectoryError(RpcError):
+    """It is a directory."""
+
+    code, name = 5003, "IS_DIRECTORY"
+
+
+class NotDirectoryError(RpcError):
+    """It is no directory."""
+
+    code, name = 5004, "NOT_DIRECTORY"
+
+
+class FileTooLargeError(RpcError):
+    """The file is over the limit, data["max"]."""
+
+    code, name = 5005, "FILE_TOO_LARGE"
+
+
+class NoSpaceError(RpcError):
+    """The session has no space left for files."""
+
+    code, name = 5006, "NO_SPACE"
+
+
+class PermissionDeniedError(RpcError):
+    """The session's user may not do that."""
+
+    code, name = 5007, "PERMISSION_DENIED"
+
+
 class TemplateNotFoundError(RpcError):
     """There is no such template."""
 

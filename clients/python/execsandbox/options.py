@@ -8,6 +8,10 @@ from typing import Literal, TypedDict
 OutputCallback = Callable[[str], object]
 
 
+# Hears how far a copy is: bytes that are done, and all of them, or None when that is not known.
+ProgressCallback = Callable[[int, int | None], object]
+
+
 class Limits(TypedDict, total=False):
     """What a program may use."""
 

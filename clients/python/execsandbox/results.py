@@ -7,7 +7,7 @@ not send have their defaults.
 
 import base64
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -217,6 +217,79 @@ class SessionInfo(_WireObject):
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Self:
         return super().from_wire({**wire, "raw": wire})
+
+
+@dataclass(frozen=True)
+class FileInfo(_WireObject):
+    """A file or directory of a session, as its guest tells of it.
+
+    name: its name; in a recursive list its path below the directory that was listed
+    type: file, directory, symlink, fifo, socket or device
+    size: in bytes
+    mode: permissions, such as 0o644
+    mtime: RFC 3339 in UTC
+    target: where a symbolic link leads, else None
+
+    Names that are not UTF-8 have surrogates, as os.fsdecode() makes them; no call can name them.
+    """
+
+    name: str = ""
+    type: str = ""
+    size: int = 0
+    mode: int = 0
+    mtime: str = ""
+    target: str | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Self:
+        read: dict[str, Any] = {"name": _name(wire.get("name") or "", wire.get("encoding")),
+                                "mode": int(wire.get("mode") or "0", 8), "raw": wire}
+        if (target := wire.get("target")) is not None:
+            read["target"] = _name(target, wire.get("target_encoding"))
+        return super().from_wire({**wire, **read})
+
+    @property
+    def is_directory(self) -> bool:
+        return self.type == "directory"
+
+
+def _name(data: str, encoding: str | None) -> str:
+    return wire_bytes(data, encoding).decode(errors="surrogateescape")
+
+
+@dataclass(frozen=True)
+class FileList:
+    """What is in a directory, sorted by name; to be iterated over.
+
+    truncated: there is more than one answer may hold
+    """
+
+    entries: tuple[FileInfo, ...] = ()
+    truncated: bool = False
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Self:
+        return cls(tuple(FileInfo.from_wire(one) for one in wire["entries"]), bool(wire.get("truncated")))
+
+    def __iter__(self) -> Iterator[FileInfo]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+@dataclass(frozen=True)
+class FilePiece:
+    """One answer of file.read."""
+
+    data: bytes
+    size: int
+    eof: bool
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Self:
+        return cls(wire_bytes(wire["data"], wire.get("encoding")), wire["size"], wire["eof"])
 
 
 @dataclass(frozen=True)

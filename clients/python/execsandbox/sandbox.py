@@ -7,6 +7,7 @@ from typing import Any, Self, Unpack
 
 from . import _requests
 from ._connection import Connection
+from ._files import Files
 from ._session_end import ignored_when_leaving
 from .options import (ExecOptions, OutputCallback, ProcessOptions, RunOptions, SessionOptions,
                       SessionSettings)
@@ -128,11 +129,13 @@ class Session:
     """A VM that is kept: files and what was set up stay from one program to the next.
 
     id, name, vm: as they were when it was made or found. The end of `with` closes it.
+    files: its files, see Files
     """
 
     def __init__(self, sandbox: Sandbox, info: SessionInfo) -> None:
         self._connection = sandbox._connection
         self.id, self.name, self.vm = info.session, info.name, info.vm
+        self.files = Files(self._connection, self.id)
 
     def __enter__(self) -> Self:
         return self

@@ -3,10 +3,12 @@
 
 import asyncio
 import concurrent.futures
+import hashlib
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 import uuid
@@ -212,6 +214,43 @@ class Sessions(unittest.TestCase):
         with self.assertRaises(errors.SessionNotFoundError):
             self.sandbox.find_session(name)
 
+    def test_files(self):
+        """Files go in and out, larger than a piece, and programs see them; errors have their classes."""
+        data = os.urandom(9 << 20)
+        with self.sandbox.session(language="shell") as session, tempfile.TemporaryDirectory() as directory:
+            files, path = session.files, os.path.join(directory, "file")
+            self.assertEqual(files.write("a/b", data, mode=0o750), len(data))
+            done = session.exec("stat -c %a a/b; sha256sum a/b")
+            self.assertEqual(done.stdout, f"750\n{hashlib.sha256(data).hexdigest()}  a/b\n")
+            heard = []
+            self.assertEqual(files.download("a/b", path, progress=lambda *far: heard.append(far)), len(data))
+            self.assertEqual((heard[-1], len(heard)), ((len(data), len(data)), 3))
+            with open(path, "rb") as file:
+                self.assertEqual((file.read(), os.fstat(file.fileno()).st_mode & 0o700), (data, 0o700))
+            self.assertEqual(files.upload(path, "c"), len(data))
+            self.assertEqual(files.read("c"), data)
+            files.write("c", "ü", offset=len(data) - 1)
+            self.assertEqual(files.read("c", offset=len(data) - 1), "ü".encode())
+            files.rename("c", "a/c")
+            files.mkdir("a/d")
+            session.exec("cd a && ln -s b link && touch \"$(printf '\\377')\"")
+            self.assertEqual([(one.name, one.type, one.target) for one in files.list("a")],
+                             [("b", "file", None), ("c", "file", None), ("d", "directory", None),
+                              ("link", "symlink", "b"), ("\udcff", "file", None)])
+            self.assertEqual(files.stat("a/b").mode, 0o750)
+            for error, call in ((errors.FileNotFoundError, lambda: files.read("no")),
+                                (errors.FileExistsError, lambda: files.mkdir("a")),
+                                (errors.IsDirectoryError, lambda: files.download("a", path)),
+                                (errors.NotDirectoryError, lambda: files.list("a/b")),
+                                (errors.PathInvalidError, lambda: files.stat("/etc/passwd")),
+                                (errors.FileTooLargeError, lambda: files.write("f", "x", offset=1 << 40))):
+                with self.assertRaises(error):
+                    call()
+            files.remove("a", recursive=True)
+            self.assertEqual([one.name for one in files.list() if one.name == "a"], [])
+            with open(path, "rb") as file:
+                self.assertEqual(file.read(), data)
+
     def test_list(self):
         with self.sandbox.session() as first, self.sandbox.session() as second:
             listed = [one.session for one in self.sandbox.sessions(page_size=1)]
@@ -248,6 +287,7 @@ class Async(unittest.IsolatedAsyncioTestCase):
         async with AsyncSandbox() as sandbox:
             async with sandbox.session(language="shell") as session:
                 await session.exec("echo x >file")
+                self.assertEqual(await session.files.read("file"), b"x\n")
                 self.assertEqual((await session.exec("cat file")).stdout, "x\n")
                 self.assertIn(session.id, [one.session async for one in sandbox.sessions()])
             with self.assertRaises(errors.SessionClosedError):

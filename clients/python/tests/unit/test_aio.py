@@ -5,7 +5,8 @@ import asyncio
 import inspect
 import unittest
 
-from execsandbox import AsyncProcess, AsyncSandbox, AsyncSession, Process, ConnectError, ConnectionLostError, Sandbox, Session, errors
+from execsandbox import (AsyncFiles, AsyncProcess, AsyncSandbox, AsyncSession, ConnectError, ConnectionLostError, Files,
+                         Process, Sandbox, Session, errors)
 from scripted import SESSION, ScriptedTest, answer, fail, hold, pages, result, stream, until_cancelled
 
 
@@ -18,7 +19,8 @@ class AsyncTest(ScriptedTest, unittest.IsolatedAsyncioTestCase):
 
     def test_same_names(self):
         """Both APIs have the same methods with the same arguments."""
-        for waiting, awaited in ((Sandbox, AsyncSandbox), (Session, AsyncSession), (Process, AsyncProcess)):
+        for waiting, awaited in ((Sandbox, AsyncSandbox), (Session, AsyncSession), (Process, AsyncProcess),
+                                 (Files, AsyncFiles)):
             for name, method in inspect.getmembers(waiting, inspect.isfunction):
                 if not name.startswith("_"):
                     self.assertEqual(inspect.signature(method).parameters,
