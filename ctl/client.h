@@ -21,7 +21,7 @@
 /* A reply holds up to 16 MiB of each output, and JSON may need six bytes for one. Far beyond what
  * a daemon sends with its shipped limits; a bound against a peer that never ends its line. */
 #define CLIENT_REPLY_MAX (256u * 1024 * 1024)
-/* Requests in flight; execsandboxctl needs one. */
+/* Requests in flight; all verbs but cp need one. */
 #define CLIENT_PENDING_MAX 8
 
 struct client;

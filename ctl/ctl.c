@@ -203,6 +203,7 @@ static int error_status(const json_t *error)
 	case RPC_PROCESS_NOT_FOUND:
 	case RPC_VM_NOT_FOUND:
 	case RPC_TEMPLATE_NOT_FOUND:
+	case RPC_FILE_NOT_FOUND:
 		return EXIT_NOT_FOUND;
 	default: /* any number may come from a newer daemon */
 		return EXIT_ERROR;

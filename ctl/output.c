@@ -52,6 +52,10 @@ static void print_line(const char *start, const char *title, const char *format,
 
 	if (vasprintf(&text, format, list) < 0)
 		text = NULL;
+	/* A name of a guest's choice shall not move the cursor. */
+	for (char *at = text; at && *at; at++)
+		if ((unsigned char)*at < ' ' || *at == 127)
+			*at = '?';
 	fflush(stdout);
 	fprintf(stderr, "%s%s%s %s\n", start, title, *start ? style_stop(STDERR_FILENO) : "",
 		text ?: "No memory left");

@@ -18,6 +18,8 @@ const struct verb *const verb_table[] = {
 	&verb_session_info,
 	&verb_session_update,
 	&verb_session_close,
+	&verb_cp,
+	&verb_ls,
 	&verb_list,
 	&verb_status,
 	&verb_top,

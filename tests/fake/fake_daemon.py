@@ -32,9 +32,9 @@ class Connection:
         self.send({"jsonrpc": "2.0", "id": request["id"], "error": error})
 
     def receive(self):
-        """The next message of the client, None at its end."""
+        """The next message of the client, None at its end, which may cut a message."""
         line = self.lines.readline()
-        return json.loads(line) if line else None
+        return json.loads(line) if line.endswith(b"\n") else None
 
     def close(self):
         try:
