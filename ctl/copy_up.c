@@ -109,10 +109,14 @@ static json_t *begin_params(const struct up *up)
 	return params;
 }
 
+/* The path is for the daemon's messages. */
 static json_t *upload_params(const struct up *up)
 {
-	return json_pack("{s:s, s:s, s:I}", "session", up->copy->session, "upload", up->upload,
-			 "offset", (json_int_t)up->offset);
+	json_t *params = copy_params(up->copy, up->path, entry_of(up)->path);
+
+	json_object_set_new(params, "upload", json_string(up->upload));
+	json_object_set_new(params, "offset", json_integer((json_int_t)up->offset));
+	return params;
 }
 
 static enum copy_step send_piece(struct up *up)
@@ -208,8 +212,8 @@ static enum copy_step commit(struct up *up)
 
 	if (up->unanswered > 0)
 		return COPY_WAITS;
-	params = json_pack("{s:s, s:s, s:b}", "session", up->copy->session, "upload", up->upload,
-			   "commit", true);
+	params = upload_params(up);
+	json_object_set_new(params, "commit", json_true());
 	end_file(up);
 	return copy_send(up->copy, "file.write", params, on_file_done, up);
 }

@@ -146,12 +146,14 @@ def file_upload(session: str, path: str, data: bytes, mode: int | None) -> Reque
                    lambda result: str(result["upload"]))
 
 
-def file_piece(session: str, upload: str, offset: int, data: bytes) -> Request[None]:
-    return Request("file.write", _written(session, data, upload=upload, offset=offset), lambda result: None)
+def file_piece(session: str, path: str, upload: str, offset: int, data: bytes) -> Request[None]:
+    """The path is for the daemon's messages."""
+    return Request("file.write", _written(session, data, path=path, upload=upload, offset=offset), lambda result: None)
 
 
-def file_commit(session: str, upload: str) -> Request[None]:
-    return Request("file.write", {"session": session, "upload": upload, "commit": True}, lambda result: None)
+def file_commit(session: str, path: str, upload: str) -> Request[None]:
+    params = {"session": session, "path": path, "upload": upload, "commit": True}
+    return Request("file.write", params, lambda result: None)
 
 
 def file_read(session: str, path: str, offset: int, length: int) -> Request[FilePiece]:

@@ -90,10 +90,10 @@ def _send(session: str, path: str, source: BinaryIO, mode: int | None, total: in
     done = len(data)
     while following:
         yield Progress(done, total)
-        yield _requests.file_piece(session, upload_id, done, following)
+        yield _requests.file_piece(session, path, upload_id, done, following)
         done += len(following)
         following = _take(source)
-    yield _requests.file_commit(session, upload_id)
+    yield _requests.file_commit(session, path, upload_id)
     yield Progress(done, total)
     return done
 

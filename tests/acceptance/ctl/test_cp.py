@@ -144,7 +144,8 @@ class Into(CopyTest):
                 for one in following:
                     connection.result(one, {"bytes": len(pieces[one["params"]["offset"]])})
             else:
-                self.assertEqual(params, {"session": "s", "upload": "upl_1", "commit": True})
+                self.assertEqual(params, {"session": "s", "path": "big", "upload": "upl_1",
+                                          "offset": len(data), "commit": True})
                 connection.result(request, {"bytes": 0, "size": len(data)})
 
         daemon = self.guest(file_write=write)
