@@ -58,6 +58,7 @@ static const char *const javascript_environment[] = {
 };
 
 static const char *const shell_command[] = {"/bin/bash", NULL};
+static const char *const shell_resident_command[] = {"/bin/bash", "@/shell/resident.sh", NULL};
 /* Read by every non-interactive bash before it opens its script; the hook takes it away. */
 static const char *const shell_waiting_environment[] = {"BASH_ENV=@/shell.sh", NULL};
 
@@ -151,7 +152,8 @@ static const struct language languages[] = {
 	 .waiting_environment = shell_waiting_environment,
 	 .early_names = shell_early_names,
 	 .go_max = 1024, /* bash reads sockets byte by byte */
-	 .needs_identifiers = true},
+	 .needs_identifiers = true,
+	 .resident_command = shell_resident_command},
 	/* The host's file operations (guest-agent/files). */
 	{.name = "files", .file = "request", .resident_command = files_resident_command},
 };

@@ -374,7 +374,7 @@ static struct rpc_error *parse_words(const json_t *params, const struct config *
 }
 
 /* Languages with an interpreter that goes on behind a program. */
-static const char *const resident_languages[] = {"python", "javascript"};
+static const char *const resident_languages[] = {"python", "javascript", "shell"};
 
 static struct rpc_error *parse_resident_code(const json_t *params, const struct config *config,
 					     const struct run_request *session,
@@ -391,7 +391,7 @@ static struct rpc_error *parse_resident_code(const json_t *params, const struct 
 							"A session of %s does not take 'code'",
 							session->language),
 					  "give a 'command' or 'argv'; 'code' is for sessions of "
-					  "python and javascript"),
+					  "python, javascript and shell"),
 			   "code");
 }
 

@@ -177,10 +177,10 @@ END_TEST
 
 START_TEST(test_languages_without)
 {
-	begin(1, "shell", "echo x", "");
+	begin(1, "javascript", "1", "");
 	HOST_WAIT(&host, host.has_exit[1]);
 	ck_assert_str_eq(host.exits[1].reason, MSG_REASON_FAILED);
-	ck_assert_ptr_nonnull(strstr(host.exits[1].detail, "no interpreter of shell"));
+	ck_assert_ptr_nonnull(strstr(host.exits[1].detail, "no interpreter of javascript"));
 }
 END_TEST
 
