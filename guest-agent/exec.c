@@ -357,7 +357,7 @@ static int start_resident(struct exec *exec)
 	_cleanup_(program_close_pipes) struct program_pipes pipes = PROGRAM_PIPES_NONE;
 	struct resident_streams streams;
 	char name[32];
-	int r = program_make_pipes(&pipes);
+	int r = program_make_pipes(context->config, &pipes);
 
 	if (r < 0)
 		return r;

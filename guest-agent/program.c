@@ -204,14 +204,24 @@ static int make_go(struct pair *ret)
 	return fcntl(ret->ours, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
 }
 
-static int make_streams(struct pairs *ret)
+/* The user's, who may open them by name then (/dev/stderr). */
+static int make_stream(struct pair *ret, bool we_read, const struct agent_config *config)
 {
-	int r = make_pair(&ret->stdin, false);
+	int r = make_pair(ret, we_read);
+
+	if (r == 0 && config->change_user && fchown(ret->theirs, config->uid, config->uid) < 0)
+		r = -errno;
+	return r;
+}
+
+static int make_streams(struct pairs *ret, const struct agent_config *config)
+{
+	int r = make_stream(&ret->stdin, false, config);
 
 	if (r == 0)
-		r = make_pair(&ret->stdout, true);
+		r = make_stream(&ret->stdout, true, config);
 	if (r == 0)
-		r = make_pair(&ret->stderr, true);
+		r = make_stream(&ret->stderr, true, config);
 	return r;
 }
 
@@ -235,7 +245,7 @@ static int make_pairs(struct pairs *ret, const struct program *program,
 		      const struct agent_config *config, bool has_report, bool has_go)
 {
 	int r = program->terminal.rows > 0 ? make_terminal(ret, program, config)
-					   : make_streams(ret);
+					   : make_streams(ret, config);
 
 	if (r == 0 && has_report)
 		r = make_report(&ret->report);
@@ -244,10 +254,10 @@ static int make_pairs(struct pairs *ret, const struct program *program,
 	return r;
 }
 
-int program_make_pipes(struct program_pipes *ret)
+int program_make_pipes(const struct agent_config *config, struct program_pipes *ret)
 {
 	_cleanup_(close_pairs) struct pairs pairs = PAIRS_NONE;
-	int r = make_streams(&pairs);
+	int r = make_streams(&pairs, config);
 
 	if (r < 0)
 		return r;

@@ -56,7 +56,7 @@ struct program_pipes {
 #define PROGRAM_PIPES_NONE ((struct program_pipes){-1, -1, -1, -1, -1, -1})
 
 /* 0, or -errno and nothing is open. */
-int program_make_pipes(struct program_pipes *ret);
+int program_make_pipes(const struct agent_config *config, struct program_pipes *ret);
 void program_close_pipes(struct program_pipes *pipes);
 
 /* A file without a name for the text of a program that an interpreter is handed. Or -errno. */

@@ -245,12 +245,12 @@ class Shell(DaemonTest):
         """bash with arguments, stdin, env, pipes, both outputs and the exit code."""
         result = self.run_code(
             'echo "$# $1|$2 $MODE $PWD $BASH_VERSINFO" | tr a-z A-Z\n'
-            'read -r line; echo "$line"\nls /nonexistent\nexit 7\n',
+            'read -r line </dev/stdin; echo "$line"\nls /nonexistent\necho told >/dev/stderr\nexit 7\n',
             "shell", args=["a b", "ü"], stdin="grüße\n", env={"MODE": "fast"},
         )
         self.assertEqual((result["status"], result["exit_code"]), ("error", 7), result)
         self.assertEqual(result["stdout"], "2 A B|ü FAST /HOME/USER 5\ngrüße\n")
-        self.assertIn("/nonexistent", result["stderr"])
+        self.assertRegex(result["stderr"], "/nonexistent.*\ntold\n")
         self.assertIsNone(result["error"])
 
 
