@@ -370,6 +370,21 @@ static void on_resize(struct agent *agent, const struct msg_resize *message)
 		exec_resize(exec, &size);
 }
 
+static void on_prepare(struct agent *agent, struct msg_prepare *request)
+{
+	struct msg answer = {.type = FRAME_PREPARED, .prepared = {.id = request->id}};
+	const struct language *language = language_find(request->language);
+
+	if (!request->is_resident) {
+		standbys_prepare(agent->standbys, request);
+		return;
+	}
+	if (language && resident_prepare(&agent->residents[language_index(language)], language,
+					 TAKE_PTR(request->env)))
+		answer.prepared.waiting = 1;
+	link_send(&agent->link, &answer);
+}
+
 static void on_link_message(void *user, struct msg *msg)
 {
 	struct agent *agent = user;
@@ -397,7 +412,7 @@ static void on_link_message(void *user, struct msg *msg)
 	else if (msg->type == FRAME_EXIT_ACK)
 		on_exit_ack(agent, &msg->exec_ref);
 	else if (msg->type == FRAME_PREPARE)
-		standbys_prepare(agent->standbys, &msg->prepare);
+		on_prepare(agent, &msg->prepare);
 }
 
 /* Streams of a run that is not known any more: the host had not heard of its end yet. */
@@ -579,8 +594,10 @@ static int make_parts(struct agent *agent)
 		.on_ready = request_pump,
 		.user = agent,
 	};
-	agent->resident_context = (struct resident_context){
-		.loop = agent->loop, .config = agent->config, .cgroup = &agent->cgroup};
+	agent->resident_context = (struct resident_context){.loop = agent->loop,
+							    .config = agent->config,
+							    .cgroup = &agent->cgroup,
+							    .standbys = agent->standbys};
 	for (size_t i = 0; i < LANGUAGES; i++)
 		resident_init(&agent->residents[i], &agent->resident_context);
 	init_processes(agent);

@@ -133,7 +133,8 @@ static const struct language languages[] = {
 	 .waiting_environment = nothing,
 	 .early_names = python_early_names,
 	 .go_max = GO_MESSAGE_MAX,
-	 .resident_command = python_resident_command},
+	 .resident_command = python_resident_command,
+	 .can_stay = true},
 	{.name = "javascript",
 	 .file = "main.ts",
 	 .command = javascript_command,
@@ -153,7 +154,8 @@ static const struct language languages[] = {
 	 .early_names = shell_early_names,
 	 .go_max = 1024, /* bash reads sockets byte by byte */
 	 .needs_identifiers = true,
-	 .resident_command = shell_resident_command},
+	 .resident_command = shell_resident_command,
+	 .can_stay = true},
 	/* The host's file operations (guest-agent/files). */
 	{.name = "files", .file = "request", .resident_command = files_resident_command},
 };
@@ -285,14 +287,24 @@ static void add_defaults(struct vector *environment, const char *const *assignme
 			vector_add_expanded(environment, *assignments, runners);
 }
 
+static void add_own(struct vector *environment, const char *home, const json_t *env)
+{
+	const char *key;
+	json_t *value;
+
+	if (!json_object_get(env, "HOME"))
+		vector_add(environment, "HOME=%s", home);
+	json_object_foreach ((json_t *)env, key, value) {
+		vector_add(environment, "%s=%s", key, json_string_value(value));
+	}
+}
+
 char **language_environment(const struct language *language, const char *runners, const char *home,
 			    const json_t *env, bool waits)
 {
 	struct vector environment =
 		vector_new(count(defaults) + 1 + count(language->environment) +
 			   json_object_size(env) + count(language->waiting_environment) + 1);
-	const char *key;
-	json_t *value;
 
 	add_defaults(&environment, defaults, runners, env);
 	add_defaults(&environment, language->environment, runners, env);
@@ -300,11 +312,7 @@ char **language_environment(const struct language *language, const char *runners
 		add_defaults(&environment, language->waiting_environment, runners, env);
 		vector_add(&environment, GO_FD_ENV "=" STRING(GO_FD));
 	}
-	if (!json_object_get(env, "HOME"))
-		vector_add(&environment, "HOME=%s", home);
-	json_object_foreach ((json_t *)env, key, value) {
-		vector_add(&environment, "%s=%s", key, json_string_value(value));
-	}
+	add_own(&environment, home, env);
 	return vector_finish(&environment);
 }
 
@@ -318,16 +326,17 @@ char **language_resident_argv(const struct language *language, const char *runne
 }
 
 char **language_resident_environment(const struct language *language, const char *runners,
-				     const char *home)
+				     const char *home, const json_t *env)
 {
 	const char *const *own =
 		language->resident_environment ? language->resident_environment : nothing;
-	struct vector environment = vector_new(count(defaults) + count(own) + 2);
+	struct vector environment =
+		vector_new(count(defaults) + count(own) + 2 + json_object_size(env));
 
-	add_defaults(&environment, defaults, runners, NULL);
-	add_defaults(&environment, own, runners, NULL);
+	add_defaults(&environment, defaults, runners, env);
+	add_defaults(&environment, own, runners, env);
 	vector_add(&environment, GO_FD_ENV "=" STRING(GO_FD));
-	vector_add(&environment, "HOME=%s", home);
+	add_own(&environment, home, env);
 	return vector_finish(&environment);
 }
 

@@ -35,6 +35,7 @@ struct language {
 	 * NULL: none. It finds the socket on which they come as one that waits does. */
 	const char *const *resident_command;
 	const char *const *resident_environment;
+	bool can_stay; /* one that waits can become that (guest-agent/go.h) */
 };
 
 /* NULL when there is none of that name. */
@@ -50,10 +51,11 @@ const char *language_known(void);
 char **language_argv(const struct language *language, const char *runners, const char *file,
 		     const json_t *args);
 
-/* Command line and environment of the interpreter that stays. Ownership as above. */
+/* Command line and environment of the interpreter that stays; `env` as below. Ownership as above.
+ */
 char **language_resident_argv(const struct language *language, const char *runners);
 char **language_resident_environment(const struct language *language, const char *runners,
-				     const char *home);
+				     const char *home, const json_t *env);
 
 /*
  * Environment of a program: the defaults, the language's, then `env` (object of strings, may be

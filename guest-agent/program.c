@@ -355,7 +355,7 @@ int program_start(const struct program *program, const struct agent_config *conf
 }
 
 int program_start_resident(const struct program *program, const struct agent_config *config,
-			   struct process *process)
+			   const json_t *env, struct process *process)
 {
 	/* Directory and CPU time are those of each program it runs. */
 	const struct program anyone = {.language = program->language,
@@ -364,7 +364,7 @@ int program_start_resident(const struct program *program, const struct agent_con
 	_cleanup_(strings_freep) char **argv =
 		language_resident_argv(program->language, config->runners);
 	_cleanup_(strings_freep) char **environment =
-		language_resident_environment(program->language, config->runners, config->home);
+		language_resident_environment(program->language, config->runners, config->home, env);
 	int r = make_pairs(&pairs, &anyone, config, false, true);
 
 	if (r == 0)

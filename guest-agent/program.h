@@ -62,10 +62,11 @@ void program_close_pipes(struct program_pipes *pipes);
 /* A file without a name for the text of a program that an interpreter is handed. Or -errno. */
 int program_make_memory_file(const struct program *program);
 
-/* Starts the interpreter of its language that stays, in the cgroup of `process` if that has one. It
- * has pipes that nobody reads; go_fd is its control socket. 0 or -errno. */
+/* Starts the interpreter of its language that stays, with the variables `env`, in the cgroup of
+ * `process` if that has one. It has pipes that nobody reads; go_fd is its control socket. 0 or
+ * -errno. */
 int program_start_resident(const struct program *program, const struct agent_config *config,
-			   struct process *process);
+			   const json_t *env, struct process *process);
 
 /*
  * Starts it, in the cgroup of `process` if that has one, and fills in the rest of it. One with a

@@ -132,29 +132,57 @@ static void on_readable(struct ev_loop *ev UNUSED, ev_io *watcher, int events UN
 		deliver(resident);
 }
 
+/* Its first program brings the pipes that count, and reports on the control socket. */
+static void adopt(struct resident *resident)
+{
+	struct process *process = &resident->process;
+
+	resident->pid = process->pid;
+	process->stdin_fd = close_fd(process->stdin_fd);
+	process->stdout_fd = close_fd(process->stdout_fd);
+	process->stderr_fd = close_fd(process->stderr_fd);
+	process->report_fd = close_fd(process->report_fd);
+	resident->control_fd = TAKE_FD(process->go_fd);
+	ev_io_init(&resident->watcher, on_readable, resident->control_fd, EV_READ);
+	resident->watcher.data = resident;
+	ev_io_start(loop_ev(resident->context->loop), &resident->watcher);
+}
+
+static bool take_waiting(struct resident *resident, const struct language *language)
+{
+	if (!standbys_take_resident(resident->context->standbys, language, resident->env,
+				    &resident->process))
+		return false;
+	adopt(resident);
+	return true;
+}
+
 static int start(struct resident *resident, const struct program *program, const char *name)
 {
 	struct process *process = &resident->process;
 	int r = 0;
 
+	if (take_waiting(resident, program->language))
+		return 0;
 	if (cgroup_is_there(resident->context->cgroup))
 		r = cgroup_run_create(resident->context->cgroup, name, &process->cgroup);
 	if (r == 0)
-		r = program_start_resident(program, resident->context->config, process);
+		r = program_start_resident(program, resident->context->config, resident->env,
+					   process);
 	if (r < 0) {
 		process_fini(process, resident->context->cgroup);
 		return r;
 	}
-	resident->pid = process->pid;
-	/* Its first program brings the pipes that count. */
-	process->stdin_fd = close_fd(process->stdin_fd);
-	process->stdout_fd = close_fd(process->stdout_fd);
-	process->stderr_fd = close_fd(process->stderr_fd);
-	resident->control_fd = TAKE_FD(process->go_fd);
-	ev_io_init(&resident->watcher, on_readable, resident->control_fd, EV_READ);
-	resident->watcher.data = resident;
-	ev_io_start(loop_ev(resident->context->loop), &resident->watcher);
+	adopt(resident);
 	return 0;
+}
+
+bool resident_prepare(struct resident *resident, const struct language *language, json_t *env_take)
+{
+	json_decref(resident->env);
+	resident->env = env_take;
+	return resident->pid > 0 ||
+	       standbys_reserve(resident->context->standbys, language, resident->env);
 }
 
 static void end_process(const struct resident *resident)
@@ -263,5 +291,6 @@ void resident_init(struct resident *resident, const struct resident_context *con
 void resident_fini(struct resident *resident)
 {
 	forget(resident);
+	json_decref(resident->env);
 	process_fini(&resident->process, resident->context->cgroup);
 }

@@ -3,8 +3,11 @@
  * The interpreter of a session: one process that runs one program after another and keeps what they
  * define.
  *
- * Theory of operation: it is started when the first program comes. Each program is sent on its
- * control socket: a message (resident_message()), and with it the descriptors of the program's
+ * Theory of operation: with the first program an interpreter that waits becomes it, kept for that
+ * since the host said that there would be programs; where none does, one is started. (To become it
+ * ahead would save the first program 100 ms, and cost each VM that waits for it 5 to 15 MB.) Each
+ * program is sent on
+ * its control socket: a message (resident_message()), and with it the descriptors of the program's
  * text, input and outputs. The run owns the process meanwhile: what ends the run's tree ends the
  * interpreter, and the next program starts a fresh one. When the interpreter says that a program is
  * done, with an exit status and a report of its exception, the run gives the process back. What it
@@ -17,11 +20,13 @@
 #include "base/loop.h"
 #include "guest-agent/program.h"
 #include "guest-agent/receipt.h"
+#include "guest-agent/standbys.h"
 
 struct resident_context {
 	struct loop *loop;
 	const struct agent_config *config;
 	const struct cgroup *cgroup;
+	struct standbys *standbys;
 };
 
 /* What a run hears; `report` is as of receipt_parse_report(). */
@@ -42,6 +47,7 @@ struct resident {
 	struct process process; /* while nobody has borrowed it */
 	pid_t pid;              /* 0: there is none */
 	int control_fd;
+	json_t *env; /* what each is started with; NULL: none */
 	ev_io watcher;
 	char reply[5 + RECEIPT_REPORT_MAX];
 	size_t reply_len;
@@ -57,6 +63,9 @@ struct resident_streams {
 
 void resident_init(struct resident *resident, const struct resident_context *context);
 void resident_fini(struct resident *resident);
+
+/* Programs of this language will come, for an interpreter with these variables. Does one wait? */
+bool resident_prepare(struct resident *resident, const struct language *language, json_t *env_take);
 
 /*
  * Has the program run, by a new interpreter if there is none, in a cgroup of name `name`. Its

@@ -118,7 +118,6 @@ bool standby_go(struct standby *standby, const void *message, size_t len, struct
 		standby_kill(standby);
 		return false;
 	}
-	standby->process.go_fd = close_fd(standby->process.go_fd);
 	set_state(standby, STANDBY_NONE);
 	*ret = process_move(&standby->process);
 	return true;

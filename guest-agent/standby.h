@@ -5,8 +5,8 @@
  * Theory of operation: it is the ordinary command line of its language, stopped in a hook that runs
  * before the program is opened. The hook says that it waits with one byte on the go socket, then
  * reads the go message until the end of the socket (guest-agent/go.h), and closes it: user code
- * never has it. An interpreter that is not used is killed; its slot is free again when it has been
- * reaped.
+ * never has it. Told to stay, it becomes what guest-agent/resident.h is about. An interpreter that
+ * is not used is killed; its slot is free again when it has been reaped.
  */
 #ifndef GUEST_AGENT_STANDBY_H
 #define GUEST_AGENT_STANDBY_H
@@ -54,8 +54,8 @@ void standby_kill(struct standby *standby);
 void standby_on_reaped(struct standby *standby);
 
 /*
- * Tells one that waits to go with `message`, and hands its process over. False when it has died
- * meanwhile; it is killed then.
+ * Tells one that waits to go with `message`, and hands its process over, with its socket. False
+ * when it has died meanwhile; it is killed then.
  */
 bool standby_go(struct standby *standby, const void *message, size_t len, struct process *ret);
 

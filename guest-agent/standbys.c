@@ -34,7 +34,8 @@ struct standbys {
 	struct standby_context each;
 	struct standby slots[STANDBYS_MAX];
 	struct pending pending[LANGUAGES];
-	ev_timer retire; /* user code runs: the others go */
+	ev_timer retire;                 /* user code runs: the others go */
+	const struct language *reserved; /* one of it does not; NULL: none is */
 	unsigned serial;
 };
 
@@ -100,9 +101,31 @@ static void on_change(void *user, const struct language *language, bool has_fail
 		answer_pending(pending, "");
 }
 
+static struct standby *find(struct standbys *standbys, const struct language *language)
+{
+	for (size_t i = 0; i < STANDBYS_MAX; i++) {
+		struct standby *standby = &standbys->slots[i];
+
+		if (standby->state == STANDBY_WAITING && standby->language == language)
+			return standby;
+	}
+	return NULL;
+}
+
+/* All but the one that is reserved. */
+static void retire_now(struct standbys *standbys, const struct standby *chosen)
+{
+	const struct standby *reserved =
+		standbys->reserved ? find(standbys, standbys->reserved) : NULL;
+
+	for (size_t i = 0; i < STANDBYS_MAX; i++)
+		if (&standbys->slots[i] != chosen && &standbys->slots[i] != reserved)
+			standby_kill(&standbys->slots[i]);
+}
+
 static void on_retire(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
 {
-	standbys_kill_all(timer->data);
+	retire_now(timer->data, NULL);
 }
 
 int standbys_create(struct standbys **ret, const struct standbys_context *context)
@@ -175,7 +198,7 @@ void standbys_prepare(struct standbys *standbys, const struct msg_prepare *reque
 	/* Those that are to go, go now: who is started for this must not go with them. */
 	if (ev_is_active(&standbys->retire)) {
 		loop_timer_stop(standbys->context.loop, &standbys->retire);
-		standbys_kill_all(standbys);
+		retire_now(standbys, NULL);
 	}
 	const struct language *language = language_find(request->language);
 	struct pending *pending;
@@ -208,26 +231,13 @@ void standbys_prepare(struct standbys *standbys, const struct msg_prepare *reque
 		loop_timer_start(standbys->context.loop, &pending->deadline, PREPARE_SECONDS);
 }
 
-static struct standby *find(struct standbys *standbys, const struct program *program)
-{
-	for (size_t i = 0; i < STANDBYS_MAX; i++) {
-		struct standby *standby = &standbys->slots[i];
-
-		if (standby->state == STANDBY_WAITING && standby->language == program->language)
-			return standby;
-	}
-	return NULL;
-}
-
 /* Without cgroups only those that are spared tell a run's processes from others: they go now. */
 static void retire_others(struct standbys *standbys, const struct standby *chosen)
 {
 	if (cgroup_is_there(standbys->context.cgroup))
 		loop_timer_start(standbys->context.loop, &standbys->retire, RETIRE_SECONDS);
 	else
-		for (size_t i = 0; i < STANDBYS_MAX; i++)
-			if (&standbys->slots[i] != chosen)
-				standby_kill(&standbys->slots[i]);
+		retire_now(standbys, chosen);
 	for (size_t i = 0; i < LANGUAGES; i++)
 		answer_pending(&standbys->pending[i], "A run has begun");
 }
@@ -250,18 +260,27 @@ static void limit_others(struct standbys *standbys, const struct program *progra
 	}
 }
 
+static size_t encode(const struct program *program, char message[GO_MESSAGE_MAX])
+{
+	const struct language *language = program->language;
+
+	return language->can_stay ? go_encode_run(message, language->go_max, program->cwd,
+						  program->args, program->env)
+				  : go_encode(message, language->go_max, program->cwd,
+					      program->args, program->env);
+}
+
 bool standbys_take(struct standbys *standbys, const struct program *program, bool spares_others,
 		   struct process *ret)
 {
-	struct standby *standby = find(standbys, program);
+	struct standby *standby = find(standbys, program->language);
 	char message[GO_MESSAGE_MAX];
 	size_t len = 0;
 
 	/* One that does not fit this program dies with the others, or stays. */
 	if (standby && language_can_set_late(program->language, program->env) &&
 	    program_can_enter(program, standbys->context.config))
-		len = go_encode(message, program->language->go_max, program->cwd, program->args,
-				program->env);
+		len = encode(program, message);
 	if (!spares_others)
 		retire_others(standbys, len > 0 ? standby : NULL);
 	if (spares_others)
@@ -277,7 +296,31 @@ bool standbys_take(struct standbys *standbys, const struct program *program, boo
 		log_notice("standby", "The %s that waited is gone", program->language->name);
 		return false;
 	}
+	ret->go_fd = close_fd(ret->go_fd);
 	return true;
+}
+
+bool standbys_take_resident(struct standbys *standbys, const struct language *language,
+			    const json_t *env, struct process *ret)
+{
+	struct standby *standby = language->can_stay ? find(standbys, language) : NULL;
+	char message[GO_MESSAGE_MAX];
+	size_t len = 0;
+
+	if (standby && language_can_set_late(language, env))
+		len = go_encode_stay(message, language->go_max, env);
+	if (len == 0 || !standby_go(standby, message, len, ret))
+		return false;
+	standbys->reserved = NULL;
+	return true;
+}
+
+bool standbys_reserve(struct standbys *standbys, const struct language *language, const json_t *env)
+{
+	if (!language->can_stay || !language_can_set_late(language, env))
+		return false;
+	standbys->reserved = language;
+	return find(standbys, language) != NULL;
 }
 
 bool standbys_on_reaped(struct standbys *standbys, pid_t pid)

@@ -98,10 +98,9 @@ static const struct field exec_fields[] = {
 };
 
 static const struct field prepare_fields[] = {
-	NEEDS(FIELD_U64, msg_prepare, id),
-	NEEDS(FIELD_TEXT, msg_prepare, language),
-	NEEDS(FIELD_U64, msg_prepare, count),
-	END_OF_FIELDS,
+	NEEDS(FIELD_U64, msg_prepare, id),       NEEDS(FIELD_TEXT, msg_prepare, language),
+	NEEDS(FIELD_U64, msg_prepare, count),    MAY(FIELD_BOOL, msg_prepare, is_resident),
+	MAY(FIELD_STRING_MAP, msg_prepare, env), END_OF_FIELDS,
 };
 
 static const struct field prepared_fields[] = {

@@ -81,11 +81,16 @@ struct msg_exec {
  * EXEC of that language takes one that fits it (the same environment but for names that may be set
  * late) instead of starting its own; those that stay behind when user code starts are killed unless
  * the EXEC is a rehearsal.
+ *
+ * With `is_resident` instead: EXECs with `is_resident` will come, for an interpreter with the
+ * environment `env`. One that waits goes on waiting for the first of them.
  */
 struct msg_prepare {
 	uint64_t id;
 	char language[32];
 	uint64_t count; /* 0: end those that wait */
+	bool is_resident;
+	json_t *env; /* names to strings; may be absent */
 };
 
 struct msg_prepared {

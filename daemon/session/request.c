@@ -422,14 +422,14 @@ static struct rpc_error *parse_program(const json_t *params, const struct config
 
 static struct rpc_error *check_resident_env(const struct run_request *request)
 {
-	size_t size = json_dumpb(request->env, NULL, 0, JSON_COMPACT);
+	size_t size = request->env ? json_dumpb(request->env, NULL, 0, JSON_COMPACT) : 0;
 
 	if (size <= RESIDENT_ENV_MAX)
 		return NULL;
 	return field_error(
 		rpc_error_hint(rpc_error_new(RPC_ENV_INVALID,
-					     "The variables of session and program are %zu bytes "
-					     "long together, over %u",
+					     "The variables of the program are %zu bytes long "
+					     "together, over %u",
 					     size, RESIDENT_ENV_MAX),
 			       "pass data through stdin, or put it into a file"),
 		"env");
@@ -495,7 +495,10 @@ static struct rpc_error *parse_exec(const json_t *params, const struct config *c
 		error = parse_directory(params, request);
 	if (!error)
 		error = parse_input(params, config, request);
-	if (!error)
+	if (!error && request->is_resident)
+		/* The interpreter has the session's. */
+		error = parse_env(json_object_get(params, "env"), config, request);
+	else if (!error)
 		error = merge_env(params, config, session, request);
 	if (!error)
 		error = check_strings_size(request, "argv");

@@ -202,6 +202,16 @@ static void prepare(const struct session *session)
 	(void)agent_link_send(vm_link(session->vm), &msg);
 }
 
+/* Its interpreter may start before there is code for it. */
+static void announce(const struct session *session)
+{
+	struct msg msg = {.type = FRAME_PREPARE,
+			  .prepare = {.is_resident = true, .env = session->request.env}};
+
+	memcpy(msg.prepare.language, session->request.language, sizeof(msg.prepare.language));
+	(void)agent_link_send(vm_link(session->vm), &msg);
+}
+
 static void begin(struct session *session, struct session_program *program)
 {
 	if (!session_work_begin(session))
@@ -410,6 +420,7 @@ static void on_vm(void *user, struct vm *vm)
 	vm_attach(vm, session->uid, &client_ops, session);
 	start_timeout(session);
 	set_state(session, SESSION_IDLE);
+	announce(session);
 	session->sessions->counters.created++;
 	publish(session, "session.created", NULL);
 	if (call)

@@ -419,19 +419,21 @@ static PyObject *watch(PyObject *self, PyObject *args)
 	Py_RETURN_NONE;
 }
 
-/* What belongs to the process in /proc is closed to the user's other processes, among them the
- * descriptors that the agent gave it. */
-static PyObject *hide(PyObject *self, PyObject *none)
+/* The process runs no program of its own, but those of a session: it watches for none, and what
+ * belongs to it in /proc, among that the descriptors that the agent gave it, is closed to the user's
+ * other processes. */
+static PyObject *stay(PyObject *self, PyObject *none)
 {
 	(void)self;
 	(void)none;
+	_PyInterpreterState_SetEvalFrameFunc(PyInterpreterState_Get(), _PyEval_EvalFrameDefault);
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return PyErr_SetFromErrno(PyExc_OSError);
 	Py_RETURN_NONE;
 }
 
 static PyMethodDef methods[] = {
-	{"hide", hide, METH_NOARGS, "Closes the process to others of its user"},
+	{"stay", stay, METH_NOARGS, "Makes it the interpreter of a session"},
 	{"watch", watch, METH_VARARGS, "Begins to watch for the end of the program"},
 	{"finish", finish, METH_NOARGS, "Ends the process if nobody could see the difference"},
 	{NULL, NULL, 0, NULL},

@@ -527,4 +527,18 @@ static inline void host_ping(struct host *host)
 	HOST_WAIT(host, host->pongs > pongs);
 }
 
+/* PREPARE of the interpreter of a session: is it there now? */
+static inline bool host_prepare_resident(struct host *host, const char *language, json_t *env_take)
+{
+	struct msg msg = {.type = FRAME_PREPARE,
+			  .prepare = {.id = ++host->prepares, .is_resident = true}};
+
+	snprintf(msg.prepare.language, sizeof(msg.prepare.language), "%s", language);
+	msg.prepare.env = env_take;
+	host_send(host, &msg);
+	json_decref(env_take);
+	HOST_WAIT(host, host->prepared.id == host->prepares);
+	return host->prepared.waiting == 1;
+}
+
 #endif

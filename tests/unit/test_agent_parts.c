@@ -379,6 +379,15 @@ START_TEST(test_go_message)
 			 "\0"
 			 "0",
 			 3);
+	ck_assert_uint_eq(go_encode_run(buf, sizeof(buf), "", NULL, NULL), 4);
+	ck_assert_mem_eq(buf,
+			 "\0"
+			 "\0"
+			 "0",
+			 4);
+	ck_assert_uint_eq(go_encode_stay(buf, sizeof(buf), env), 12);
+	ck_assert_mem_eq(buf, "stay\0N=v=\n\0", 12);
+	ck_assert_uint_eq(go_encode_stay(buf, 11, env), 0);
 	json_decref(args);
 	json_decref(env);
 }

@@ -52,6 +52,35 @@ START_TEST(test_keeps_what_it_defines)
 }
 END_TEST
 
+/* One that waits becomes it, with the session's variables, and so does each that follows. */
+START_TEST(test_waiting_one_becomes_it)
+{
+	static const char look[] = "import os\n"
+				   "print(os.environ['COLOR'], os.environ['EMPTY'] == '')";
+	char expected[128];
+
+	host_prepare(&host, "python", 1);
+	ck_assert(host_prepare_resident(&host, "python",
+					json_pack("{s:s, s:s}", "COLOR", "red", "EMPTY", "")));
+	assert_exited(run(1, look), 0);
+	ck_assert_str_eq(host_stdout(&host, 1), "red True\n");
+	assert_exited(run(2, "import gc, sys\n"
+			     "print(sys.path[0] == '', sys.argv, [name for name in os.environ if "
+			     "'EXECSANDBOX' in name], os.listdir('/proc/self/fd'), os.getcwd())"),
+		      0);
+	snprintf(expected, sizeof(expected), "True [''] [] ['0', '1', '2', '3', '101'] %s\n",
+		 host.home);
+	ck_assert_str_eq(host_stdout(&host, 2), expected);
+	assert_exited(run(3, "os.environ['COLOR'] = 'blue'\n1 / 0"), 1);
+	ck_assert_ptr_null(strstr(host_stderr(&host, 3), "resident"));
+	assert_exited(run(4, "def f():\n    return os.environ['COLOR']\nprint(f())\nos._exit(3)"),
+		      3);
+	ck_assert_str_eq(host_stdout(&host, 4), "blue\n");
+	assert_exited(run(5, look), 0);
+	ck_assert_str_eq(host_stdout(&host, 5), "red True\n");
+}
+END_TEST
+
 START_TEST(test_exception_is_reported)
 {
 	const struct msg_exit *exit = run(1, "x = 1\nraise ValueError('no')");
@@ -94,24 +123,16 @@ END_TEST
 /* What finds the channel and writes there spoils its own session's programs, and those alone. */
 START_TEST(test_lies)
 {
-	static const char *const find = "import gc, socket, time\n"
-					"s = [o for o in gc.get_objects() if isinstance(o, "
-					"socket.socket)][0]\n";
-	char code[512];
-
 	/* Says that it is over, and is not. */
-	snprintf(code, sizeof(code), "%ss.send(bytes(5))\nprint('on')", find);
-	assert_exited(run(1, code), 0);
+	assert_exited(run(1, "import os\nos.write(101, bytes(5))\nprint('on')"), 0);
 	/* A report without an end: its program is over when it is killed. */
-	snprintf(code, sizeof(code), "%ss.send(b'\\xff' * 100000)", find);
-	begin(2, "python", code, "");
+	begin(2, "python", "import os\nos.write(101, b'\\xff' * 100000)", "");
 	for (int i = 0; i < 20; i++)
 		host_ping(&host);
 	host_kill(&host, 2, 0);
 	HOST_WAIT(&host, host.has_exit[2]);
 	/* The channel is closed. */
-	snprintf(code, sizeof(code), "%ss.close()", find);
-	begin(3, "python", code, "");
+	begin(3, "python", "import os\nos.close(101)", "");
 	for (int i = 0; i < 20; i++)
 		host_ping(&host);
 	host_kill(&host, 3, 0);
@@ -192,6 +213,7 @@ Suite *unit_suite(void)
 	tcase_set_timeout(tests, 120);
 	tcase_add_checked_fixture(tests, setup, teardown);
 	tcase_add_test(tests, test_keeps_what_it_defines);
+	tcase_add_test(tests, test_waiting_one_becomes_it);
 	tcase_add_test(tests, test_exception_is_reported);
 	tcase_add_test(tests, test_fresh_one_follows);
 	tcase_add_test(tests, test_child_does_not_answer);

@@ -189,6 +189,33 @@ START_TEST(test_large_programs)
 }
 END_TEST
 
+/* One that waits becomes it, with the session's variables, and so does each that follows. */
+START_TEST(test_waiting_one_becomes_it)
+{
+	host_prepare(&host, "shell", 2);
+	ck_assert(host_prepare_resident(&host, "shell",
+					json_pack("{s:s, s:s}", "COLOR", "red", "EMPTY", "")));
+	check_ok("printenv COLOR; echo \"${EMPTY-unset} $0 $# ${#FUNCNAME[@]} $-\"\n"
+		 "ls /proc/self/fd; compgen -v | grep EXECSANDBOX; :",
+		 "red\n bash 0 0 hB\n0\n1\n2\n3\n");
+	check_ends("COLOR=blue; alias a='echo alias'; kill -0 $$; exit 3", 3, "", NULL);
+	check_ends("a $COLOR; f() { return 4; }; f", 4, "alias blue\n", NULL);
+	check_ends("fi", 2, "", "bash: line 1: syntax error");
+	check_ok("sleep 0 & wait; echo <(:) | grep -c fd", "1\n");
+	begin("kill -9 $$", "", NULL);
+	ck_assert_uint_eq(end()->signal, SIGKILL);
+	check_ok("printenv COLOR", "red\n");
+	/* What bash reads at its own start is known to one that is started for it alone. */
+	ck_assert(
+		!host_prepare_resident(&host, "python", json_pack("{s:s}", "PYTHONHASHSEED", "1")));
+	begin("kill -9 $$", "", NULL);
+	end();
+	host_prepare(&host, "shell", 1);
+	ck_assert(!host_prepare_resident(&host, "shell", json_pack("{s:s}", "LC_ALL", "C")));
+	check_ok("x=ü; printenv LC_ALL; echo ${#x}", "C\n2\n");
+}
+END_TEST
+
 /* What ends the shell: the next program has another, and the files. */
 START_TEST(test_fresh_one_follows)
 {
@@ -265,6 +292,7 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, test_streams);
 	tcase_add_test(tests, test_variables);
 	tcase_add_test(tests, test_large_programs);
+	tcase_add_test(tests, test_waiting_one_becomes_it);
 	tcase_add_test(tests, test_fresh_one_follows);
 	tcase_add_test(tests, test_children_do_not_answer);
 	tcase_add_test(tests, test_background_writers);

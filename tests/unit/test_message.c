@@ -86,6 +86,14 @@ START_TEST(test_prepare_round_trip)
 	ck_assert_str_eq(out.prepared.detail, "why");
 	msg_clear(&out);
 	ck_assert_int_eq(decode(FRAME_PREPARE, "{\"id\":1}", &out), -EPROTO);
+	ck_assert_int_eq(decode(FRAME_PREPARE,
+				"{\"id\":1,\"language\":\"shell\",\"count\":0,"
+				"\"is_resident\":true,\"env\":{\"a\":\"b\"}}",
+				&out),
+			 0);
+	ck_assert(out.prepare.is_resident);
+	ck_assert_str_eq(json_string_value(json_object_get(out.prepare.env, "a")), "b");
+	msg_clear(&out);
 }
 END_TEST
 

@@ -6,12 +6,13 @@ descriptors, directory and variables as a go message. The answer is an exit stat
 exception, a report. As in a notebook, the value of a last expression is shown. A forked child never
 answers for its parent.
 """
+# What is in C only: `ast` and `socket` would cost the first program of a session more than all the rest.
+import _ast
+import _socket
 import array
-import ast
 import builtins
 import linecache
 import os
-import socket
 import sys
 import types
 
@@ -124,11 +125,11 @@ def exit_status(code):
 
 
 def evaluate(program, names):
-    tree = compile(program.text, program.name, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
-    shown = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    tree = compile(program.text, program.name, "exec", _ast.PyCF_ONLY_AST, dont_inherit=True)
+    shown = tree.body.pop() if tree.body and isinstance(tree.body[-1], _ast.Expr) else None
     exec(compile(tree, program.name, "exec", dont_inherit=True), names)
     if shown:
-        sys.displayhook(eval(compile(ast.Expression(shown.value), program.name, "eval", dont_inherit=True), names))
+        sys.displayhook(eval(compile(_ast.Expression(shown.value), program.name, "eval", dont_inherit=True), names))
 
 
 def skip_ours(trace):
@@ -155,8 +156,8 @@ def run(program, names):
 
 def receive(control):
     """Descriptors and message of the next program; None when there is none any more."""
-    room = socket.CMSG_SPACE(DESCRIPTORS * array.array("i").itemsize)
-    data, ancillary, _, _ = control.recvmsg(4, room, socket.MSG_CMSG_CLOEXEC)
+    room = _socket.CMSG_SPACE(DESCRIPTORS * array.array("i").itemsize)
+    data, ancillary, _, _ = control.recvmsg(4, room, _socket.MSG_CMSG_CLOEXEC)
     if not data:
         return None
     descriptors = array.array("i")
@@ -170,21 +171,15 @@ def receive(control):
     return descriptors, message
 
 
-def main():
-    control = socket.socket(fileno=int(os.environ.pop("EXECSANDBOX_GO_FD")))
-    control.set_inheritable(False)
-    try:
-        from _execsandbox_at_end import hide
-
-        hide()
-    except ImportError:  # another version of Python than the module's
-        pass
+def main(descriptor):
+    control = _socket.socket(fileno=descriptor)
+    os.set_inheritable(descriptor, False)
     os.register_at_fork(after_in_child=control.close)
     pid = os.getpid()
     module = types.ModuleType("__main__")
     module.__builtins__ = builtins
     sys.modules["__main__"] = module
-    sys.path[0] = ""
+    sys.path.insert(0, "")
     sys.argv = [""]
     number = 0
     while (received := receive(control)) is not None:
@@ -199,4 +194,17 @@ def main():
         control.sendall(bytes([status]) + len(report).to_bytes(4, "little") + report)
 
 
-main()
+def start():
+    """Of a process that was started to be this; one that has waited comes to main()."""
+    try:
+        from _execsandbox_at_end import stay
+
+        stay()
+    except ImportError:  # another version of Python than the module's
+        pass
+    del sys.path[0]
+    main(int(os.environ.pop("EXECSANDBOX_GO_FD")))
+
+
+if __name__ == "__main__":
+    start()

@@ -44,6 +44,13 @@ def _import_usual():
         importlib.import_module(name)
 
 
+def _compile_resident():
+    """Ahead: it would take longer than the rest of a session's first program."""
+    path = os.path.join(os.path.dirname(__file__), "resident.py")
+    with open(path, "rb") as file:
+        return compile(file.read(), path, "exec", dont_inherit=True)
+
+
 def _hides_usual(home):
     """Has the program a module of a name that was imported already? Its own must win."""
     # A tmpfs counts 20 bytes per name: only main.py is there, and a look at the names costs 2 ms.
@@ -55,24 +62,47 @@ def _hides_usual(home):
     return False
 
 
-def _wait():
-    """Waits for the go message (guest-agent/go.h) and applies it."""
-    fd = int(os.environ.pop("EXECSANDBOX_GO_FD"))
-    os.write(fd, b".")
-    message = b""
-    while chunk := os.read(fd, 65536):
-        message += chunk
-    os.close(fd)
-    if not message:
-        os._exit(0)  # there is nothing to run
-    cwd, count, *rest = message.split(b"\0")[:-1]
-    count = int(count)
-    sys.argv[1:] = map(os.fsdecode, rest[:count])
-    for variable in rest[count:]:
+def _set_variables(variables):
+    for variable in variables:
         name, _, value = variable.partition(b"=")
         os.environb[name] = value
     if b"TZ" in os.environb:
         sys.modules["time"].tzset()
+
+
+def _stay(fd):
+    """Becomes the Python of a session (resident.py), with that session's variables."""
+    message = b""
+    while not message.endswith(b"\0\0"):  # and no byte of what follows
+        message += os.read(fd, 1)
+    _set_variables(message.split(b"\0")[1:-2])
+    os.close(int(_restart["EXECSANDBOX_REPORT_FD"]))
+    _at_end.pop("stay", lambda: None)()
+    if "random" in sys.modules:
+        sys.modules["random"].seed()
+    names = {"__name__": "resident", "__file__": _resident.co_filename}
+    exec(_resident, names)
+    names["main"](fd)
+    os._exit(0)
+
+
+def _wait():
+    """Waits for the go message (guest-agent/go.h) and applies it."""
+    fd = int(os.environ.pop("EXECSANDBOX_GO_FD"))
+    os.write(fd, b".")
+    first = os.read(fd, 1)
+    if not first:
+        os._exit(0)  # there is nothing to run
+    if first != b"\0":
+        _stay(fd)
+    message = b""
+    while chunk := os.read(fd, 65536):
+        message += chunk
+    os.close(fd)
+    cwd, count, *rest = message.split(b"\0")[:-1]
+    count = int(count)
+    sys.argv[1:] = map(os.fsdecode, rest[:count])
+    _set_variables(rest[count:])
     if cwd:
         os.chdir(cwd)
     if _hides_usual(os.path.dirname(sys.argv[0])):
@@ -88,12 +118,13 @@ def _watch_end(fd, report):
     """Has `report` called when the program has ended, and then the process ended early, after
     everything that could be seen (guest-agent/python/at_end.c)."""
     try:
-        from _execsandbox_at_end import finish, watch
+        from _execsandbox_at_end import finish, stay, watch
     except ImportError:  # another version of Python than the module's: its own end is only slower
         atexit.register(report)
         return
     import gc
 
+    _at_end["stay"] = stay
     sys.modules.pop("_execsandbox_at_end")
     atexit.register(finish)  # the first registered runs last
     if "EXECSANDBOX_GO_FD" in os.environ:
@@ -108,6 +139,7 @@ def _watch_end(fd, report):
 
 
 _restart = {}
+_at_end = {}
 
 
 def _install():
@@ -165,6 +197,7 @@ def _wait_for_importer():
 # Everything that can be done before the wait is done before it.
 if "EXECSANDBOX_GO_FD" in os.environ:
     _import_usual()
+    _resident = _compile_resident()
 if "EXECSANDBOX_REPORT_FD" in os.environ:
     _install()
 if "EXECSANDBOX_GO_FD" in os.environ:
