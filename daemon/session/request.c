@@ -373,28 +373,6 @@ static struct rpc_error *parse_words(const json_t *params, const struct config *
 	return request->code ? parse_args(params, "argv", config, request) : no_memory();
 }
 
-/* Languages with an interpreter that goes on behind a program. */
-static const char *const resident_languages[] = {"python", "javascript", "shell"};
-
-static struct rpc_error *parse_resident_code(const json_t *params, const struct config *config,
-					     const struct run_request *session,
-					     struct run_request *request)
-{
-	for (size_t i = 0; i < ELEMENTSOF(resident_languages); i++) {
-		if (strcmp(session->language, resident_languages[i]) != 0)
-			continue;
-		memcpy(request->language, session->language, sizeof(request->language));
-		request->is_resident = true;
-		return parse_code(params, "code", config, request);
-	}
-	return field_error(rpc_error_hint(rpc_error_new(RPC_INVALID_PARAMS,
-							"A session of %s does not take 'code'",
-							session->language),
-					  "give a 'command' or 'argv'; 'code' is for sessions of "
-					  "python, javascript and shell"),
-			   "code");
-}
-
 static struct rpc_error *parse_program(const json_t *params, const struct config *config,
 				       const struct run_request *session,
 				       struct run_request *request)
@@ -411,8 +389,11 @@ static struct rpc_error *parse_program(const json_t *params, const struct config
 					      : "There is no program to run"),
 			"give one of 'code', for the session's interpreter, 'command', a program "
 			"for the shell, and 'argv', a program and its arguments");
-	if (is_code)
-		return parse_resident_code(params, config, session, request);
+	if (is_code) {
+		memcpy(request->language, session->language, sizeof(request->language));
+		request->is_resident = true;
+		return parse_code(params, "code", config, request);
+	}
 	return is_command ? parse_code(params, "command", config, request)
 			  : parse_words(params, config, request);
 }

@@ -420,8 +420,8 @@ static PyObject *watch(PyObject *self, PyObject *args)
 }
 
 /* The process runs no program of its own, but those of a session: it watches for none, and what
- * belongs to it in /proc, among that the descriptors that the agent gave it, is closed to the user's
- * other processes. */
+ * belongs to it in /proc, among that the descriptors that the agent gave it, is closed to the
+ * user's other processes. */
 static PyObject *stay(PyObject *self, PyObject *none)
 {
 	(void)self;

@@ -75,8 +75,7 @@ class Session(DaemonTest):
         self.assertEqual((result["status"], result["stdout"], result["usage"]["oom_kills"]), ("ok", "on\n", 0))
 
     def test_refused(self):
-        for params in ({}, {"command": "echo", "argv": ["echo"]}, {"argv": []}, {"argv": [""]}, {"code": "print(1)"},
-                       {"code": "1", "command": "echo"}):
+        for params in ({}, {"command": "echo", "argv": ["echo"]}, {"argv": []}, {"argv": [""]}, {"code": "1", "command": "echo"}):
             with self.assertRaises(RpcError) as caught:
                 self.client.call("session.exec", session=self.session, **params)
             self.assertEqual(caught.exception.code, -32602, params)
@@ -161,8 +160,8 @@ class Interpreter(DaemonTest):
         self.assertEqual(self.exec_ok("import os\nos.environ['COLOR'], os.environ.get('SHAPE')", env={"SHAPE": "round"}),
                          "('red', 'round')\n")
         self.assertEqual(self.exec_ok("os.environ.get('SHAPE')"), "")
-        self.exec_ok("os.environ['SET'] = '1'")
-        self.assertEqual(self.exec_ok("os.environ['SET']"), "'1'\n")
+        self.exec_ok("os.environ.update(SET='1', COLOR='blue')")
+        self.assertEqual(self.exec_ok("os.environ['SET'] + os.environ['COLOR']"), "'1blue'\n")
 
     def test_a_fresh_one(self):
         """An interpreter that ends or is ended is followed by a fresh one; files stay."""
@@ -346,3 +345,66 @@ class JavaScript(DaemonTest):
         result = self.exec("const until = performance.now() + 1000; while (performance.now() < until);")
         self.assertEqual((result["language"], result["status"]), ("javascript", "ok"))
         self.assertLess(min(self.exec("1")["usage"]["cpu_user_ms"] for _ in range(3)), result["usage"]["cpu_user_ms"])
+
+
+class ResidentShell(DaemonTest):
+    """The shell of a session. What it keeps and how programs end is tests/unit/test_agent_shell.c's."""
+
+    def setUp(self):
+        super().setUp()
+        made = self.client.call("session.create", language="shell", env={"COLOR": "red"})
+        vms_seen.add(made["vm"])
+        self.session = made["session"]
+        self.addCleanup(lambda: self.client.call("session.close", session=self.session))
+
+    def exec(self, code, **params):
+        return self.client.call("session.exec", session=self.session, code=code, **params)
+
+    def exec_ok(self, code, **params):
+        result = self.exec(code, **params)
+        self.assertEqual((result["status"], result["exit_code"], result["stderr"]), ("ok", 0, ""), result)
+        return result["stdout"]
+
+    def test_a_session(self):
+        """What stays, what is each program's own, and that nobody comes to the channel."""
+        self.exec_ok("x=5; f() { echo \"f $x $1\"; }; alias a='echo alias'; mkdir d; cd d; set -o pipefail\n"
+                     "export COLOR=${COLOR}dish SHAPE=round; sleep 1000 & job=$!")
+        self.assertEqual(self.exec_ok("f 1; a 2; pwd; printenv COLOR; jobs -r | wc -l; kill $job"),
+                         "f 5 1\nalias 2\n/home/user/d\nreddish\n1\n")
+        self.assertEqual(self.exec_ok("read a; cat; printenv SHAPE", stdin="1\ngrüße\n", env={"SHAPE": "flat"}), "grüße\nflat\n")
+        self.assertEqual(self.exec_ok("cat; echo $SHAPE $COLOR"), "round reddish\n")
+        result = self.exec("echo in; exit 7")
+        self.assertEqual((result["status"], result["exit_code"], result["stdout"], result["language"]),
+                         ("error", 7, "in\n", "shell"))
+        result = self.exec("if true; then")
+        self.assertEqual((result["status"], result["exit_code"], result["error"]), ("error", 2, None))
+        self.assertIn("bash: line 2: syntax error", result["stderr"])
+        self.assertEqual(self.exec_ok("echo $? $x; set -e; trap 'echo end' EXIT"), "2 5\nend\n")
+        self.assertEqual(self.exec("false; echo no")["exit_code"], 1)
+        self.assertEqual(self.exec_ok("set +e\r\nread y < <(echo sub)\r\necho $y $(echo a | cat) >/dev/stdout\r\n"), "sub a\n")
+        # The channel: of a program that is started, a subshell, a command of the session.
+        pid = int(self.exec_ok("echo $$"))
+        self.assertEqual(self.exec_ok("ls /proc/self/fd; (ls /proc/$BASHPID/fd)").split(), ["0", "1", "2", "3"] * 2)
+        result = self.exec("ls /proc/$$/fd; (echo >&101) || echo none")
+        self.assertEqual((result["exit_code"], result["stdout"]), (0, "none\n"), result)
+        result = self.client.call("session.exec", session=self.session, command=f"ls /proc/{pid}/fd; kill -0 {pid} && cat d/*")
+        self.assertIn(f"/proc/{pid}/fd", result["stderr"])
+        self.assertEqual(self.exec_ok("wc -c <<'end'\n" + "x" * 900_000 + "\nend"), "900001\n")
+        with self.assertRaises(RpcError) as caught:
+            self.exec("echo \0")
+        self.assertEqual(caught.exception.code, 2001)
+        result = self.exec("yes | head -c 3000000")
+        self.assertEqual((result["stdout_bytes"], result["stdout_truncated"]), (3_000_000, True))
+        self.assertLess(self.exec(":")["usage"]["cpu_user_ms"], 200)
+
+    def test_a_fresh_one(self):
+        """A shell that ends or is ended is followed by a fresh one; files stay, and the session's variables."""
+        for code, params, status in (("kill -9 $$", {}, ("signal", 137)), ("exec sh -c 'exit 6'", {}, ("error", 6)),
+                                     ("while :; do :; done", {"timeout_seconds": 0.5}, ("timeout", 124))):
+            self.exec_ok("x=1 COLOR=blue; sleep 1000 & : >kept")
+            result = self.exec(code, **params)
+            self.assertEqual((result["status"], result["exit_code"]), status, code)
+            self.assertEqual(self.exec("echo [$x] $COLOR; ls kept; ps -e | grep sleep")["stdout"], "[] red\nkept\n", code)
+        self.exec_ok("x=1")
+        result = self.exec("a=$(tail /dev/zero)", timeout_seconds=60)
+        self.assertEqual((result["status"], self.exec_ok("echo [$x]")), ("oom", "[]\n"), result)

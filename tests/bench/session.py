@@ -11,6 +11,7 @@ PROGRAMS = (
     ("python", "code in its interpreter", {"code": "1"}, "1\n"),
     ("python", "a command", {"command": "echo 1"}, "1\n"),
     ("javascript", "code in its interpreter", {"code": "1"}, "1\n"),
+    ("shell", "code in its interpreter", {"code": "echo 1"}, "1\n"),
     ("shell", "a command", {"command": "echo 1"}, "1\n"),
 )
 # Behind a program the guest starts the next one's bash: who thinks that long finds it waiting.
