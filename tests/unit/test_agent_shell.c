@@ -216,6 +216,20 @@ START_TEST(test_waiting_one_becomes_it)
 }
 END_TEST
 
+/* Others that wait go when a program begins; it does not. */
+START_TEST(test_waiting_one_is_kept)
+{
+	char code[64];
+
+	host_prepare(&host, "shell", 2);
+	ck_assert(host_prepare_resident(&host, "shell", NULL));
+	host_run(&host, ++number, "python", "import os, time\ntime.sleep(0.6)\nprint(os.getpid())");
+	snprintf(code, sizeof(code), "[ $$ -lt %.8s ] || echo $$", host_stdout(&host, number));
+	*strchr(code, '\n') = ' ';
+	check_ok(code, "");
+}
+END_TEST
+
 /* What ends the shell: the next program has another, and the files. */
 START_TEST(test_fresh_one_follows)
 {
@@ -293,6 +307,7 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, test_variables);
 	tcase_add_test(tests, test_large_programs);
 	tcase_add_test(tests, test_waiting_one_becomes_it);
+	tcase_add_test(tests, test_waiting_one_is_kept);
 	tcase_add_test(tests, test_fresh_one_follows);
 	tcase_add_test(tests, test_children_do_not_answer);
 	tcase_add_test(tests, test_background_writers);
