@@ -242,8 +242,7 @@ enum {
 static const struct verb_option exec_options[] = {
 	[EXEC_COMMAND] = {"command", 'c', OPTION_TEXT, "COMMAND", 0, 0, "A program for the shell"},
 	[EXEC_CODE] = {"code", 'p', OPTION_TEXT, "CODE", 0, 0,
-		       "Code for the session's interpreter, which keeps what it defines (python, "
-		       "javascript)"},
+		       "Code for the session's interpreter, which keeps what it defines"},
 	[EXEC_TIMEOUT] = {"timeout", 't', OPTION_NUMBER, "SECONDS", 0, 0,
 			  "Wall-clock time the program may take"},
 	[EXEC_ENV] = {"env", 'e', OPTION_PAIR, "NAME=VALUE", 0, 0,
@@ -268,7 +267,7 @@ static int add_text(json_t *params, const char *key, const char *text)
 	return 0;
 }
 
-static int add_words(json_t *params, const struct arguments *arguments)
+static int add_words(json_t *params, const char *key, const struct arguments *arguments)
 {
 	json_auto_t *words = json_array();
 
@@ -277,25 +276,27 @@ static int add_words(json_t *params, const struct arguments *arguments)
 			output_error("Word %zu is not UTF-8 text", i + 1);
 			return -EINVAL;
 		}
-	return json_object_set(params, "argv", words);
+	return json_object_set(params, key, words);
 }
 
 static int add_program(json_t *params, const struct arguments *arguments)
 {
 	const char *command = arguments->options[EXEC_COMMAND].text;
 	const char *code = arguments->options[EXEC_CODE].text;
-	int programs = (command != NULL) + (code != NULL) + (arguments->rest_count > 0);
+	bool has_words = arguments->rest_count > 0;
+	int r;
 
-	if (programs != 1) {
-		output_error(programs ? "More programs than one are given"
-				      : "There is no program to run");
+	if (command ? code != NULL : !code && !has_words) {
+		output_error(command ? "More programs than one are given"
+				     : "There is no program to run");
 		output_hint("give one of -p CODE, -c COMMAND, and a program and its arguments "
 			    "behind '--'");
 		return -EINVAL;
 	}
-	if (code)
-		return add_text(params, "code", code);
-	return command ? add_text(params, "command", command) : add_words(params, arguments);
+	if (!command && !code)
+		return add_words(params, "argv", arguments);
+	r = command ? add_text(params, "command", command) : add_text(params, "code", code);
+	return r == 0 && has_words ? add_words(params, "args", arguments) : r;
 }
 
 static int add_options(json_t *params, const struct option_value *values)
@@ -350,7 +351,7 @@ static int exec(struct ctl *ctl, const struct arguments *arguments)
 
 const struct verb verb_session_exec = {
 	.name = "session exec",
-	.synopsis = "SESSION (-p CODE | -c COMMAND | -- WORD...)",
+	.synopsis = "SESSION (-p CODE [-- ARG...] | -c COMMAND [-- ARG...] | -- WORD...)",
 	.summary = "Run a program in a session, behind those that came before",
 	.details = "Output, standard input and the exit status are as of 'run'. Ctrl-C stops the "
 		   "program; the session stays.",

@@ -12,7 +12,7 @@
 struct program {
 	const struct language *language; /* NULL: not known */
 	json_t *args, *env;
-	char cwd[MSG_TEXT_MAX];
+	char cwd[MSG_PATH_MAX];
 	char *file; /* its own, with the path; NULL: the language's in the home directory */
 	struct terminal_size terminal;                    /* zero: it has none */
 	uint64_t memory_max_bytes, pids_max, cpu_seconds; /* 0: no limit */

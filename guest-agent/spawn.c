@@ -12,6 +12,7 @@
 #include <grp.h>
 #include <linux/close_range.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -34,7 +35,7 @@ static const char *const step_names[] = {
 	[STEP_DESCRIPTORS] = "set up standard input and output",
 	[STEP_LIMITS] = "set resource limits",
 	[STEP_USER] = "change to the user",
-	[STEP_DIRECTORY] = "enter the working directory",
+	[STEP_DIRECTORY] = "enter the home directory",
 	[STEP_EXEC] = "execute the interpreter",
 };
 static_assert(ELEMENTSOF(step_names) == STEP_COUNT, "every step has a name");
@@ -104,13 +105,14 @@ static int change_user(const struct spawn_request *request)
 	return 0;
 }
 
-static int change_directory(const struct spawn_request *request)
+/* As a shell that cannot start its program: who asked for the directory reads why. */
+static void enter_directory(const char *cwd)
 {
-	if (chdir(request->home) < 0)
-		return -errno;
-	if (*request->cwd && chdir(request->cwd) < 0)
-		return -errno;
-	return 0;
+	if (!*cwd || chdir(cwd) == 0)
+		return;
+	dprintf(STDERR_FILENO, "execsandbox: cannot enter the working directory '%s': %s\n", cwd,
+		strerror(errno));
+	_exit(127);
 }
 
 static struct failure run_child(const struct spawn_request *request)
@@ -137,9 +139,9 @@ static struct failure run_child(const struct spawn_request *request)
 	r = change_user(request);
 	if (r < 0)
 		return (struct failure){STEP_USER, -r};
-	r = change_directory(request);
-	if (r < 0)
-		return (struct failure){STEP_DIRECTORY, -r};
+	if (chdir(request->home) < 0)
+		return (struct failure){STEP_DIRECTORY, errno};
+	enter_directory(request->cwd);
 	execve(request->argv[0], request->argv, request->environment);
 	return (struct failure){STEP_EXEC, errno};
 }

@@ -19,6 +19,7 @@
 
 #define LINK_VERSION         1
 #define MSG_TEXT_MAX         256           /* file-name-like texts, with their NUL */
+#define MSG_PATH_MAX         4096          /* of a file, with its NUL: PATH_MAX of Linux */
 #define MSG_EXEC_STRINGS_MAX (192u * 1024) /* args and env of one EXEC, all together */
 
 struct msg_ready {
@@ -61,7 +62,7 @@ struct msg_exec {
 	char language[32];      /* "python", "javascript", "shell" */
 	json_t *args;           /* strings behind the program name; may be absent */
 	json_t *env;            /* names to strings; may be absent */
-	char cwd[MSG_TEXT_MAX]; /* empty: the home directory */
+	char cwd[MSG_PATH_MAX]; /* empty: the home directory, to which it is relative */
 	uint64_t realtime_ns;   /* the host's clock, set before code runs; 0 leaves the clock */
 	uint64_t stdout_limit, stderr_limit; /* bytes sent; beyond it the agent drains and counts */
 	bool stop_at_limit;                  /* end the run as output_limit instead of draining */

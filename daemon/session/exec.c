@@ -364,7 +364,7 @@ static int dispatch(struct exec *exec)
 	};
 
 	memcpy(msg.language, request->language, sizeof(msg.language));
-	memcpy(msg.cwd, request->cwd, sizeof(msg.cwd));
+	snprintf(msg.cwd, sizeof(msg.cwd), "%s", request->cwd ?: "");
 	return agent_link_exec(vm_link(exec->vm), &msg, TAKE_PTR(request->code), request->code_len,
 			       TAKE_PTR(request->input), request->input_len);
 }

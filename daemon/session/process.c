@@ -172,7 +172,7 @@ static int send_exec(const struct process *process, struct run_request *request)
 	};
 
 	memcpy(msg.language, request->language, sizeof(msg.language));
-	memcpy(msg.cwd, request->cwd, sizeof(msg.cwd));
+	snprintf(msg.cwd, sizeof(msg.cwd), "%s", request->cwd ?: "");
 	return agent_link_exec(vm_link(process->vm), &msg, TAKE_PTR(request->code),
 			       request->code_len, NULL, 0);
 }

@@ -188,19 +188,20 @@ static struct rpc_error *parse_env(json_t *env, const struct config *config,
 }
 
 /* Arguments and environment travel in one control message. */
-static struct rpc_error *check_strings_size(const struct run_request *request, const char *what)
+static struct rpc_error *check_strings_size(const struct run_request *request, const char *what,
+					    size_t max)
 {
 	size_t args = request->args ? json_dumpb(request->args, NULL, 0, JSON_COMPACT) : 0;
 	size_t env = request->env ? json_dumpb(request->env, NULL, 0, JSON_COMPACT) : 0;
 	size_t size = args + env;
 
-	if (size <= MSG_EXEC_STRINGS_MAX)
+	if (size <= max)
 		return NULL;
 	return field_error(
 		rpc_error_hint(rpc_error_new(env > args ? RPC_ENV_INVALID : RPC_INVALID_PARAMS,
-					     "'%s' and 'env' are %zu bytes long together, over %u",
-					     what, size, MSG_EXEC_STRINGS_MAX),
-			       "pass data through stdin"),
+					     "'%s' and 'env' are %zu bytes long together, over %zu",
+					     what, size, max),
+			       "pass data through stdin, or put it into a file"),
 		env > args ? "env" : what);
 }
 
@@ -296,7 +297,7 @@ static struct rpc_error *parse(const json_t *params, const struct config *config
 	if (!error)
 		error = parse_env(json_object_get(params, "env"), config, request);
 	if (!error)
-		error = check_strings_size(request, "args");
+		error = check_strings_size(request, "args", MSG_EXEC_STRINGS_MAX);
 	if (!error)
 		error = parse_limits(json_object_get(params, "limits"), config, max_memory_mb,
 				     request);
@@ -336,7 +337,7 @@ struct rpc_error *session_request_parse(const json_t *params, const struct confi
 	snprintf(request.language, sizeof(request.language), "%s", language ?: "python");
 	error = parse_env(json_object_get(params, "env"), config, &request);
 	if (!error)
-		error = check_strings_size(&request, "args");
+		error = check_strings_size(&request, "args", MSG_EXEC_STRINGS_MAX);
 	if (!error)
 		error = parse_limits(json_object_get(params, "limits"), config, max_memory_mb,
 				     &request);
@@ -398,25 +399,23 @@ static struct rpc_error *parse_program(const json_t *params, const struct config
 			  : parse_words(params, config, request);
 }
 
-/* They travel in one message to the interpreter. */
-#define RESIDENT_ENV_MAX (48u * 1024)
-
-static struct rpc_error *check_resident_env(const struct run_request *request)
+/* Code and command take arguments; argv has them itself. */
+static struct rpc_error *parse_program_args(const json_t *params, const struct config *config,
+					    struct run_request *request)
 {
-	size_t size = request->env ? json_dumpb(request->env, NULL, 0, JSON_COMPACT) : 0;
-
-	if (size <= RESIDENT_ENV_MAX)
+	if (!json_object_get(params, "args"))
 		return NULL;
-	return field_error(
-		rpc_error_hint(rpc_error_new(RPC_ENV_INVALID,
-					     "The variables of the program are %zu bytes long "
-					     "together, over %u",
-					     size, RESIDENT_ENV_MAX),
-			       "pass data through stdin, or put it into a file"),
-		"env");
+	if (json_object_get(params, "argv"))
+		return field_error(
+			rpc_error_hint(rpc_error_new(RPC_INVALID_PARAMS,
+						     "'args' and 'argv' are given together"),
+				       "put the arguments behind the program's name in 'argv'"),
+			"args");
+	return parse_args(params, "args", config, request);
 }
 
-static struct rpc_error *parse_directory(const json_t *params, struct run_request *request)
+/* A directory in the guest; whether it is there is seen when the program starts. */
+static struct rpc_error *parse_cwd(const json_t *params, struct run_request *request)
 {
 	const json_t *cwd = json_object_get(params, "cwd");
 	struct rpc_error *error;
@@ -424,16 +423,18 @@ static struct rpc_error *parse_directory(const json_t *params, struct run_reques
 	if (!cwd)
 		return NULL;
 	if (request->is_resident)
-		error = rpc_error_new(RPC_INVALID_PARAMS,
-				      "'code' runs in its interpreter's directory");
-	else if (has_nul(cwd) || json_string_length(cwd) >= sizeof(request->cwd))
-		error = rpc_error_new(RPC_PATH_INVALID, "'cwd' holds a NUL byte, or is too long");
-	else
-		error = NULL;
-	if (error)
-		return field_error(error, "cwd");
-	memcpy(request->cwd, json_string_value(cwd), json_string_length(cwd) + 1);
-	return NULL;
+		error = rpc_error_hint(
+			rpc_error_new(RPC_INVALID_PARAMS,
+				      "'cwd' is for 'command' and 'argv': code runs where the "
+				      "code before it has left the interpreter"),
+			"change the directory in the code, with os.chdir() or cd; it stays");
+	else if (has_nul(cwd))
+		error = rpc_error_new(RPC_INVALID_PARAMS, "'cwd' holds a NUL byte");
+	else {
+		request->cwd = copy_bytes(json_string_value(cwd), json_string_length(cwd));
+		return request->cwd ? NULL : no_memory();
+	}
+	return field_error(error, "cwd");
 }
 
 /* What a process that runs beside the programs has, and what it cannot have. */
@@ -464,6 +465,9 @@ static struct rpc_error *parse_background(const json_t *params, struct run_reque
 	return NULL;
 }
 
+/* Arguments and variables of code travel in one message to the interpreter. */
+#define RESIDENT_STRINGS_MAX (48u * 1024)
+
 static struct rpc_error *parse_exec(const json_t *params, const struct config *config,
 				    const struct run_request *session, struct run_request *request)
 {
@@ -473,7 +477,9 @@ static struct rpc_error *parse_exec(const json_t *params, const struct config *c
 	if (!error)
 		error = parse_program(params, config, session, request);
 	if (!error)
-		error = parse_directory(params, request);
+		error = parse_program_args(params, config, request);
+	if (!error)
+		error = parse_cwd(params, request);
 	if (!error)
 		error = parse_input(params, config, request);
 	if (!error && request->is_resident)
@@ -482,9 +488,9 @@ static struct rpc_error *parse_exec(const json_t *params, const struct config *c
 	else if (!error)
 		error = merge_env(params, config, session, request);
 	if (!error)
-		error = check_strings_size(request, "argv");
-	if (!error && request->is_resident)
-		error = check_resident_env(request);
+		error = check_strings_size(
+			request, json_object_get(params, "argv") ? "argv" : "args",
+			request->is_resident ? RESIDENT_STRINGS_MAX : MSG_EXEC_STRINGS_MAX);
 	if (!error)
 		error = parse_timeout(params, config, request);
 	return error;
@@ -496,7 +502,7 @@ struct rpc_error *exec_request_parse(const json_t *params, const struct config *
 	struct run_request request = *session;
 
 	/* What is the session's own stays its own. */
-	assert(!session->code && !session->input && !session->args);
+	assert(!session->code && !session->input && !session->args && !session->cwd);
 	request.env = NULL;
 	memcpy(request.language, "shell", sizeof("shell"));
 	return complete(parse_exec(params, config, session, &request), &request, ret);
@@ -506,6 +512,7 @@ void run_request_fini(struct run_request *request)
 {
 	free(request->code);
 	free(request->input);
+	free(request->cwd);
 	json_decref(request->args);
 	json_decref(request->env);
 	*request = (struct run_request){0};

@@ -19,6 +19,7 @@ struct run_request {
 	char *code, *input; /* bytes; may be NULL when empty */
 	size_t code_len, input_len;
 	json_t *args, *env; /* NULL when absent */
+	char *cwd;          /* NULL: the home directory */
 	double timeout_seconds;
 	uint64_t memory_mb;    /* what the run's cgroup gets */
 	uint64_t vm_memory_mb; /* the size class that holds it */
@@ -28,7 +29,6 @@ struct run_request {
 	bool is_streaming;
 	bool is_resident; /* in the session's interpreter, which goes on behind it */
 	bool is_background;
-	char cwd[MSG_TEXT_MAX];                   /* empty: the home directory */
 	uint64_t terminal_rows, terminal_columns; /* of a background program; 0: it has none */
 };
 

@@ -116,7 +116,9 @@ class Ctl(DaemonTest):
         self.assertRegex(self.ctl("session", "update", session, "-i", "99").stdout.decode(), "idle_timeout_seconds +99")
         self.assertIn("execs", self.ctl("session", "info", session).stdout.decode())
         self.assertEqual(self.ctl("session", "exec", session, "-p", "1").returncode, 125)  # not of python
-        for wrong in ([], ["-c", "echo", "--", "echo"], ["-c", "echo", "-p", "1"]):
+        third = self.ctl("session", "exec", session, "-C", "/usr", "-c", 'pwd; echo "$@"', "--", "a", "-b")
+        self.assertEqual((third.returncode, third.stdout), (0, b"/usr\na -b\n"))
+        for wrong in ([], ["-c", "echo", "-p", "1"]):
             self.assertEqual(self.ctl("session", "exec", session, *wrong).returncode, 125)
         self.assertEqual(self.ctl("session", "close", "ctl-test").returncode, 0)
         self.assertEqual(self.ctl("session", "info", session).returncode, 3)

@@ -47,9 +47,24 @@ class Session(DaemonTest):
         self.assertEqual(result["stdout"], "a b||$HOME|-n|ü'\"\\|")
         result = self.client.call("session.exec", session=self.session, argv=["-no-such-program"])
         self.assertEqual((result["status"], result["exit_code"]), ("error", 127))
+        self.assertEqual(self.exec_ok('echo "$#|$1|$2"', args=["a b", "ü"]), "2|a b|ü\n")
         sent = bytes(range(256)) * 64
         result = self.exec("cat", stdin=base64.b64encode(sent).decode(), stdin_encoding="base64")
         self.assertEqual(base64.b64decode(result["stdout"]), sent)
+
+    def test_directory(self):
+        """cwd is where a command or argv starts, absolute or from the home; what cannot be entered fails the program."""
+        self.exec_ok("mkdir -p 'a b/ü' closed; echo 'pwd' >'a b/here'; chmod +x 'a b/here'; chmod 0 closed; touch file")
+        for cwd, where in (("/usr", "/usr"), ("a b/ü", "/home/user/a b/ü"), ("..", "/home"), ("/tmp/", "/tmp"), (".", "/home/user")):
+            self.assertEqual(self.exec_ok("pwd", cwd=cwd), where + "\n")
+        result = self.client.call("session.exec", session=self.session, argv=["./here"], cwd="a b")
+        self.assertEqual((result["stdout"], result["stderr"]), ("/home/user/a b\n", ""))
+        for cwd, why in (("none", "No such file or directory"), ("file", "Not a directory"),
+                         ("closed", "Permission denied"), ("x" * 300, "File name too long"), ("x/" * 2047, "No such file or directory")):
+            result = self.exec("echo never", cwd=cwd)
+            self.assertEqual((result["status"], result["exit_code"], result["stdout"]), ("error", 127, ""), result)
+            self.assertEqual(result["stderr"], f"execsandbox: cannot enter the working directory '{cwd}': {why}\n")
+        self.assertEqual(self.exec_ok("pwd"), "/home/user\n")
 
     def test_nothing_runs_on(self):
         """Processes of a program end with it: the next one is alone."""
@@ -75,7 +90,9 @@ class Session(DaemonTest):
         self.assertEqual((result["status"], result["stdout"], result["usage"]["oom_kills"]), ("ok", "on\n", 0))
 
     def test_refused(self):
-        for params in ({}, {"command": "echo", "argv": ["echo"]}, {"argv": []}, {"argv": [""]}, {"code": "1", "command": "echo"}):
+        for params in ({}, {"command": "echo", "argv": ["echo"]}, {"argv": []}, {"argv": [""]},
+                       {"argv": ["echo"], "args": ["x"]}, {"command": "echo", "cwd": ""}, {"command": "echo", "cwd": "x" * 4096},
+                       {"code": "1", "command": "echo"}):
             with self.assertRaises(RpcError) as caught:
                 self.client.call("session.exec", session=self.session, **params)
             self.assertEqual(caught.exception.code, -32602, params)
@@ -162,6 +179,18 @@ class Interpreter(DaemonTest):
         self.assertEqual(self.exec_ok("os.environ.get('SHAPE')"), "")
         self.exec_ok("os.environ.update(SET='1', COLOR='blue')")
         self.assertEqual(self.exec_ok("os.environ['SET'] + os.environ['COLOR']"), "'1blue'\n")
+
+    def test_arguments_and_directory(self):
+        """Arguments are a program's own, unless it sets them; the directory is the code's to change."""
+        self.assertEqual(self.exec_ok("import sys\nsys.argv", args=["a b", "", "ü"]), "['', 'a b', '', 'ü']\n")
+        self.assertEqual(self.exec_ok("sys.argv"), "['']\n")
+        self.exec_ok("sys.argv = ['mine']", args=["x"])
+        self.assertEqual(self.exec_ok("sys.argv"), "['mine']\n")
+        self.exec_ok("del sys.argv")
+        self.assertEqual(self.exec_ok("sys.argv", args=["x"]), "['', 'x']\n")
+        error = self.assert_error(-32602, "INVALID_PARAMS", "session.exec", session=self.session, code="1", cwd="/tmp")
+        self.assertEqual(error.data["field"], "cwd")
+        self.assertIn("os.chdir()", error.data["hint"])
 
     def test_a_fresh_one(self):
         """An interpreter that ends or is ended is followed by a fresh one; files stay."""

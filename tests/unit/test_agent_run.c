@@ -343,19 +343,11 @@ END_TEST
 
 START_TEST(test_runs_that_cannot_start)
 {
-	struct msg_exec request = host_request(2, "shell");
 	const struct msg_exit *exit = host_run(&host, 1, "cobol", "x");
 
 	ck_assert_str_eq(exit->reason, MSG_REASON_FAILED);
 	ck_assert_ptr_nonnull(strstr(exit->detail, "Unknown language 'cobol'"));
 	ck_assert_uint_eq(host.started[1], 0);
-
-	strcpy(request.cwd, "nowhere");
-	host_exec(&host, &request, "echo no", "", 0);
-	HOST_WAIT(&host, host.has_exit[2]);
-	ck_assert_str_eq(host.exits[2].reason, MSG_REASON_FAILED);
-	ck_assert_ptr_nonnull(strstr(host.exits[2].detail, "working directory"));
-	ck_assert_str_eq(host_stdout(&host, 2), "");
 }
 END_TEST
 
@@ -367,6 +359,16 @@ START_TEST(test_working_directory)
 	host_exec(&host, &request, "pwd", "", 0);
 	HOST_WAIT(&host, host.has_exit[1]);
 	ck_assert_str_eq(host_stdout(&host, 1), "/usr\n");
+
+	/* One that is not there is the program's failure. */
+	request.exec = 2;
+	strcpy(request.cwd, "nowhere");
+	host_exec(&host, &request, "echo no", "", 0);
+	HOST_WAIT(&host, host.has_exit[2]);
+	ck_assert_str_eq(host.exits[2].reason, MSG_REASON_EXITED);
+	ck_assert_uint_eq(host.exits[2].exit_code, 127);
+	ck_assert_str_eq(host_stdout(&host, 2), "");
+	ck_assert_ptr_nonnull(strstr(host_stderr(&host, 2), "working directory 'nowhere'"));
 }
 END_TEST
 

@@ -344,6 +344,16 @@ START_TEST(test_program_has_what_its_session_has)
 	ck_assert_uint_eq(json_array_size(request.args), 3);
 	ck_assert_uint_eq(request.memory_mb, (uint64_t)config.default_memory_mb);
 	ck_assert_uint_eq(json_object_size(request.env), 0);
+	ck_assert_ptr_null(request.cwd);
+
+	parse_in_session(JSON({}), JSON({"command" : "pwd", "args" : ["a"], "cwd" : "../x y"}));
+	ck_assert_msg(!error, "%s", error ? error->message : "");
+	ck_assert_str_eq(request.cwd, "../x y");
+	ck_assert_uint_eq(json_array_size(request.args), 1);
+	parse_in_session(JSON({}), JSON({"code" : "1", "args" : [ "a", "" ]}));
+	ck_assert_msg(!error, "%s", error ? error->message : "");
+	ck_assert(request.is_resident);
+	ck_assert_uint_eq(json_array_size(request.args), 2);
 }
 END_TEST
 
@@ -365,6 +375,10 @@ START_TEST(test_program_of_a_session_is_refused)
 		{"{\"command\": \"x\", \"env\": {\"LD_PRELOAD\": \"x\"}}", RPC_ENV_INVALID, "env"},
 		{"{\"command\": \"x\", \"timeout_seconds\": 4000}", RPC_LIMIT_INVALID,
 		 "timeout_seconds"},
+		{"{\"argv\": [\"x\"], \"args\": [\"y\"]}", RPC_INVALID_PARAMS, "args"},
+		{"{\"code\": \"x\", \"args\": [\"y\\u0000\"]}", RPC_INVALID_PARAMS, "args"},
+		{"{\"code\": \"x\", \"cwd\": \"/tmp\"}", RPC_INVALID_PARAMS, "cwd"},
+		{"{\"command\": \"x\", \"cwd\": \"/tmp\\u0000\"}", RPC_INVALID_PARAMS, "cwd"},
 	};
 
 	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
@@ -381,6 +395,9 @@ START_TEST(test_program_of_a_session_is_refused)
 		parse_in_session(JSON({}),
 				 json_pack("{s:s, s:{s:O}}", "code", "1", "env", "A", long_text));
 		ck_assert_int_eq(error->code, RPC_ENV_INVALID);
+		parse_in_session(JSON({}),
+				 json_pack("{s:s, s:[O]}", "code", "1", "args", long_text));
+		ck_assert_json_str(error->data, "field", "args");
 		parse_in_session(JSON({}), json_pack("{s:s, s:{s:O}}", "command", "1", "env", "A",
 						     long_text));
 		ck_assert_ptr_null(error);

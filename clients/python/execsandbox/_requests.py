@@ -37,8 +37,7 @@ def ping() -> Request[None]:
 
 def run(code: str, language: str, options: RunOptions) -> Request[RunResult]:
     _refuse_unknown(options, RunOptions)
-    params = {"language": language, "code": code, "args": _strings("args", options.get("args")),
-              "limits": _mapping(options.get("limits"))}
+    params = {"language": language, "code": code, "limits": _mapping(options.get("limits"))}
     return _program("run", params, options)
 
 
@@ -197,7 +196,8 @@ def _mode(mode: int | None) -> str | None:
 def _program(method: str, params: Mapping[str, Any], options: ProgramOptions) -> Request[RunResult]:
     """What `run` and `session.exec` share; streaming is asked for when somebody listens."""
     on_stdout, on_stderr = options.get("on_stdout"), options.get("on_stderr")
-    shared = {"env": _mapping(options.get("env")),
+    shared = {"args": _strings("args", options.get("args")),
+              "env": _mapping(options.get("env")),
               "timeout_seconds": options.get("timeout_seconds"),
               "exec_id": options.get("exec_id"),
               "stream": True if on_stdout or on_stderr else None}

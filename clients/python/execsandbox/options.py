@@ -27,6 +27,7 @@ class Limits(TypedDict, total=False):
 class ProgramOptions(TypedDict, total=False):
     """What run() and Session.exec() have in common."""
 
+    args: Sequence[str] | None  # arguments behind the program's name
     stdin: str | bytes | None  # standard input; empty by default
     env: Mapping[str, str] | None  # variables to add
     timeout_seconds: float | None  # wall clock; waiting for a VM or one's turn does not count
@@ -38,7 +39,7 @@ class ProgramOptions(TypedDict, total=False):
 class ExecOptions(ProgramOptions, total=False):
     """Keyword arguments of Session.exec()."""
 
-    cwd: str | None  # directory to start in, from /home/user if it is relative; not for code
+    cwd: str | None  # where a command or argv starts, from /home/user if it is relative; not for code
 
 
 class ProcessOptions(TypedDict, total=False):
@@ -53,7 +54,6 @@ class ProcessOptions(TypedDict, total=False):
 class RunOptions(ProgramOptions, total=False):
     """Keyword arguments of run()."""
 
-    args: Sequence[str] | None  # arguments behind the program's name
     limits: Limits | None
 
 

@@ -151,8 +151,9 @@ class Session:
         command: a program for the shell; or
         argv: a program's name or path, and its arguments; or
         code: for the session's interpreter, which keeps what it defines
-        cwd: directory to start in, not for code
-        stdin, env, timeout_seconds, exec_id, on_stdout, on_stderr: as for Sandbox.run()
+        cwd: the directory a command or argv starts in, relative to /home/user; not for code
+        args, stdin, env, timeout_seconds, exec_id, on_stdout, on_stderr: as for Sandbox.run(); argv
+        has its arguments itself
 
         Raises SessionClosedError, whose data["reason"] says why and data["dispatched"] whether the
         program had begun; SessionNotFoundError; SessionBusyError when 64 wait.

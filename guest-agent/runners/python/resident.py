@@ -33,11 +33,14 @@ class Program:
             os.close(descriptor)
         self.name = f"<program {number}>"
         self.cwd, count, *rest = message.split(b"\0")[:-1]
+        self.argv = ["", *map(os.fsdecode, rest[:int(count)])]
         self.variables = dict(variable.split(b"=", 1) for variable in rest[int(count):])
-        self.before = {}
+        self.argv_before, self.before = None, {}
 
     def enter(self):
-        """Variables are those of this program only; the directory stays, as everything does."""
+        """Arguments and variables are this program's only; the directory stays, as everything does."""
+        if len(self.argv) > 1:
+            self.argv_before, sys.argv = getattr(sys, "argv", [""]), self.argv
         self.before = {name: os.environb.get(name) for name in self.variables}
         os.environb.update(self.variables)
         if self.cwd:
@@ -53,6 +56,8 @@ class Program:
                 del os.environb[name]
             else:
                 os.environb[name] = value
+        if self.argv_before is not None and getattr(sys, "argv", None) is self.argv:
+            sys.argv = self.argv_before
         close_streams()
 
 

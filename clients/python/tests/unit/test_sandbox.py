@@ -184,14 +184,14 @@ class SessionTest(SandboxCase):
         with sandbox.session(language="shell", metadata={"a": "b"}) as session:
             self.assertEqual((session.id, session.vm), ("ses_1", "vm_1"))
             self.assertEqual(session.exec("ls").session, "ses_1")
-            session.exec(argv=["ls", "-l"], stdin="x")
+            session.exec(argv=["ls", "-l"], stdin="x", cwd="d")
             self.assertEqual(session.info().state, "idle")
             session.update(name="n")
             self.assertEqual(session.name, "n")
         self.assertEqual([(one["method"], one["params"]) for one in daemon.requests], [
             ("session.create", {"language": "shell", "metadata": {"a": "b"}}),
             ("session.exec", {"session": "ses_1", "command": "ls"}),
-            ("session.exec", {"session": "ses_1", "argv": ["ls", "-l"], "stdin": "x"}),
+            ("session.exec", {"session": "ses_1", "argv": ["ls", "-l"], "stdin": "x", "cwd": "d"}),
             ("session.info", {"session": "ses_1"}),
             ("session.update", {"session": "ses_1", "name": "n"}),
             ("session.close", {"session": "ses_1"}),

@@ -98,6 +98,7 @@ class Requests(unittest.TestCase):
                      lambda: _requests.session_create({"argv": []}),
                      lambda: _requests.session_update("s", {"env": {}}),
                      lambda: _requests.session_exec("s", "x", None, None, {"limits": {}}),
+                     lambda: _requests.session_exec("s", "x", None, None, {"args": "abc"}),
                      lambda: _requests.session_exec("s", None, None, None, {}),
                      lambda: _requests.session_exec("s", "x", ["x"], None, {})):
             with self.assertRaises(TypeError):
