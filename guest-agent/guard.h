@@ -5,9 +5,11 @@
  * Theory of operation: a zram at its memory limit refuses pages, and the kernel can then stall all
  * user tasks in reclaim for minutes without ever calling its OOM killer. The guard looks at the
  * user cgroup's `full` stall time over a sliding window; when it exceeds the threshold while zram
- * is at its cap, the run must go. Unless the host's balloon holds memory: then the host, which
- * hears of every stall, gets some seconds to give it back. Source:
- * Documentation/accounting/psi.rst, docs/MEMORY.md.
+ * is at its cap, the run must go. Data that packs well fills the swap before zram is at its cap:
+ * then the kernel takes the pages of the programs' files, over and over, which counts as a stall
+ * only in part. So with a swap that stays full much less of it is too much. Unless the host's
+ * balloon holds memory: then the host, which hears of every stall, gets some seconds to give it
+ * back. Source: Documentation/accounting/psi.rst, docs/MEMORY.md.
  */
 #ifndef GUEST_AGENT_GUARD_H
 #define GUEST_AGENT_GUARD_H
@@ -24,6 +26,7 @@ struct guard_sample {
 	uint64_t now_us;        /* CLOCK_MONOTONIC */
 	uint64_t full_total_us; /* of the user cgroup's memory.pressure */
 	uint64_t zram_used, zram_limit;
+	uint64_t swap_free, swap_total;
 	uint64_t ballooned; /* bytes that the host's balloon holds */
 };
 

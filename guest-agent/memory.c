@@ -129,7 +129,7 @@ static uint64_t ballooned_bytes(void)
 
 bool memory_read_pressure(const struct cgroup *cgroup, struct guard_sample *ret)
 {
-	struct msg_memory zram = {0};
+	struct msg_memory memory = {0};
 	_cleanup_free_ char *text = NULL;
 	uint64_t avg10_centi;
 
@@ -137,10 +137,13 @@ bool memory_read_pressure(const struct cgroup *cgroup, struct guard_sample *ret)
 	    read_file_at(cgroup->user_fd, "memory.pressure", PROCTEXT_MAX, &text) <= 0 ||
 	    !proctext_pressure(text, "full", &avg10_centi, &ret->full_total_us))
 		return false;
-	read_and_parse(MM_STAT, &zram, memory_parse_mm_stat);
+	read_and_parse(MM_STAT, &memory, memory_parse_mm_stat);
+	read_and_parse("/proc/meminfo", &memory, memory_parse_meminfo);
 	ret->now_us = now_us();
-	ret->zram_used = zram.zram_mem_used_total;
-	ret->zram_limit = zram.zram_mem_limit;
+	ret->zram_used = memory.zram_mem_used_total;
+	ret->zram_limit = memory.zram_mem_limit;
+	ret->swap_free = memory.swap_free;
+	ret->swap_total = memory.swap_total;
 	ret->ballooned = ballooned_bytes();
 	return true;
 }

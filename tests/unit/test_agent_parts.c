@@ -89,10 +89,14 @@ END_TEST
 
 /* Steps of half a second with `stall_us` of full stall each; the verdict after `steps`. */
 static enum guard_verdict guard_after(struct guard *guard, int steps, uint64_t stall_us,
-				      uint64_t used, uint64_t ballooned)
+				      uint64_t used, uint64_t ballooned, uint64_t swap_free)
 {
-	struct guard_sample sample = {
-		.now_us = 1000000, .zram_limit = 1000, .zram_used = used, .ballooned = ballooned};
+	struct guard_sample sample = {.now_us = 1000000,
+				      .zram_limit = 1000,
+				      .zram_used = used,
+				      .ballooned = ballooned,
+				      .swap_free = swap_free,
+				      .swap_total = 1000};
 	enum guard_verdict verdict = GUARD_FINE;
 
 	guard_reset(guard);
@@ -108,24 +112,28 @@ static enum guard_verdict guard_after(struct guard *guard, int steps, uint64_t s
 
 static const struct {
 	int steps;
-	uint64_t stall_us, used, ballooned;
+	uint64_t stall_us, used, ballooned, swap_free;
 	enum guard_verdict verdict;
 } guards[] = {
 	/* Two seconds are five samples; 60 % of them stalled. */
-	{5, 300000, 1000, 0, GUARD_HOPELESS},
-	{4, 300000, 1000, 0, GUARD_STALLED},
-	{5, 299000, 1000, 0, GUARD_STALLED},
-	{50, 300000, 950, 0, GUARD_HOPELESS},
+	{5, 300000, 1000, 0, 500, GUARD_HOPELESS},
+	{4, 300000, 1000, 0, 500, GUARD_STALLED},
+	{5, 299000, 1000, 0, 500, GUARD_STALLED},
+	{50, 300000, 950, 0, 500, GUARD_HOPELESS},
 	/* Swap that still takes pages is no reason to kill, however much it stalls. */
-	{50, 500000, 949, 0, GUARD_STALLED},
+	{50, 500000, 949, 0, 51, GUARD_STALLED},
+	/* One that is full is, when it does not help. */
+	{5, 50000, 0, 0, 50, GUARD_HOPELESS},
+	{4, 500000, 0, 0, 50, GUARD_STALLED},
+	{50, 49000, 0, 0, 0, GUARD_FINE},
 	/* A tenth of the time is worth a word to the host, not of the first sample. */
-	{2, 50000, 0, 0, GUARD_STALLED},
-	{2, 49000, 0, 0, GUARD_FINE},
-	{1, 500000, 1000, 0, GUARD_FINE},
+	{2, 50000, 0, 0, 500, GUARD_STALLED},
+	{2, 49000, 0, 0, 500, GUARD_FINE},
+	{1, 500000, 1000, 0, 0, GUARD_FINE},
 	/* What the host has of it may come back: ten seconds after hope ended. */
-	{24, 500000, 1000, BALLOONED, GUARD_STALLED},
-	{25, 500000, 1000, BALLOONED, GUARD_HOPELESS},
-	{5, 500000, 1000, BALLOONED - 1, GUARD_HOPELESS},
+	{24, 500000, 1000, BALLOONED, 0, GUARD_STALLED},
+	{25, 500000, 1000, BALLOONED, 0, GUARD_HOPELESS},
+	{5, 500000, 1000, BALLOONED - 1, 0, GUARD_HOPELESS},
 };
 
 START_TEST(test_guard)
@@ -133,7 +141,7 @@ START_TEST(test_guard)
 	struct guard guard;
 
 	ck_assert_int_eq(guard_after(&guard, guards[_i].steps, guards[_i].stall_us, guards[_i].used,
-				     guards[_i].ballooned),
+				     guards[_i].ballooned, guards[_i].swap_free),
 			 guards[_i].verdict);
 }
 END_TEST
@@ -141,7 +149,11 @@ END_TEST
 /* A moment's hope does not begin the host's ten seconds anew; a whole window of it does. */
 START_TEST(test_guard_patience)
 {
-	struct guard_sample sample = {.zram_limit = 10, .zram_used = 10, .ballooned = BALLOONED};
+	struct guard_sample sample = {.zram_limit = 10,
+				      .zram_used = 10,
+				      .ballooned = BALLOONED,
+				      .swap_free = 5,
+				      .swap_total = 10};
 	struct guard guard;
 	unsigned steps = 0;
 
@@ -167,7 +179,8 @@ END_TEST
 
 START_TEST(test_guard_forgets)
 {
-	struct guard_sample sample = {.now_us = 1, .zram_limit = 10, .zram_used = 10};
+	struct guard_sample sample = {
+		.now_us = 1, .zram_limit = 10, .zram_used = 10, .swap_free = 5, .swap_total = 10};
 	struct guard guard;
 
 	/* A stall of long ago does not count against now. */
