@@ -6,17 +6,42 @@ descriptors, directory and variables as a go message. The answer is an exit stat
 exception, a report. As in a notebook, the value of a last expression is shown. A forked child never
 answers for its parent.
 """
-# What is in C only: `ast` and `socket` would cost the first program of a session more than all the rest.
+# What is in C only: `ast`, `signal` and `socket` would cost the first program of a session more than all the rest.
 import _ast
+import _signal
 import _socket
 import array
 import builtins
 import linecache
 import os
 import sys
+import time
 import types
 
 DESCRIPTORS = 4
+
+
+class Signals:
+    """Let in while a program runs and while the interpreter waits, held in between: there an exception
+    that a program's handler raises would end the interpreter."""
+
+    every = _signal.valid_signals()
+    mask = ()  # as the programs want it
+
+    def let(self):
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, self.mask)
+
+    def hold(self):
+        mask = None
+        while True:
+            try:
+                if mask is None:
+                    mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
+                _signal.pthread_sigmask(_signal.SIG_BLOCK, self.every)
+                self.mask = mask
+                return
+            except BaseException:  # one has come before
+                pass
 
 
 class Program:
@@ -43,6 +68,7 @@ class Program:
             self.argv_before, sys.argv = getattr(sys, "argv", [""]), self.argv
         self.before = {name: os.environb.get(name) for name in self.variables}
         os.environb.update(self.variables)
+        self.set_zone()
         if self.cwd:
             os.chdir(self.cwd)
         open_streams()
@@ -56,9 +82,15 @@ class Program:
                 del os.environb[name]
             else:
                 os.environb[name] = value
+        self.set_zone()
         if self.argv_before is not None and getattr(sys, "argv", None) is self.argv:
             sys.argv = self.argv_before
         close_streams()
+
+    def set_zone(self):
+        """The C library has read the zone at the interpreter's start."""
+        if b"TZ" in self.variables:
+            time.tzset()
 
 
 def open_streams():
@@ -101,7 +133,7 @@ def tell(error):
     kind, trace = type(error), error.__traceback__
     try:
         value = str(error)
-    except Exception:
+    except BaseException:  # the program's, whatever it is
         value = f"<unprintable {kind.__name__} object>"
     # Python's own hook reads the lines of programs from files, where these are not.
     lines = "".join(traceback.format_exception(kind, error, trace))
@@ -121,7 +153,7 @@ def exit_status(code):
     if code is None:
         return 0
     if isinstance(code, int):
-        return code & 0xFF
+        return code & 0xFF if -(1 << 63) <= code < 1 << 63 else 0xFF
     try:
         print(code, file=sys.stderr)
     except BaseException:  # nobody can be told
@@ -144,12 +176,16 @@ def skip_ours(trace):
     return trace
 
 
-def run(program, names):
+def run(program, names, signals):
     """Exit status and report of a program."""
     lines = program.text.decode("utf-8", "replace").splitlines(True)
     linecache.cache[program.name] = (len(program.text), None, lines, program.name)
     try:
-        evaluate(program, names)
+        try:
+            signals.let()
+            evaluate(program, names)
+        finally:
+            signals.hold()
         return 0, b""
     except SystemExit as error:
         return exit_status(error.code), b""
@@ -176,6 +212,20 @@ def receive(control):
     return descriptors, message
 
 
+def wait(control, signals):
+    """Until there is a program, or the end. Handlers of signals and finalizers that programs have left
+    run here, too: what they raise is nobody's, and costs nothing that was defined."""
+    while True:
+        try:
+            signals.let()
+            control.recv(1, _socket.MSG_PEEK)
+            signals.hold()
+            return
+        except BaseException:
+            signals.hold()
+            os.fstat(control.fileno())  # it is there still
+
+
 def main(descriptor):
     control = _socket.socket(fileno=descriptor)
     os.set_inheritable(descriptor, False)
@@ -186,12 +236,16 @@ def main(descriptor):
     sys.modules["__main__"] = module
     sys.path.insert(0, "")
     sys.argv = [""]
-    number = 0
-    while (received := receive(control)) is not None:
+    number, signals = 0, Signals()
+    while True:
+        wait(control, signals)
+        received = receive(control)
+        if received is None:
+            return
         number += 1
         program = Program(number, *received)
         program.enter()
-        status, report = run(program, module.__dict__)
+        status, report = run(program, module.__dict__, signals)
         if os.getpid() != pid:
             flush()
             os._exit(status)
