@@ -16,6 +16,8 @@
 #define QUEUE_MIN 4096u
 /* Of one message. */
 #define DESCRIPTORS_MAX 8
+/* Less is sooner copied than its owner finds another buffer. */
+#define TAKE_MIN (256u * 1024)
 
 static void end(struct stream *stream, int error)
 {
@@ -232,24 +234,25 @@ static int reserve(struct stream *stream, size_t len)
 	return 0;
 }
 
-int stream_write(struct stream *stream, const void *data, size_t len)
+/* How much goes at once, or why nothing may go. */
+static ssize_t write_now(struct stream *stream, const uint8_t *bytes, size_t len)
 {
-	const uint8_t *bytes = data;
-	int r;
+	ssize_t n = 0;
 
 	if (!stream_is_open(stream) || stream->is_finishing)
 		return -EPIPE;
 	if (stream->queue_len + len > stream->queue_max)
 		return -ENOBUFS;
-	if (stream->queue_len == 0 && len > 0) {
-		ssize_t n = put(stream, bytes, len);
+	if (stream->queue_len == 0 && len > 0)
+		n = put(stream, bytes, len);
+	/* A failed descriptor shows again when the queue is flushed from the loop. */
+	return MAX(n, 0);
+}
 
-		if (n > 0) {
-			bytes += n;
-			len -= (size_t)n;
-		}
-		/* A failed descriptor shows again when the queue is flushed from the loop. */
-	}
+static int enqueue(struct stream *stream, const uint8_t *bytes, size_t len)
+{
+	int r;
+
 	if (len == 0)
 		return 0;
 	r = reserve(stream, len);
@@ -261,6 +264,30 @@ int stream_write(struct stream *stream, const void *data, size_t len)
 	}
 	memcpy(stream->queue + stream->queue_start + stream->queue_len, bytes, len);
 	stream->queue_len += len;
+	ev_io_start(loop_ev(stream->loop), &stream->writer);
+	return 0;
+}
+
+int stream_write(struct stream *stream, const void *data, size_t len)
+{
+	ssize_t n = write_now(stream, data, len);
+
+	return n < 0 ? (int)n : enqueue(stream, (const uint8_t *)data + n, len - (size_t)n);
+}
+
+int stream_write_take(struct stream *stream, uint8_t **data, size_t len)
+{
+	ssize_t n = write_now(stream, *data, len);
+
+	if (n < 0)
+		return (int)n;
+	if (stream->queue_len > 0 || len - (size_t)n < TAKE_MIN)
+		return enqueue(stream, *data + n, len - (size_t)n);
+	free(stream->queue);
+	stream->queue = TAKE_PTR(*data);
+	stream->queue_start = (size_t)n;
+	stream->queue_len = len - (size_t)n;
+	stream->queue_size = len;
 	ev_io_start(loop_ev(stream->loop), &stream->writer);
 	return 0;
 }

@@ -72,6 +72,12 @@ void stream_close(struct stream *stream);
  */
 int stream_write(struct stream *stream, const void *data, size_t len);
 
+/*
+ * The same for a buffer from malloc(): when much of it has to wait, and nothing does before it, the
+ * stream keeps the buffer instead of a copy, and `*data` is NULL.
+ */
+int stream_write_take(struct stream *stream, uint8_t **data, size_t len);
+
 /* Bytes still waiting to be written. */
 size_t stream_queued(const struct stream *stream);
 

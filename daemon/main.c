@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,6 +18,9 @@
 #define EXIT_CONFIG 78
 
 #define OVERRIDES_MAX 64
+
+/* Between what there is much of (chunks, requests) and what there is little of. */
+#define MMAP_THRESHOLD (512 * 1024)
 
 struct options {
 	const char *config_file;
@@ -206,6 +210,10 @@ int main(int argc, char **argv)
 
 	if (r != 0)
 		return r - 1;
+	/* Outputs and replies of megabytes grow in place and go back to the kernel: left alone,
+	 * malloc takes them into its heap from the second on, copies them to grow and keeps them.
+	 */
+	mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
 	if (load_config(&options, &config) < 0)
 		return EXIT_CONFIG;
 	if (options.is_check)

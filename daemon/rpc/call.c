@@ -97,7 +97,7 @@ static void send_text(struct rpc_conn *conn, struct rpc_batch *batch, struct tex
 	else if (batch)
 		rpc_batch_add(batch, text->data, text->len);
 	else
-		rpc_conn_send(conn, text->data, text->len);
+		rpc_conn_send_text(conn, text);
 }
 
 static void send_reply(struct rpc_call *call)

@@ -8,6 +8,7 @@
 #include "daemon/rpc/wire.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -154,14 +155,16 @@ static void set_congested(struct rpc_conn *conn, bool is_congested)
 	loop_defer(conn->server->loop, &conn->congestion, on_congestion_changed, conn);
 }
 
-void rpc_conn_send(struct rpc_conn *conn, const char *line, size_t len)
+static bool has_room(const struct rpc_conn *conn, size_t len)
 {
-	const struct rpc_limits *limits = &conn->server->limits;
+	return stream_queued(&conn->stream) + conn->parked_bytes + len <=
+	       conn->server->limits.unsent_max_bytes;
+}
 
-	if (!rpc_conn_is_writable(conn))
-		return;
-	if (stream_queued(&conn->stream) + conn->parked_bytes + len > limits->unsent_max_bytes ||
-	    stream_write(&conn->stream, line, len) < 0) {
+/* `r` is what came of a line. */
+static void on_sent(struct rpc_conn *conn, int r)
+{
+	if (r < 0) {
 		rpc_conn_end(conn, LOG_NOTICE, "Closed: it does not read what it asked for");
 		return;
 	}
@@ -171,6 +174,27 @@ void rpc_conn_send(struct rpc_conn *conn, const char *line, size_t len)
 		stream_pause(&conn->stream);
 		set_congested(conn, true);
 	}
+}
+
+void rpc_conn_send(struct rpc_conn *conn, const char *line, size_t len)
+{
+	if (rpc_conn_is_writable(conn))
+		on_sent(conn,
+			has_room(conn, len) ? stream_write(&conn->stream, line, len) : -ENOBUFS);
+}
+
+void rpc_conn_send_text(struct rpc_conn *conn, struct text *text)
+{
+	uint8_t *data = (uint8_t *)text->data;
+	int r = -ENOBUFS;
+
+	if (!rpc_conn_is_writable(conn))
+		return;
+	if (has_room(conn, text->len))
+		r = stream_write_take(&conn->stream, &data, text->len);
+	if (!data)
+		*text = (struct text){0};
+	on_sent(conn, r);
 }
 
 void rpc_conn_park(struct rpc_conn *conn, ptrdiff_t bytes)

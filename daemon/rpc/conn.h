@@ -20,6 +20,7 @@
 #define DAEMON_RPC_CONN_H
 
 #include "daemon/rpc/peer.h"
+#include "daemon/rpc/text.h"
 #include "protocol/rpc_error.h"
 
 #include <jansson.h>
@@ -73,6 +74,9 @@ struct rpc_conn *rpc_conn_create(struct rpc_server *server, int fd_take,
 /* Sends one message with its line end; dropped when the connection takes none any more. Breaking a
  * limit ends the connection. */
 void rpc_conn_send(struct rpc_conn *conn, const char *line, size_t len);
+
+/* The same for a text that is not needed any more: it is empty when the connection keeps it. */
+void rpc_conn_send_text(struct rpc_conn *conn, struct text *text);
 
 /* Sends one last error with id null, then ends. */
 void rpc_conn_refuse(struct rpc_conn *conn, struct rpc_error *error_take);

@@ -215,6 +215,9 @@ static void answer(struct exec *exec, const struct msg_exit *exit, enum exec_end
 	}
 	if (exec->record && result)
 		results_end(TAKE_PTR(exec->record), result, &exec->out, &exec->err);
+	/* The result has a copy, and its reply will be another. */
+	output_fini(&exec->out);
+	output_fini(&exec->err);
 	call = TAKE_PTR(exec->call);
 	if (call)
 		rpc_call_finish_result(call, result);

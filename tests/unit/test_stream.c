@@ -99,14 +99,33 @@ static size_t read_pattern(size_t at)
 	return n > 0 ? at + (size_t)n : at;
 }
 
-static void write_pattern(size_t at, size_t len)
+static uint8_t *make_pattern(size_t at, size_t len)
 {
 	uint8_t *data = malloc(len);
 
 	for (size_t i = 0; i < len; i++)
 		data[i] = (uint8_t)((at + i) * 31 >> 3);
+	return data;
+}
+
+static void write_pattern(size_t at, size_t len)
+{
+	uint8_t *data = make_pattern(at, len);
+
 	ck_assert_int_eq(stream_write(&stream, data, len), 0);
 	free(data);
+}
+
+/* Was the buffer kept? */
+static bool give_pattern(size_t at, size_t len)
+{
+	uint8_t *data = make_pattern(at, len);
+	bool is_kept;
+
+	ck_assert_int_eq(stream_write_take(&stream, &data, len), 0);
+	is_kept = !data;
+	free(data);
+	return is_kept;
 }
 
 START_TEST(test_bytes_arrive_in_order_over_tiny_buffers)
@@ -127,6 +146,27 @@ START_TEST(test_bytes_arrive_in_order_over_tiny_buffers)
 	ck_assert(WAIT_FOR(loop, drain_count == 1));
 	ck_assert_uint_eq(stream_queued(&stream), 0);
 	ck_assert_int_eq(end_count, 0);
+}
+END_TEST
+
+START_TEST(test_large_buffer_is_kept_not_copied)
+{
+	const size_t large = QUEUE_MAX / 3, small = 100;
+	uint8_t *data;
+	size_t at = 0;
+
+	ck_assert(!give_pattern(0, small));
+	ck_assert(give_pattern(small, large));
+	/* Behind others it waits as a copy. */
+	ck_assert(!give_pattern(small + large, large));
+	write_pattern(small + 2 * large, small);
+	ck_assert(WAIT_FOR(loop, (at = read_pattern(at)) == 2 * (small + large)));
+	ck_assert(WAIT_FOR(loop, drain_count == 1));
+	/* One that is not taken stays its owner's. */
+	data = make_pattern(0, QUEUE_MAX + 1);
+	ck_assert_int_eq(stream_write_take(&stream, &data, QUEUE_MAX + 1), -ENOBUFS);
+	ck_assert_ptr_nonnull(data);
+	free(data);
 }
 END_TEST
 
@@ -301,6 +341,7 @@ Suite *unit_suite(void)
 	tcase_set_timeout(tests, 60);
 	tcase_add_checked_fixture(tests, setup, teardown);
 	tcase_add_test(tests, test_bytes_arrive_in_order_over_tiny_buffers);
+	tcase_add_test(tests, test_large_buffer_is_kept_not_copied);
 	tcase_add_test(tests, test_queue_has_a_cap_and_refuses_whole);
 	tcase_add_test(tests, test_finish_sends_all_then_ends);
 	tcase_add_test(tests, test_peer_closes);
