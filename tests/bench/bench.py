@@ -18,6 +18,7 @@ import time
 import control
 import daemon
 import files
+import hostile
 import memory
 import plot
 import rpc
@@ -27,13 +28,15 @@ from table import Table, markdown
 
 # In this order; each is a function of (bench, table). What takes long or fills the host is last.
 GROUPS = {"S1": speed.warm, "S3": speed.empty, "S4": speed.rate, "S5": session.session, "S6": speed.burst, "S7": files.files, "S8": speed.start,
-          "S9": speed.template_build, "split": speed.split, "daemon": rpc.serve, "M1": memory.memory,
-          "control": control.control, "mixed": control.mixed, "M8": memory.template_stays}
+          "S9": speed.template_build, "split": speed.split, "daemon": rpc.serve, "R3": hostile.timeouts, "R4": hostile.flood,
+          "R5": hostile.hogs, "M1": memory.memory, "control": control.control, "mixed": control.mixed, "M8": memory.template_stays}
 FULL = {"rates": (("python", 0), ("python", 4), ("shell", 0)), "rounds": 100, "empty": 30, "boot_every": 6, "rate": 60, "execs": 50, "peer_rate": 10, "bursts": 3, "starts": 10,
         "builds": 5, "split": 15, "runs": 100, "loaded": (10, 100, 200, 400, 1000), "rehearsed": (10, 100, 400),
-        "idle": 30, "stress": 600, "returns": 5, "turns": 2, "mixed": 600, "watched": 200, "files": 5}
+        "idle": 30, "stress": 600, "returns": 5, "turns": 2, "mixed": 600, "watched": 200, "files": 5,
+        "timeouts": 30, "flood": 1024, "watch": 20, "hog": 15}
 QUICK = {"rates": (("python", 0), ("python", 4)), "rounds": 5, "empty": 3, "boot_every": 3, "rate": 10, "execs": 5, "peer_rate": 2, "bursts": 1, "starts": 2, "builds": 1,
-         "split": 3, "runs": 10, "loaded": (10, 100), "rehearsed": (10, 20), "idle": 5, "stress": 30, "returns": 1, "turns": 1, "mixed": 60, "watched": 20, "files": 2}
+         "split": 3, "runs": 10, "loaded": (10, 100), "rehearsed": (10, 20), "idle": 5, "stress": 30, "returns": 1, "turns": 1, "mixed": 60, "watched": 20, "files": 2,
+         "timeouts": 3, "flood": 64, "watch": 3, "hog": 3}
 # Per cent of all processors that others may use before a group, for a quiet machine.
 QUIET_BUSY = 5
 JSON, MARKDOWN = "build/bench.json", "build/bench.md"
