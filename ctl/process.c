@@ -60,7 +60,7 @@ const struct verb verb_session_ps = {
 enum { KILL_SIGNAL };
 
 static const struct verb_option kill_options[] = {
-	[KILL_SIGNAL] = {"signal", 's', OPTION_TEXT, "NAME", 0, 0, "Such as INT; TERM by default"},
+	[KILL_SIGNAL] = {"signal", 'S', OPTION_TEXT, "NAME", 0, 0, "Such as INT; TERM by default"},
 	{.name = NULL},
 };
 

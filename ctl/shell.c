@@ -21,6 +21,10 @@
 
 /* Of one write: what a pipe holds. */
 #define INPUT_BYTES (64u * 1024)
+/* A daemon that answers at all does so at once. */
+#define ANSWER_SECONDS 5.
+/* Between the hang-up and the end of a shell: what it saves when it is told to go. */
+#define GRACE_SECONDS 1.
 /* More than any output has: process.wait shall not repeat it. */
 #define BEYOND_ALL (1ll << 50)
 
@@ -213,16 +217,35 @@ static void stop_watchers(struct shell *shell)
 	ctl->on_interrupt = NULL;
 }
 
-/* Nobody reads it any more. */
-static void hang_up(struct shell *shell)
+/* The answer is waited for: what is sent by who leaves may be lost. NULL without a result. */
+static json_t *say(struct shell *shell, const char *method, const char *key, json_t *value_take)
 {
 	json_t *params = params_of(shell);
+	struct call_result call;
 
-	json_object_set_new(params, "signal", json_string("HUP"));
-	if (shell->ctl->client)
-		client_notify(shell->ctl->client, "process.signal", params);
-	else
+	json_object_set_new(params, key, value_take);
+	if (!shell->ctl->client) {
 		json_decref(params);
+		return NULL;
+	}
+	call = ctl_call(shell->ctl, method, params, ANSWER_SECONDS);
+	if (call.outcome == CALL_RESULT)
+		return call.value;
+	json_decref(call.value);
+	return NULL;
+}
+
+/* Nobody reads it any more. A shell that is about to read a line misses a signal, and a terminal
+ * that is gone would end its reading: here that is for us to do. */
+static void hang_up(struct shell *shell)
+{
+	json_auto_t *told = say(shell, "process.signal", "signal", json_string("HUP"));
+	json_auto_t *ended =
+		say(shell, "process.wait", "timeout_seconds", json_real(GRACE_SECONDS));
+	json_auto_t *killed = NULL;
+
+	if (json_object_get(ended, "state"))
+		killed = say(shell, "process.signal", "signal", json_string("KILL"));
 }
 
 static int exit_status(const struct shell *shell)

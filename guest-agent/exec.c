@@ -673,11 +673,6 @@ int exec_create(struct exec **ret, const struct exec_context *context, struct ms
 		fail(exec, "Cannot enter the working directory '%s'", exec->program.cwd);
 		return 0;
 	}
-	if (request->is_resident && !exec->program.language->resident_command) {
-		fail(exec, "There is no interpreter of %s that goes on behind a program",
-		     exec->program.language->name);
-		return 0;
-	}
 	fd = make_text(exec, request->is_resident);
 	if (fd < 0)
 		fail(exec, "Cannot make '%s': %s", exec->program.language->file, strerror(-fd));

@@ -196,15 +196,6 @@ START_TEST(test_output_of_threads)
 }
 END_TEST
 
-START_TEST(test_languages_without)
-{
-	begin(1, "javascript", "1", "");
-	HOST_WAIT(&host, host.has_exit[1]);
-	ck_assert_str_eq(host.exits[1].reason, MSG_REASON_FAILED);
-	ck_assert_ptr_nonnull(strstr(host.exits[1].detail, "no interpreter of javascript"));
-}
-END_TEST
-
 Suite *unit_suite(void)
 {
 	Suite *suite = suite_create("agent_resident");
@@ -221,7 +212,6 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, test_background_writers);
 	tcase_add_test(tests, test_killed_one_is_not_handed_on);
 	tcase_add_test(tests, test_output_of_threads);
-	tcase_add_test(tests, test_languages_without);
 	suite_add_tcase(suite, tests);
 	return suite;
 }
