@@ -8,7 +8,7 @@
  *
  * Interpreters that can become the resident of a session (guest-agent/resident.h) hear a text
  * before that: an empty one, and a program follows; or "stay", and then variables, an empty text,
- * and on the same socket what a resident hears.
+ * one byte when the first program comes, and on the same socket what a resident hears.
  */
 #ifndef GUEST_AGENT_GO_H
 #define GUEST_AGENT_GO_H
