@@ -379,13 +379,18 @@ static int start_resident(struct exec *exec)
 
 static int start_process(struct exec *exec)
 {
+	struct standbys *standbys = exec->context->standbys;
+	int r;
+
 	if (exec->text_fd >= 0) {
+		r = start_resident(exec);
 		if (exec->program.language->command)
-			standbys_dismiss(exec->context->standbys);
-		return start_resident(exec);
+			standbys_dismiss(standbys);
+		return r;
 	}
-	if (!exec->is_background && standbys_take(exec->context->standbys, &exec->program,
-						  exec->is_rehearsal, &exec->process))
+	if (exec->is_background)
+		standbys_note_code(standbys);
+	else if (standbys_take(standbys, &exec->program, exec->is_rehearsal, &exec->process))
 		return 0;
 	return start_anew(exec);
 }

@@ -36,6 +36,8 @@ struct language {
 	const char *const *resident_command;
 	const char *const *resident_environment;
 	bool can_stay; /* one that waits can become that (guest-agent/go.h) */
+	/* As soon as there will be programs: it waits on at no cost, and no command needs it. */
+	bool stays_early;
 };
 
 /* NULL when there is none of that name. */

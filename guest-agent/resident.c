@@ -83,6 +83,7 @@ static void forget(struct resident *resident)
 	resident->control_fd = close_fd(resident->control_fd);
 	resident->pid = 0;
 	resident->on_done = NULL;
+	resident->awaits_word = false;
 	resident->reply_len = 0;
 }
 
@@ -154,6 +155,7 @@ static bool take_waiting(struct resident *resident, const struct language *langu
 				    &resident->process))
 		return false;
 	adopt(resident);
+	resident->awaits_word = true;
 	return true;
 }
 
@@ -181,8 +183,7 @@ bool resident_prepare(struct resident *resident, const struct language *language
 {
 	json_decref(resident->env);
 	resident->env = env_take;
-	return resident->pid > 0 ||
-	       standbys_reserve(resident->context->standbys, language, resident->env);
+	return resident->pid > 0 || (language->stays_early && take_waiting(resident, language));
 }
 
 static void end_process(const struct resident *resident)
@@ -213,6 +214,8 @@ static int send_program(const struct resident *resident, char *message, size_t l
 	struct cmsghdr *rights = CMSG_FIRSTHDR(&header);
 	ssize_t n;
 
+	if (resident->awaits_word && write(resident->control_fd, ".", 1) != 1)
+		return -EIO;
 	for (size_t i = 0; i < HEAD; i++)
 		message[i] = (char)(len >> (8 * i));
 	rights->cmsg_level = SOL_SOCKET;
@@ -251,6 +254,7 @@ int resident_begin(struct resident *resident, const struct program *program, con
 		end_process(resident);
 		return r;
 	}
+	resident->awaits_word = false;
 	resident->on_done = on_done;
 	resident->user = user;
 	*ret_process = process_move(&resident->process);

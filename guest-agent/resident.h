@@ -3,16 +3,15 @@
  * The interpreter of a session: one process that runs one program after another and keeps what they
  * define.
  *
- * Theory of operation: with the first program an interpreter that waits becomes it, kept for that
- * since the host said that there would be programs; where none does, one is started. (To become it
- * ahead would save the first program 100 ms, and cost each VM that waits for it 5 to 15 MB.) Each
- * program is sent on
- * its control socket: a message (resident_message()), and with it the descriptors of the program's
- * text, input and outputs. The run owns the process meanwhile: what ends the run's tree ends the
- * interpreter, and the next program starts a fresh one. When the interpreter says that a program is
- * done, with an exit status and a report of its exception, the run gives the process back. What it
- * says is a claim of user code about itself (DESIGN: "The interpreter's word"): it can only end its
- * own session's runs, and what it has left running goes on until the session ends.
+ * Theory of operation: an interpreter that waits becomes it when the host says that there will be
+ * programs (Python: it goes on waiting, out of the reach of commands), or with the first program
+ * when no user code has run before; else one is started. Each program is sent on its control
+ * socket: a message (resident_message()), and with it the descriptors of the program's text, input
+ * and outputs. The run owns the process meanwhile: what ends the run's tree ends the interpreter,
+ * and the next program starts a fresh one. When the interpreter says that a program is done, with
+ * an exit status and a report of its exception, the run gives the process back. What it says is a
+ * claim of user code about itself (DESIGN: "The interpreter's word"): it can only end its own
+ * session's runs, and what it has left running goes on until the session ends.
  */
 #ifndef GUEST_AGENT_RESIDENT_H
 #define GUEST_AGENT_RESIDENT_H
@@ -47,7 +46,8 @@ struct resident {
 	struct process process; /* while nobody has borrowed it */
 	pid_t pid;              /* 0: there is none */
 	int control_fd;
-	json_t *env; /* what each is started with; NULL: none */
+	bool awaits_word; /* it has waited, and goes on so until its first program comes */
+	json_t *env;      /* what each is started with; NULL: none */
 	ev_io watcher;
 	char reply[5 + RECEIPT_REPORT_MAX];
 	size_t reply_len;
@@ -64,7 +64,7 @@ struct resident_streams {
 void resident_init(struct resident *resident, const struct resident_context *context);
 void resident_fini(struct resident *resident);
 
-/* Programs of this language will come, for an interpreter with these variables. Does one wait? */
+/* Programs of this language will come, for an interpreter with these variables. Is it there now? */
 bool resident_prepare(struct resident *resident, const struct language *language, json_t *env_take);
 
 /*

@@ -34,8 +34,8 @@ struct standbys {
 	struct standby_context each;
 	struct standby slots[STANDBYS_MAX];
 	struct pending pending[LANGUAGES];
-	ev_timer retire;                 /* user code runs: the others go */
-	const struct language *reserved; /* one of it does not; NULL: none is */
+	ev_timer retire; /* user code runs: the others go */
+	bool has_begun;  /* user code, which may have been at what waits */
 	unsigned serial;
 };
 
@@ -112,14 +112,10 @@ static struct standby *find(struct standbys *standbys, const struct language *la
 	return NULL;
 }
 
-/* All but the one that is reserved. */
 static void retire_now(struct standbys *standbys, const struct standby *chosen)
 {
-	const struct standby *reserved =
-		standbys->reserved ? find(standbys, standbys->reserved) : NULL;
-
 	for (size_t i = 0; i < STANDBYS_MAX; i++)
-		if (&standbys->slots[i] != chosen && &standbys->slots[i] != reserved)
+		if (&standbys->slots[i] != chosen)
 			standby_kill(&standbys->slots[i]);
 }
 
@@ -234,12 +230,18 @@ void standbys_prepare(struct standbys *standbys, const struct msg_prepare *reque
 /* Without cgroups only those that are spared tell a run's processes from others: they go now. */
 static void retire_others(struct standbys *standbys, const struct standby *chosen)
 {
+	standbys->has_begun = true;
 	if (cgroup_is_there(standbys->context.cgroup))
 		loop_timer_start(standbys->context.loop, &standbys->retire, RETIRE_SECONDS);
 	else
 		retire_now(standbys, chosen);
 	for (size_t i = 0; i < LANGUAGES; i++)
 		answer_pending(&standbys->pending[i], "A run has begun");
+}
+
+void standbys_note_code(struct standbys *standbys)
+{
+	standbys->has_begun = true;
 }
 
 void standbys_dismiss(struct standbys *standbys)
@@ -303,24 +305,14 @@ bool standbys_take(struct standbys *standbys, const struct program *program, boo
 bool standbys_take_resident(struct standbys *standbys, const struct language *language,
 			    const json_t *env, struct process *ret)
 {
-	struct standby *standby = language->can_stay ? find(standbys, language) : NULL;
+	bool is_wanted = language->can_stay && !standbys->has_begun;
+	struct standby *standby = is_wanted ? find(standbys, language) : NULL;
 	char message[GO_MESSAGE_MAX];
 	size_t len = 0;
 
 	if (standby && language_can_set_late(language, env))
 		len = go_encode_stay(message, language->go_max, env);
-	if (len == 0 || !standby_go(standby, message, len, ret))
-		return false;
-	standbys->reserved = NULL;
-	return true;
-}
-
-bool standbys_reserve(struct standbys *standbys, const struct language *language, const json_t *env)
-{
-	if (!language->can_stay || !language_can_set_late(language, env))
-		return false;
-	standbys->reserved = language;
-	return find(standbys, language) != NULL;
+	return len > 0 && standby_go(standby, message, len, ret);
 }
 
 bool standbys_on_reaped(struct standbys *standbys, pid_t pid)

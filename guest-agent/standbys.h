@@ -49,14 +49,13 @@ bool standbys_take(struct standbys *standbys, const struct program *program, boo
 		   struct process *ret);
 
 /* Finds one of the language that becomes its resident, with the variables `env`; go_fd of its
- * process is then the control socket. False as above. */
+ * process is then the control socket. False as above, and when user code has begun before: it may
+ * hold what is the channel then. */
 bool standbys_take_resident(struct standbys *standbys, const struct language *language,
 			    const json_t *env, struct process *ret);
 
-/* One of the language goes on waiting for standbys_take_resident() with the same `env`, whatever
- * runs before that. Does one wait? */
-bool standbys_reserve(struct standbys *standbys, const struct language *language,
-		      const json_t *env);
+/* User code begins that takes none, and all go on waiting. */
+void standbys_note_code(struct standbys *standbys);
 
 /* User code begins that takes none of them: all are killed soon. */
 void standbys_dismiss(struct standbys *standbys);

@@ -84,7 +84,7 @@ struct msg_exec {
  * the EXEC is a rehearsal.
  *
  * With `is_resident` instead: EXECs with `is_resident` will come, for an interpreter with the
- * environment `env`. One that waits goes on waiting for the first of them.
+ * environment `env`. One that waits may become it now.
  */
 struct msg_prepare {
 	uint64_t id;

@@ -421,6 +421,8 @@ static void close_in_child(void)
 
 /* Where the agent says on which descriptor the channel is (guest-agent/language.h). */
 static const char name_of_fd[] = "EXECSANDBOX_GO_FD";
+/* Set in one that has waited (guest-agent/runners/shell.sh). */
+static const char name_of_stay[] = "EXECSANDBOX_STAY";
 
 /* Neither children nor other processes of the user come to the channel. */
 static void hide_control(const char *fd)
@@ -438,14 +440,19 @@ int resident_builtin_load(char *name);
 int resident_builtin_load(char *name)
 {
 	const char *fd = get_string_value(name_of_fd);
+	bool has_waited = find_variable(name_of_stay);
+	char word;
 
 	(void)name;
 	if (!fd)
 		return 0;
 	shell_pid = getpid();
 	hide_control(fd);
+	unbind_variable(name_of_stay);
 	top_level_cleanup();
 	clear_call_stack();
+	if (has_waited)
+		receive(&word, 1);
 	for (;;) {
 		struct program program = receive_program();
 

@@ -81,6 +81,18 @@ START_TEST(test_waiting_one_becomes_it)
 }
 END_TEST
 
+/* Others that wait go when a program begins; it does not. */
+START_TEST(test_waiting_one_is_kept)
+{
+	host_prepare(&host, "python", 1);
+	ck_assert(host_prepare_resident(&host, "python", NULL));
+	host_run(&host, 1, "shell", "sleep 0.6; echo $$");
+	assert_exited(run(2, "import os\nprint(os.getpid())"), 0);
+	ck_assert_int_lt(strtol(host_stdout(&host, 2), NULL, 10),
+			 strtol(host_stdout(&host, 1), NULL, 10));
+}
+END_TEST
+
 START_TEST(test_exception_is_reported)
 {
 	const struct msg_exit *exit = run(1, "x = 1\nraise ValueError('no')");
@@ -205,6 +217,7 @@ Suite *unit_suite(void)
 	tcase_add_checked_fixture(tests, setup, teardown);
 	tcase_add_test(tests, test_keeps_what_it_defines);
 	tcase_add_test(tests, test_waiting_one_becomes_it);
+	tcase_add_test(tests, test_waiting_one_is_kept);
 	tcase_add_test(tests, test_exception_is_reported);
 	tcase_add_test(tests, test_fresh_one_follows);
 	tcase_add_test(tests, test_child_does_not_answer);

@@ -193,8 +193,8 @@ END_TEST
 START_TEST(test_waiting_one_becomes_it)
 {
 	host_prepare(&host, "shell", 2);
-	ck_assert(host_prepare_resident(&host, "shell",
-					json_pack("{s:s, s:s}", "COLOR", "red", "EMPTY", "")));
+	ck_assert(!host_prepare_resident(&host, "shell",
+					 json_pack("{s:s, s:s}", "COLOR", "red", "EMPTY", "")));
 	check_ok("printenv COLOR; echo \"${EMPTY-unset} $0 $# ${#FUNCNAME[@]} $-\"\n"
 		 "ls /proc/self/fd; compgen -v | grep EXECSANDBOX; :",
 		 "red\n bash 0 0 hB\n0\n1\n2\n3\n");
@@ -213,20 +213,6 @@ START_TEST(test_waiting_one_becomes_it)
 	host_prepare(&host, "shell", 1);
 	ck_assert(!host_prepare_resident(&host, "shell", json_pack("{s:s}", "LC_ALL", "C")));
 	check_ok("x=ü; printenv LC_ALL; echo ${#x}", "C\n2\n");
-}
-END_TEST
-
-/* Others that wait go when a program begins; it does not. */
-START_TEST(test_waiting_one_is_kept)
-{
-	char code[64];
-
-	host_prepare(&host, "shell", 2);
-	ck_assert(host_prepare_resident(&host, "shell", NULL));
-	host_run(&host, ++number, "python", "import os, time\ntime.sleep(0.6)\nprint(os.getpid())");
-	snprintf(code, sizeof(code), "[ $$ -lt %.8s ] || echo $$", host_stdout(&host, number));
-	*strchr(code, '\n') = ' ';
-	check_ok(code, "");
 }
 END_TEST
 
@@ -307,7 +293,6 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, test_variables);
 	tcase_add_test(tests, test_large_programs);
 	tcase_add_test(tests, test_waiting_one_becomes_it);
-	tcase_add_test(tests, test_waiting_one_is_kept);
 	tcase_add_test(tests, test_fresh_one_follows);
 	tcase_add_test(tests, test_children_do_not_answer);
 	tcase_add_test(tests, test_background_writers);

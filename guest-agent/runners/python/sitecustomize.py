@@ -80,6 +80,8 @@ def _stay(fd):
     _at_end.pop("stay", lambda: None)()
     if "random" in sys.modules:
         sys.modules["random"].seed()
+    if not os.read(fd, 1):  # a session that has no program shall not pay for what follows
+        os._exit(0)
     names = {"__name__": "resident", "__file__": _resident.co_filename}
     exec(_resident, names)
     names["main"](fd)
