@@ -330,7 +330,8 @@ class JavaScript(DaemonTest):
         """Input of one program is not left to the next, all output is there at the end, and behind it is nobody's."""
         read = "import { createInterface } from 'node:readline'\nfor await (const line of createInterface({ input: process.stdin })) console.log(line)"
         for code in (read, "for await (const line of console) console.log(line)", "console.log(await Bun.stdin.text())",
-                     "console.log(require('fs').readFileSync(0, 'utf8'))", "console.log(prompt('?').slice(2) + 'a\\nb')"):
+                     "console.log(require('fs').readFileSync(0, 'utf8'))",
+                     "console.log(require('fs').readFileSync('/dev/stdin', 'utf8'))", "console.log(prompt('?').slice(2) + 'a\\nb')"):
             for given in ("a\nb\nc", "a\nb\nd"):
                 said = self.exec_ok(code, stdin=given)
                 self.assertTrue(said.startswith(("a\nb", "? a\nb")), (code, said))
@@ -347,6 +348,8 @@ class JavaScript(DaemonTest):
     def test_variables_and_processes(self):
         """Variables of the session and of the program; what it starts has them, and does not reach its channel."""
         self.assertEqual(self.exec_ok("[process.env.COLOR, process.env.SHAPE]", env={"SHAPE": "round"}), '[ "red", "round" ]\n')
+        self.assertEqual(self.exec_ok("process.argv.slice(2)", args=["a b", "ü"]), '[ "a b", "ü" ]\n')
+        self.assertEqual(self.exec_ok("process.argv.slice(1)"), '[ "/home/user/main.ts" ]\n')
         self.exec_ok("process.env.SET = '1'; const { execSync, spawn, spawnSync } = require('child_process')")
         self.assertEqual(self.exec_ok("[process.env.SHAPE, process.env.SET, execSync('echo $COLOR $SET $SHAPE').toString(), "
                                       "Bun.spawnSync(['sh', '-c', 'echo $SET']).stdout.toString()]", env={"SHAPE": "flat"}),

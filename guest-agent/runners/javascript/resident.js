@@ -115,12 +115,15 @@ class Program {
 		this.name = `<program ${++count}>`;
 		this.text = readAll(text);
 		this.cwd = cwd;
+		this.args = parts.slice(2, 2 + Number(args));
 		this.variables = parts.slice(2 + Number(args)).map((part) => [part.slice(0, part.indexOf("=")), part.slice(part.indexOf("=") + 1)]);
 		this.before = new Map();
 	}
 
-	// Variables are those of this program only; the directory stays, as everything does.
+	// Arguments and variables are this program's only; the directory stays, as everything does.
 	enter() {
+		this.argvBefore = process.argv;
+		if (this.args.length > 0) process.argv = this.argv = [process.execPath, `${process.cwd()}/main.ts`, ...this.args];
 		for (const [name, value] of this.variables) {
 			this.before.set(name, process.env[name]);
 			process.env[name] = value;
@@ -202,6 +205,7 @@ class Program {
 			if (before === undefined) delete process.env[name];
 			else process.env[name] = before;
 		}
+		if (process.argv === this.argv) process.argv = this.argvBefore;
 		streams.close();
 	}
 }
