@@ -110,8 +110,32 @@ static ssize_t receive(struct stream *stream, void *buf, size_t size)
 	return n;
 }
 
-static ssize_t put(const struct stream *stream, const void *data, size_t len)
+static ssize_t put_passing(struct stream *stream, const void *data, size_t len)
 {
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)),
+				.cmsg_level = SOL_SOCKET,
+				.cmsg_type = SCM_RIGHTS}};
+	struct iovec part = {.iov_base = (void *)data, .iov_len = len};
+	struct msghdr header = {.msg_iov = &part,
+				.msg_iovlen = 1,
+				.msg_control = control.bytes,
+				.msg_controllen = sizeof(control.bytes)};
+	ssize_t n;
+
+	memcpy(CMSG_DATA(&control.header), &stream->passing_fd, sizeof(int));
+	n = sendmsg(stream->fd, &header, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (n > 0)
+		stream->passing_fd = close_fd(stream->passing_fd);
+	return n;
+}
+
+static ssize_t put(struct stream *stream, const void *data, size_t len)
+{
+	if (stream->passing_fd >= 0)
+		return put_passing(stream, data, len);
 	return stream->is_socket ? send(stream->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL)
 				 : write(stream->fd, data, len);
 }
@@ -184,6 +208,7 @@ void stream_init(struct stream *stream, struct loop *loop, int fd_take, size_t q
 		.ops = ops,
 		.user = user,
 		.fd = fd_take,
+		.passing_fd = -1,
 		.queue_max = queue_max,
 		.hangup_fd = -1,
 	};
@@ -206,6 +231,7 @@ void stream_close(struct stream *stream)
 		ev_io_stop(loop_ev(stream->loop), &stream->hangup);
 	stream->hangup_fd = close_fd(stream->hangup_fd);
 	stream->fd = close_fd(stream->fd);
+	stream->passing_fd = close_fd(stream->passing_fd);
 	free(stream->queue);
 	stream->queue = NULL;
 	stream->queue_start = stream->queue_len = stream->queue_size = 0;
@@ -289,6 +315,16 @@ int stream_write_take(struct stream *stream, uint8_t **data, size_t len)
 	stream->queue_len = len - (size_t)n;
 	stream->queue_size = len;
 	ev_io_start(loop_ev(stream->loop), &stream->writer);
+	return 0;
+}
+
+int stream_pass(struct stream *stream, int fd_take)
+{
+	if (!stream_is_open(stream) || stream->passing_fd >= 0) {
+		close_fd(fd_take);
+		return stream_is_open(stream) ? -EBUSY : -EPIPE;
+	}
+	stream->passing_fd = fd_take;
 	return 0;
 }
 

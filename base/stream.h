@@ -41,7 +41,8 @@ struct stream {
 	struct loop *loop;
 	const struct stream_ops *ops;
 	void *user;
-	int fd; /* -1 once closed */
+	int fd;         /* -1 once closed */
+	int passing_fd; /* goes with the next bytes; -1: none */
 	ev_io reader, writer;
 	bool is_socket;
 	bool is_paused;
@@ -77,6 +78,10 @@ int stream_write(struct stream *stream, const void *data, size_t len);
  * stream keeps the buffer instead of a copy, and `*data` is NULL.
  */
 int stream_write_take(struct stream *stream, uint8_t **data, size_t len);
+
+/* Sends a descriptor over a Unix socket (SCM_RIGHTS), with the next bytes that go out. 0; -EBUSY
+ * while another one has not gone; -EPIPE when closed. */
+int stream_pass(struct stream *stream, int fd_take);
 
 /* Bytes still waiting to be written. */
 size_t stream_queued(const struct stream *stream);

@@ -211,6 +211,11 @@ int client_notify(struct client *client, const char *method, json_t *params_take
 	return message ? send_message(client, message) : -ENOMEM;
 }
 
+int client_pass(struct client *client, int fd_take)
+{
+	return stream_pass(&client->stream, fd_take);
+}
+
 int client_request(struct client *client, const char *method, json_t *params_take,
 		   client_reply_fn fn, void *user, json_int_t *ret_id)
 {

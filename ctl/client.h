@@ -61,6 +61,9 @@ void client_destroy(struct client *client);
 int client_request(struct client *client, const char *method, json_t *params_take,
 		   client_reply_fn fn, void *user, json_int_t *ret_id);
 
+/* The next request carries a descriptor. 0; -EBUSY while an earlier one has not gone, -EPIPE. */
+int client_pass(struct client *client, int fd_take);
+
 /* Sends a notification. 0 or as above. */
 int client_notify(struct client *client, const char *method, json_t *params_take);
 

@@ -4,6 +4,7 @@
 
 #include "ctl/copy_path.h"
 #include "ctl/output.h"
+#include "protocol/rpc_error.h"
 
 #include <errno.h>
 #include <string.h>
@@ -54,6 +55,20 @@ void copy_go_on(struct copy *copy)
 		}
 }
 
+enum copy_step copy_changed(struct copy *copy, const char *path)
+{
+	return copy_fail(copy, "It changed while it was copied:", path, 0);
+}
+
+static bool is_about_descriptor(const json_t *error)
+{
+	const char *field =
+		json_string_value(json_object_get(json_object_get(error, "data"), "field"));
+
+	return json_integer_value(json_object_get(error, "code")) == RPC_INVALID_PARAMS && field &&
+	       strcmp(field, "descriptor") == 0;
+}
+
 static void on_reply(void *user, const json_t *result, const json_t *error)
 {
 	struct copy_request request = *(struct copy_request *)user;
@@ -64,7 +79,9 @@ static void on_reply(void *user, const json_t *result, const json_t *error)
 	copy->in_flight--;
 	if (!result && !error)
 		return; /* the end of the connection follows */
-	if (error)
+	if (error && !copy->lacks_descriptors && is_about_descriptor(error))
+		copy->lacks_descriptors = true;
+	else if (error)
 		fail_call(copy, &call);
 	if (copy->is_done)
 		return;
@@ -89,6 +106,21 @@ enum copy_step copy_send(struct copy *copy, const char *method, json_t *params_t
 		return COPY_SENT;
 	}
 	request->fn = NULL;
+	fail_call(copy, &call);
+	return COPY_WAITS;
+}
+
+enum copy_step copy_send_passing(struct copy *copy, const char *method, json_t *params_take,
+				 int fd_take, void (*fn)(void *user, const json_t *result),
+				 void *user)
+{
+	struct call_result call = {.outcome = CALL_LOST};
+
+	json_object_set_new(params_take, "descriptor", json_true());
+	call.error = client_pass(copy->ctl->client, fd_take);
+	if (call.error == 0)
+		return copy_send(copy, method, params_take, fn, user);
+	json_decref(params_take);
 	fail_call(copy, &call);
 	return COPY_WAITS;
 }

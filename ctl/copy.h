@@ -7,7 +7,11 @@
  * session does its file operations one after the other. copy_run() asks the direction (copy_up.c,
  * copy_down.c) for the next request whenever there is room for one, and ends when there is none
  * left or at the first error: nothing more is sent then, and replies that still come are nobody's.
- * Memory is bounded by the pieces in flight, whatever the size of the files.
+ *
+ * A file that is larger than a piece is one request with a socket, over which its bytes go without
+ * JSON (pour.h). Not all of those who relay connections pass descriptors on: when the daemon has
+ * none, such files go in pieces, and so do pipes. Memory is bounded by the pieces in flight,
+ * whatever the size of the files.
  */
 #ifndef CTL_COPY_H
 #define CTL_COPY_H
@@ -36,6 +40,7 @@ struct copy {
 	void *user;
 	int status; /* EXIT_OK until the first error */
 	bool is_done;
+	bool lacks_descriptors; /* what is passed does not come to the daemon */
 	size_t in_flight;
 	struct copy_request {
 		struct copy *copy;
@@ -51,9 +56,17 @@ int copy_run(struct copy *copy);
 enum copy_step copy_send(struct copy *copy, const char *method, json_t *params_take,
 			 void (*fn)(void *user, const json_t *result), void *user);
 
+/* The same with a descriptor. `fn` gets NULL when that did not come to the daemon. */
+enum copy_step copy_send_passing(struct copy *copy, const char *method, json_t *params_take,
+				 int fd_take, void (*fn)(void *user, const json_t *result),
+				 void *user);
+
 /* For step(), and for callbacks: an error with the local file `path` below the root ends the copy;
  * `error` is the reason, 0 when `what` says all. */
 enum copy_step copy_fail(struct copy *copy, const char *what, const char *path, int error);
+
+/* The same: what is copied has become another one. */
+enum copy_step copy_changed(struct copy *copy, const char *path);
 
 /* What step() was waiting for is there. */
 void copy_go_on(struct copy *copy);

@@ -5,12 +5,14 @@
  * Theory of operation: a file is written beside its name, under one of ours, and gets its name when
  * it is complete: the target is replaced as a whole or not at all, and a link that stands there is
  * replaced, not followed. Its size is the one it was planned with; one that has become shorter is
- * an error. Pieces of several files may be in flight. What the guest says about modes is cut to
+ * an error. Pieces of several files may be in flight; one that is larger than a piece is poured, if
+ * it can be. What the guest says about modes is cut to
  * permissions, and those to what the umask leaves.
  */
 #include "ctl/beneath.h"
 #include "ctl/copy.h"
 #include "ctl/output.h"
+#include "ctl/pour.h"
 #include "ctl/source.h"
 
 #include <errno.h>
@@ -44,6 +46,8 @@ struct down {
 	struct down_file files[COPY_WINDOW]; /* without an entry: free */
 	struct down_file *current;           /* whose pieces are asked for; NULL: none */
 	struct piece pieces[COPY_WINDOW];
+	struct down_file *poured; /* the file that comes over a socket; NULL: none */
+	struct pour pour;
 };
 
 /* --- One file. --- */
@@ -179,7 +183,7 @@ static void on_piece(void *user, const json_t *result)
 	((struct piece *)user)->down = NULL;
 	if (len != (ssize_t)piece.len) {
 		free(bytes);
-		copy_fail(down->copy, "It changed while it was copied:", file->entry->path, 0);
+		copy_changed(down->copy, file->entry->path);
 		return;
 	}
 	r = put(down, file, bytes, piece.len, piece.offset);
@@ -215,6 +219,70 @@ static enum copy_step ask(struct down *down)
 	json_object_set_new(params, "length", json_integer((json_int_t)piece->len));
 	json_object_set_new(params, "encoding", json_string("base64"));
 	return copy_send(down->copy, "file.read", params, on_piece, piece);
+}
+
+/* --- Pouring. --- */
+
+static int put_poured(void *user, const uint8_t *data, size_t len, uint64_t offset)
+{
+	const struct down *down = user;
+
+	return put(down, down->poured, data, len, offset);
+}
+
+static void on_poured_some(void *user, size_t len)
+{
+	struct down *down = user;
+
+	progress_add(&down->copy->progress, len, 0);
+}
+
+static void on_pour_failed(void *user, int error)
+{
+	struct down *down = user;
+
+	if (error == -EMSGSIZE)
+		copy_changed(down->copy, down->poured->entry->path);
+	else
+		copy_fail(down->copy, "Cannot write", down->poured->entry->path, error);
+}
+
+static const struct pour_ops pour_ops = {
+	.put = put_poured, .on_progress = on_poured_some, .on_failure = on_pour_failed};
+
+/* The reply says that all of it is in the socket. */
+static void on_poured(void *user, const json_t *result)
+{
+	struct down *down = user;
+	struct down_file *file = down->poured;
+
+	if (result)
+		pour_drain(&down->pour);
+	if (down->copy->is_done) /* by an error of that */
+		return;
+	pour_close(&down->pour);
+	down->poured = NULL;
+	if (!result) /* again, in pieces */
+		down->current = file;
+	else if (down->pour.left > 0)
+		copy_changed(down->copy, file->entry->path);
+	else
+		finish(down, file);
+}
+
+static enum copy_step pour(struct down *down, struct down_file *file)
+{
+	json_t *params = copy_params(down->copy, down->path, file->entry->path);
+	int passed_fd =
+		pour_in(&down->pour, down->copy->ctl->loop, file->entry->size, &pour_ops, down);
+
+	if (passed_fd < 0) {
+		json_decref(params);
+		return copy_fail(down->copy, "Cannot receive", file->entry->path, passed_fd);
+	}
+	down->poured = file;
+	json_object_set_new(params, "length", json_integer((json_int_t)file->entry->size));
+	return copy_send_passing(down->copy, "file.read", params, passed_fd, on_poured, down);
 }
 
 /* --- The steps. --- */
@@ -253,6 +321,8 @@ static enum copy_step begin(struct down *down)
 		return copy_fail(down->copy, "Cannot write", entry->path, r);
 	if (entry->size == 0)
 		return finish(down, file);
+	if (entry->size > COPY_PIECE && !down->copy->lacks_descriptors)
+		return pour(down, file);
 	down->current = file;
 	return COPY_SENT;
 }
@@ -261,6 +331,8 @@ static enum copy_step step(void *user)
 {
 	struct down *down = user;
 
+	if (down->poured)
+		return COPY_WAITS;
 	if (down->current)
 		return ask(down);
 	return down->next < down->copy->plan->len ? begin(down) : COPY_DONE;
@@ -268,13 +340,20 @@ static enum copy_step step(void *user)
 
 int copy_down(struct copy *copy, const char *path, const struct landing *landing)
 {
-	struct down down = {.copy = copy, .path = path, .landing = landing, .umask = umask(0)};
+	struct down down = {
+		.copy = copy,
+		.path = path,
+		.landing = landing,
+		.umask = umask(0),
+		.pour = {.fd = -1},
+	};
 	int status;
 
 	umask(down.umask);
 	copy->step = step;
 	copy->user = &down;
 	status = copy_run(copy);
+	pour_close(&down.pour);
 	for (size_t i = 0; i < COPY_WINDOW; i++)
 		if (down.files[i].entry)
 			drop(&down.files[i]);

@@ -2,24 +2,28 @@
 /*
  * Files into a session.
  *
- * Theory of operation: a file that fits into one piece is one file.write. A larger one is an
- * upload: its first piece opens it and the reply has its id, the others follow in flight, and it
- * gets its name only when all of them have been answered: the target is replaced as a whole or not
- * at all. An upload that waits for a slow pipe is kept by empty pieces.
+ * Theory of operation: a file that fits into one piece is one file.write; so is a larger one with
+ * a socket over which it is poured. What cannot be poured, or has no size yet, is an upload: its
+ * first piece opens it and the reply has its id, the others follow in flight, and it gets its name
+ * only when all of them have been answered: the target is replaced as a whole or not at all. An
+ * upload that waits for a slow pipe is kept by empty pieces.
  */
 #include "ctl/beneath.h"
 #include "ctl/copy.h"
 #include "ctl/feed.h"
+#include "ctl/pour.h"
 #include "protocol/base64.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 /* The guest drops an upload that nobody goes on with for 60 s. */
 #define KEEP_SECONDS 20.
 
 enum up_state {
 	UP_NEXT,     /* the next entry is to begin */
+	UP_POURING,  /* its bytes go over a socket */
 	UP_FIRST,    /* its first piece is read */
 	UP_OPENING,  /* that is on its way; the reply has the upload's id */
 	UP_SENDING,  /* the other pieces are read and sent */
@@ -38,6 +42,8 @@ struct up {
 	size_t unanswered; /* of the upload */
 	char upload[64];
 	ev_timer keep;
+	struct pour pour;
+	uint64_t poured;
 };
 
 static const struct plan_entry *entry_of(const struct up *up)
@@ -146,6 +152,71 @@ static void on_ready(void *user)
 	copy_go_on(up->copy);
 }
 
+/* --- Pouring. --- */
+
+static void on_poured_some(void *user, size_t len)
+{
+	struct up *up = user;
+
+	up->poured += len;
+	progress_add(&up->copy->progress, len, 0);
+}
+
+static void on_pour_failed(void *user, int error)
+{
+	struct up *up = user;
+
+	if (error == -ENODATA)
+		copy_changed(up->copy, entry_of(up)->path);
+	else
+		copy_fail(up->copy, "Cannot read", entry_of(up)->path, error);
+}
+
+static const struct pour_ops pour_ops = {.on_progress = on_poured_some,
+					 .on_failure = on_pour_failed};
+
+static void on_poured(void *user, const json_t *result)
+{
+	struct up *up = user;
+
+	pour_close(&up->pour);
+	if (!result) { /* again, in pieces */
+		up->copy->progress.bytes -= up->poured;
+		up->state = UP_NEXT;
+		return;
+	}
+	progress_add(&up->copy->progress, 0, 1);
+	end_file(up);
+}
+
+static enum copy_step pour(struct up *up, int fd_take, uint64_t offset, uint64_t size)
+{
+	json_t *params = begin_params(up);
+	int passed_fd =
+		pour_out(&up->pour, up->copy->ctl->loop, fd_take, offset, size, &pour_ops, up);
+
+	if (passed_fd < 0) {
+		json_decref(params);
+		return copy_fail(up->copy, "Cannot send", entry_of(up)->path, passed_fd);
+	}
+	json_object_set_new(params, "size", json_integer((json_int_t)size));
+	up->poured = 0;
+	up->state = UP_POURING;
+	return copy_send_passing(up->copy, "file.write", params, passed_fd, on_poured, up);
+}
+
+/* Bytes of a regular file from *ret_offset on, where it stands; 0 for another one. */
+static uint64_t size_of(int fd, uint64_t *ret_offset)
+{
+	struct stat stat;
+	off_t at = lseek(fd, 0, SEEK_CUR);
+
+	if (fstat(fd, &stat) < 0 || !S_ISREG(stat.st_mode) || at < 0 || at > stat.st_size)
+		return 0;
+	*ret_offset = (uint64_t)at;
+	return (uint64_t)(stat.st_size - at);
+}
+
 /* --- The steps. --- */
 
 static enum copy_step make_directory(struct up *up)
@@ -166,11 +237,15 @@ static enum copy_step make_directory(struct up *up)
 static enum copy_step begin(struct up *up)
 {
 	const struct plan_entry *entry = entry_of(up);
+	uint64_t offset, size;
 	int r;
 
 	if (entry->is_directory)
 		return make_directory(up);
 	r = beneath_open(up->root_fd, entry->path);
+	size = r < 0 || up->copy->lacks_descriptors ? 0 : size_of(r, &offset);
+	if (size > COPY_PIECE)
+		return pour(up, r, offset, size);
 	if (r >= 0)
 		r = feed_open(&up->feed, up->copy->ctl->loop, r, COPY_PIECE, on_ready, up);
 	if (r < 0)
@@ -235,6 +310,7 @@ static enum copy_step step(void *user)
 			return COPY_WAITS;
 		return up->state == UP_FIRST ? send_first(up) : send_next(up);
 	case UP_OPENING:
+	case UP_POURING:
 		return COPY_WAITS;
 	case UP_FINISHED:
 		return commit(up);
@@ -250,6 +326,7 @@ int copy_up(struct copy *copy, int root_fd, const char *path, bool is_there)
 		.path = path,
 		.is_there = is_there,
 		.feed = {.fd = -1},
+		.pour = {.fd = -1},
 	};
 	int status;
 
@@ -260,5 +337,6 @@ int copy_up(struct copy *copy, int root_fd, const char *path, bool is_there)
 	status = copy_run(copy);
 	loop_timer_stop(copy->ctl->loop, &up.keep);
 	feed_close(&up.feed);
+	pour_close(&up.pour);
 	return status;
 }

@@ -86,7 +86,7 @@ class Copy(DaemonTest):
         self.exec("yes old | head -c 1000 >f")
         self.local("yes new | head -c 3000000 >f")
         watch = self.client.request("session.exec", session=self.session, timeout_seconds=DEADLINE, command=(
-            f"cd {self.folder}; touch ready; while [ ! -e stop ]; do stat -c %s f; done | sort -u"))
+            f"cd {self.folder}; {{ stat -c %s f; touch ready; while [ ! -e stop ]; do stat -c %s f; done; }} | sort -u"))
         self.until(lambda: "ready" in self.ctl("ls", self.there())[0].decode(), "the watcher")
         for _ in range(3):
             self.ctl("cp", "f", self.there("f"))

@@ -13,7 +13,8 @@ class Connection:
 
     def __init__(self, sock):
         self.socket = sock
-        self.lines = sock.makefile("rb")
+        self.buffer = b""
+        self.descriptors = []  # that came with requests
 
     def send(self, message):
         self.socket.sendall(json.dumps(message).encode() + b"\n")
@@ -33,8 +34,20 @@ class Connection:
 
     def receive(self):
         """The next message of the client, None at its end, which may cut a message."""
-        line = self.lines.readline()
-        return json.loads(line) if line.endswith(b"\n") else None
+        while b"\n" not in self.buffer:
+            data, descriptors, *_ = socket.recv_fds(self.socket, 1 << 18, 8)
+            self.descriptors += descriptors
+            self.buffer += data
+            if not data:
+                return None
+        line, self.buffer = self.buffer.split(b"\n", 1)
+        return json.loads(line)
+
+    def take_socket(self):
+        """The socket that came with a request, the first that was not taken."""
+        taken = socket.socket(fileno=self.descriptors.pop(0))
+        taken.setblocking(True)
+        return taken
 
     def close(self):
         try:
@@ -93,7 +106,8 @@ class FakeDaemon:
         except Exception as failure:  # every other kind is the test's to see
             self.failures.append(failure)
         finally:
-            connection.lines.close()
+            for descriptor in connection.descriptors:
+                os.close(descriptor)
             connection.socket.close()
 
     def close(self):

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #define QUEUE_MAX (1u << 20)
 
@@ -333,6 +334,38 @@ START_TEST(test_close_gives_the_descriptor_back)
 }
 END_TEST
 
+static void on_descriptor(void *user, int fd_take)
+{
+	*(int *)user = fd_take;
+}
+
+/* It goes with the next bytes, also with those that wait; one at a time. */
+START_TEST(test_descriptors)
+{
+	static const struct stream_ops ops_peer = {
+		.on_data = on_data, .on_end = on_end, .on_descriptor = on_descriptor};
+	struct stream other;
+	int passed = -1, fds[2];
+	struct stat sent, come;
+
+	write_pattern(0, 100000);
+	ck_assert_uint_gt(stream_queued(&stream), 0);
+	ck_assert_int_eq(pipe2(fds, O_CLOEXEC), 0);
+	ck_assert_int_eq(fstat(fds[0], &sent), 0);
+	ck_assert_int_eq(stream_pass(&stream, fds[0]), 0);
+	ck_assert_int_eq(stream_pass(&stream, fds[1]), -EBUSY);
+	ck_assert_int_eq(fcntl(fds[1], F_GETFD), -1); /* taken all the same */
+	stream_init(&other, loop, dup(peer), QUEUE_MAX, &ops_peer, &passed);
+	ck_assert(WAIT_FOR(loop, passed >= 0));
+	ck_assert_int_eq(fstat(passed, &come), 0);
+	ck_assert_uint_eq(come.st_ino, sent.st_ino);
+	close_fd(passed);
+	stream_close(&other);
+	stream_close(&stream);
+	ck_assert_int_eq(stream_pass(&stream, dup(peer)), -EPIPE);
+}
+END_TEST
+
 Suite *unit_suite(void)
 {
 	Suite *suite = suite_create("stream");
@@ -351,6 +384,7 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, test_half_close_without_a_callback_is_an_end);
 	tcase_add_test(tests, test_pause_holds_reading_back);
 	tcase_add_test(tests, test_close_gives_the_descriptor_back);
+	tcase_add_test(tests, test_descriptors);
 	suite_add_tcase(suite, tests);
 	return suite;
 }

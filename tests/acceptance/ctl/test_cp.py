@@ -6,9 +6,11 @@ EXECSANDBOXCTL names the program (default: build/ctl/execsandboxctl of this tree
 """
 
 import base64
+import contextlib
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,11 +32,18 @@ def directory(name, mode="0755"):
     return entry(name, type="directory", mode=mode)
 
 
+def refuse_descriptor(connection, request):
+    """What a daemon says behind somebody who relays the connection, and no descriptors."""
+    while connection.descriptors:
+        connection.take_socket().close()
+    connection.error(request, -32602, "No descriptor came", field="descriptor")
+
+
 class Guest:
     """Files that are read: content by path; `entries` are what lists say, whether true or not."""
 
-    def __init__(self, entries, files=None):
-        self.entries, self.files = entries, files or {}
+    def __init__(self, entries, files=None, is_relayed=False):
+        self.entries, self.files, self.is_relayed = entries, files or {}, is_relayed
 
     def handlers(self):
         return {"file.stat": self.stat, "file.list": self.list, "file.read": self.read}
@@ -52,8 +61,15 @@ class Guest:
         content = self.files[os.path.normpath(params["path"]).removeprefix("tree/")]
         offset = params.get("offset", 0)
         data = content[offset:offset + params["length"]]
-        connection.result(request, {"data": base64.b64encode(data).decode(), "encoding": "base64", "bytes": len(data),
-                                    "size": len(content), "eof": True})
+        if "descriptor" in params and self.is_relayed:
+            refuse_descriptor(connection, request)
+        elif "descriptor" in params:
+            with connection.take_socket() as sock:
+                sock.sendall(data)
+            connection.result(request, {"bytes": len(data), "size": len(content), "eof": True})
+        else:
+            connection.result(request, {"data": base64.b64encode(data).decode(), "encoding": "base64",
+                                        "bytes": len(data), "size": len(content), "eof": True})
 
 
 class CopyTest(unittest.TestCase):
@@ -134,7 +150,9 @@ class Into(CopyTest):
 
         def write(connection, request):
             params = request["params"]
-            if params.get("upload") == "open":
+            if "descriptor" in params:
+                refuse_descriptor(connection, request)
+            elif params.get("upload") == "open":
                 pieces[params.get("offset", 0)] = base64.b64decode(params["data"])
                 connection.result(request, {"bytes": PIECE, "upload": "upl_1"})
                 following = [connection.receive() for _ in range(3)]
@@ -149,16 +167,55 @@ class Into(CopyTest):
                 connection.result(request, {"bytes": 0, "size": len(data)})
 
         daemon = self.guest(file_write=write)
-        self.assertEqual(self.ctl(daemon, "cp", "big", "s:big"), (0, b"", ""))
+        self.assertEqual(json.loads(self.ctl(daemon, "--json", "cp", "big", "s:big")[1])["bytes"], len(data))
         self.assertEqual(b"".join(pieces[offset] for offset in sorted(pieces)), data)
         self.assertEqual(daemon.requests[-1]["params"]["commit"], True)
+
+    def test_poured(self):
+        """A large file is one call with a socket, and the others go on behind it; of one that shrinks nothing stays."""
+        data = os.urandom(3 * PIECE + 5)
+        self.write("t/big", data, 0o600)
+        self.write("t/next", b"")
+        got = []
+
+        def write(connection, request):
+            params = request["params"]
+            if "descriptor" in params:
+                self.assertEqual(params, {"session": "s", "path": "t/big", "mode": "0600", "size": len(data), "descriptor": True})
+                with connection.take_socket() as sock:
+                    while sum(map(len, got)) < len(data):
+                        got.append(sock.recv(PIECE))
+            connection.result(request, {"bytes": params.get("size", 0)})
+
+        daemon = self.guest(file_write=write)
+        status, out, err = self.ctl(daemon, "--json", "cp", "-r", "t", "s:t")
+        self.assertEqual((status, json.loads(out)["bytes"], err), (0, len(data), ""))
+        self.assertEqual(b"".join(got), data)
+        self.assertEqual(daemon.requests[-1]["params"]["path"], "t/next")
+
+        def shrink(connection, request):
+            os.truncate(self.path("t/big"), PIECE)
+            with connection.take_socket() as sock:
+                while sock.recv(PIECE):
+                    pass
+            connection.error(request, 3003, "The other end was closed")
+
+        self.write("t/big", bytes(64 * PIECE))
+        status, _, err = self.ctl(self.guest(file_write=shrink), "cp", "t/big", "s:big")
+        self.assertEqual((status, err), (1, "execsandboxctl: It changed while it was copied: 't/big'\n"))
+        self.write("t/big", bytes(64 * PIECE))
+        refused = lambda connection, request: (connection.take_socket().close(), connection.error(request, 5006, "No space"))
+        status, _, err = self.ctl(self.guest(file_write=refused), "cp", "t/big", "s:big")
+        self.assertEqual((status, err), (1, "execsandboxctl: No space\n"))
 
     def test_a_piece_fails(self):
         """The first error ends it, and no file gets its name."""
         self.write("big", bytes(5 * PIECE))
 
         def write(connection, request):
-            if request["params"].get("upload") == "open":
+            if "descriptor" in request["params"]:
+                refuse_descriptor(connection, request)
+            elif request["params"].get("upload") == "open":
                 connection.result(request, {"bytes": PIECE, "upload": "upl_1"})
             else:
                 connection.error(request, 5006, "'big' finds no space", hint="remove some files")
@@ -232,10 +289,16 @@ class OutOf(CopyTest):
 
     def test_tree(self):
         """Contents, modes within the umask and without setuid, times; what stands there is replaced."""
+        for is_relayed in (False, True):
+            with self.subTest(is_relayed=is_relayed):
+                self.copy_tree(is_relayed)
+                shutil.rmtree(self.path("t"))
+
+    def copy_tree(self, is_relayed):
         big = os.urandom(2 * PIECE + 3)
         guest = Guest([directory("a", mode="0500"), entry("a/big", big, mode="6755"), entry("a/empty", mode="0666"),
                        entry("link", type="symlink", target="/etc/passwd"), entry("pipe", type="fifo"),
-                       entry("z", b"z", mode="0600")], {"a/big": big, "z": b"z"})
+                       entry("z", b"z", mode="0600")], {"a/big": big, "z": b"z"}, is_relayed)
         self.write("t/z", b"old")
         self.assertEqual(self.copy(guest, "-r", "s:tree/.", "t"),
                          (0, b"", "execsandboxctl: Left out, links and special files: 2, the first is 'link'\n"))
@@ -299,12 +362,27 @@ class OutOf(CopyTest):
         """Less than there should be, more, or nonsense: the old file stays, and nothing else."""
         guest = Guest([entry("f", bytes(2 * PIECE))])
         self.write("f", b"old")
+
+        def less(connection, request):
+            connection.take_socket().close()
+            connection.result(request, {"bytes": 2 * PIECE, "size": 2 * PIECE, "eof": True})
+
+        def more(connection, request):
+            with connection.take_socket() as sock, contextlib.suppress(OSError):
+                sock.sendall(bytes(2 * PIECE + 1))
+
+        for read in (less, more):
+            status, _, err = self.copy(guest, "s:f", "f", file_read=read)
+            self.assertEqual((status, self.left(), self.content("f")), (1, ["f"], b"old"))
+            self.assertIn("changed while it was copied", err)
         text = base64.b64encode(bytes(PIECE)).decode()
         for data, encoding in ((text[:-4], "base64"), (text + "AAAA", "base64"), ("", "base64"), ("!", "base64"),
                                ("x", "rot13"), (None, "base64"), (7, "base64")):
             with self.subTest(data=str(data)[:10]):
                 result = {"data": data, "encoding": encoding, "size": 2 * PIECE, "eof": False}
-                status, _, err = self.copy(guest, "s:f", "f", file_read=answer(result))
+                status, _, err = self.copy(guest, "s:f", "f", file_read=lambda connection, request: (
+                    refuse_descriptor(connection, request) if "descriptor" in request["params"]
+                    else connection.result(request, result)))
                 self.assertEqual((status, self.left(), self.content("f")), (1, ["f"], b"old"))
                 self.assertIn("changed while it was copied", err)
 
@@ -314,9 +392,8 @@ class OutOf(CopyTest):
 
         def after_first(then):
             def read(connection, request):
-                if request["params"]["offset"] == 0:
-                    guest.read(connection, request)
-                else:
+                with connection.take_socket() as sock:
+                    sock.sendall(bytes(PIECE))
                     then(connection, request)
             return read
 
@@ -380,8 +457,11 @@ class Shown(CopyTest):
         guest = Guest([entry("f", bytes(size))], {"f": bytes(size)})
 
         def slow(connection, request):
-            threading.Event().wait(0.25)
-            guest.read(connection, request)
+            with connection.take_socket() as sock:
+                for piece in range(4):
+                    sock.sendall(bytes(PIECE if piece < 3 else 0))
+                    threading.Event().wait(0.3)
+            connection.result(request, {"bytes": size, "size": size, "eof": True})
 
         daemon = self.daemon({**guest.handlers(), "file.read": slow})
         master, slave = pty.openpty()
@@ -407,7 +487,7 @@ class Shown(CopyTest):
     def test_progress(self):
         """A line that is drawn over itself, and its end; no line on a dumb terminal."""
         shown = self.on_terminal({"TERM": "xterm", "NO_COLOR": "1"})
-        self.assertRegex(shown, r"\r 33%  1 MiB of 3 MiB  [\d.]+ [KM]iB/s  \[=+> +\]\x1b\[K")
+        self.assertRegex(shown, r"\r [345]\d%  1[.\d]* MiB of 3 MiB  [\d.]+ [KM]iB/s  \[=+> +\]\x1b\[K")
         self.assertRegex(shown, r"\r\x1b\[Knote: 1 file, 3 MiB in [\d.]+ s\r\n$")
         self.assertRegex(self.on_terminal({"TERM": "dumb"}), r"^note: 1 file, 3 MiB in [\d.]+ s\r\n$")
 
