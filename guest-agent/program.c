@@ -363,8 +363,8 @@ int program_start_resident(const struct program *program, const struct agent_con
 	_cleanup_(close_pairs) struct pairs pairs = PAIRS_NONE;
 	_cleanup_(strings_freep) char **argv =
 		language_resident_argv(program->language, config->runners);
-	_cleanup_(strings_freep) char **environment =
-		language_resident_environment(program->language, config->runners, config->home, env);
+	_cleanup_(strings_freep) char **environment = language_resident_environment(
+		program->language, config->runners, config->home, env);
 	int r = make_pairs(&pairs, &anyone, config, false, true);
 
 	if (r == 0)

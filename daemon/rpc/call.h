@@ -82,9 +82,9 @@ void *rpc_call_context(const struct rpc_call *call);
  */
 bool rpc_call_hold(struct rpc_call *call, size_t bytes) WARN_UNUSED;
 
-/* The descriptor that came with the request (SCM_RIGHTS). Of several requests that were sent at once
- * they are taken in the order they came. The handler's from now on; -1: there is none. Only while it
- * runs. */
+/* The descriptor that came with the request (SCM_RIGHTS). Of several requests that were sent at
+ * once they are taken in the order they came. The handler's from now on; -1: there is none. Only
+ * while it runs. */
 int rpc_call_take_descriptor(struct rpc_call *call);
 
 /* Whether notifications should be held back now. */

@@ -41,8 +41,8 @@ struct rpc_server;
  */
 #define CONN_LINES_PER_TURN 32
 
-/* Descriptors that came with requests and wait to be taken by them; more end the connection. When no
- * line is left to handle those that were not taken are closed. */
+/* Descriptors that came with requests and wait to be taken by them; more end the connection. When
+ * no line is left to handle those that were not taken are closed. */
 #define RPC_DESCRIPTORS_MAX 8
 
 /* Embedded in whoever wants to hear of a connection's end. Zeroed when idle. */

@@ -399,19 +399,24 @@ static struct rpc_error *parse_program(const json_t *params, const struct config
 			  : parse_words(params, config, request);
 }
 
-/* Code and command take arguments; argv has them itself. */
+/* Code and command take arguments; argv has them itself, and the arguments of a shell that stays
+ * are its own. */
 static struct rpc_error *parse_program_args(const json_t *params, const struct config *config,
 					    struct run_request *request)
 {
+	struct rpc_error *error = NULL;
+
 	if (!json_object_get(params, "args"))
 		return NULL;
 	if (json_object_get(params, "argv"))
-		return field_error(
-			rpc_error_hint(rpc_error_new(RPC_INVALID_PARAMS,
-						     "'args' and 'argv' are given together"),
-				       "put the arguments behind the program's name in 'argv'"),
-			"args");
-	return parse_args(params, "args", config, request);
+		error = rpc_error_hint(
+			rpc_error_new(RPC_INVALID_PARAMS, "'args' and 'argv' are given together"),
+			"put the arguments behind the program's name in 'argv'");
+	else if (request->is_resident && strcmp(request->language, "shell") == 0)
+		error = rpc_error_hint(
+			rpc_error_new(RPC_INVALID_PARAMS, "'code' of the shell takes no 'args'"),
+			"set them in the code, with set --; they stay");
+	return error ? field_error(error, "args") : parse_args(params, "args", config, request);
 }
 
 /* A directory in the guest; whether it is there is seen when the program starts. */
@@ -427,7 +432,7 @@ static struct rpc_error *parse_cwd(const json_t *params, struct run_request *req
 			rpc_error_new(RPC_INVALID_PARAMS,
 				      "'cwd' is for 'command' and 'argv': code runs where the "
 				      "code before it has left the interpreter"),
-			"change the directory in the code, with os.chdir() or cd; it stays");
+			"change it in the code, with os.chdir(), process.chdir() or cd; it stays");
 	else if (has_nul(cwd))
 		error = rpc_error_new(RPC_INVALID_PARAMS, "'cwd' holds a NUL byte");
 	else {

@@ -406,6 +406,8 @@ START_TEST(test_program_of_a_session_is_refused)
 	ck_assert_ptr_null(error);
 	ck_assert(request.is_resident);
 	ck_assert_str_eq(request.language, "javascript");
+	parse_in_session(JSON({"language" : "shell"}), JSON({"code" : "1", "args" : ["a"]}));
+	ck_assert_json_str(error->data, "field", "args");
 	/* Together with the session's there are too many. */
 	config.env_max = 2;
 	parse_in_session(JSON({"env" : {"A" : "1", "B" : "2"}}),
