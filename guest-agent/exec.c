@@ -673,11 +673,6 @@ int exec_create(struct exec **ret, const struct exec_context *context, struct ms
 		fail(exec, "Cannot prepare the machine: %s", strerror(-r));
 		return 0;
 	}
-	/* Who starts it hears at once what would be wrong only in the child. */
-	if (request->is_background && !program_can_enter(&exec->program, context->config)) {
-		fail(exec, "Cannot enter the working directory '%s'", exec->program.cwd);
-		return 0;
-	}
 	fd = make_text(exec, request->is_resident);
 	if (fd < 0)
 		fail(exec, "Cannot make '%s': %s", exec->program.language->file, strerror(-fd));

@@ -106,14 +106,8 @@ static json_t *usage(const struct msg_exit *exit)
 
 struct rpc_error *run_start_error(const char *detail)
 {
-	static const char no_directory[] = "Cannot enter the working directory";
-
-	if (strncmp(detail, no_directory, sizeof(no_directory) - 1) != 0)
-		return rpc_error_new(RPC_VM_TRANSIENT,
-				     "The guest could not start the program: %.200s", detail);
-	return rpc_error_set(rpc_error_hint(rpc_error_new(RPC_PATH_INVALID, "%.200s", detail),
-					    "make it first, or give another 'cwd'"),
-			     "field", json_string("cwd"));
+	return rpc_error_new(RPC_VM_TRANSIENT, "The guest could not start the program: %.200s",
+			     detail);
 }
 
 json_t *run_result(const struct run_outcome *outcome)

@@ -133,12 +133,12 @@ class Processes(DaemonTest):
         result = self.call("wait", process)
         self.assertEqual((result["status"], result["exit_code"], result["stderr"]), ("error", 7, ""))
 
-    def test_directory_that_is_not_there(self):
-        for background in (True, False):
-            error = self.assert_error(2005, "PATH_INVALID", "session.exec", session=self.session, command="echo x",
-                                      cwd="nowhere", background=background)
-            self.assertEqual(error.data["field"], "cwd")
-        self.assertEqual(self.exec("pwd", cwd="/tmp")["stdout"], "/tmp\n")
+    def test_directory(self):
+        """One that is not there is the process's failure, as it is a program's."""
+        self.assertEqual(self.call("wait", self.start("pwd", cwd="/tmp"))["stdout"], "/tmp\n")
+        result = self.call("wait", self.start("echo x", cwd="nowhere"))
+        self.assertEqual((result["status"], result["exit_code"], result["stdout"]), ("error", 127, ""))
+        self.assertIn("'nowhere'", result["stderr"])
 
     # execsandboxctl
 

@@ -178,8 +178,6 @@ class Processes(VmTest):
         """A program that the guest refuses never was there; a guest that says nothing is given up by its owner."""
         error = self.assert_error(3003, self.start, "failed no fork today")
         self.assertIn("no fork today", error.message)
-        error = self.assert_error(2005, self.start, "failed Cannot enter the working directory 'x'", cwd="x")
-        self.assertEqual((error.data["field"], error.data["retryable"]), ("cwd", False))
         self.assertEqual(self.list(), [])
         request = self.start_request("mute")
         self.assertEqual(self.list(), [])
@@ -194,11 +192,11 @@ class Processes(VmTest):
 
     def test_refused(self):
         for params in ({"code": "1"}, {"command": "out x", "timeout_seconds": 1}, {"command": "out x", "exec_id": "a"},
-                       {"command": "out x", "stream": True}, {}, {"command": "out x", "cwd": "a" * 256},
+                       {"command": "out x", "stream": True}, {}, {"command": "out x", "cwd": "a\0b"},
                        {"command": "out x", "terminal": {"rows": 1}}):
             with self.assertRaises(RpcError, msg=params) as caught:
                 self.client.call("session.exec", session=self.session, background=True, **params)
-            self.assertIn(caught.exception.code, (-32602, 2005))
+            self.assertEqual(caught.exception.code, -32602)
         self.assert_error(-32602, self.client.call, "session.exec", session=self.session, command="out x",
                           terminal={"rows": 1, "columns": 1})
         self.assert_error(-32602, self.client.call, "session.attach", session=self.session, stdout_offset=1)

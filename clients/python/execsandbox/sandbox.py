@@ -168,7 +168,7 @@ class Session:
         argv: a program's name or path, and its arguments
         stdin: str or bytes, the beginning of its standard input, which stays open
         env: dict of variables
-        cwd: directory to start in; PathInvalidError when that is not there
+        cwd: directory to start in
         terminal: (rows, columns) of a terminal for it; all its output is stdout then
 
         Raises QuotaExceededError when 16 run in the session, and what exec() does.
