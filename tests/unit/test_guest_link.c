@@ -26,7 +26,7 @@ static int ready_count, failed_count, failed_error, message_count, exit_count;
 static char failed_why[128];
 static uint8_t last_type;
 static size_t output_len[2];
-static uint64_t output_sum;
+static uint64_t output_sum, input_taken;
 
 /* What the guest's side heard. */
 static int hello_count, exec_count, ack_count;
@@ -62,6 +62,12 @@ static void on_output(void *user UNUSED, uint32_t exec, enum frame_substream sub
 		output_sum += data[i];
 }
 
+static void on_input(void *user UNUSED, uint32_t exec, uint64_t taken)
+{
+	ck_assert_uint_eq(exec, 1);
+	input_taken = taken;
+}
+
 static void on_failed(void *user UNUSED, int error, const char *why)
 {
 	failed_count++;
@@ -72,6 +78,7 @@ static void on_failed(void *user UNUSED, int error, const char *why)
 static const struct agent_link_ops link_ops = {.on_ready = on_ready,
 					       .on_message = on_message,
 					       .on_output = on_output,
+					       .on_input = on_input,
 					       .on_failed = on_failed};
 
 static void on_host_message(void *user UNUSED, const struct msg *msg)
@@ -131,7 +138,7 @@ static void setup(void)
 	ready_count = failed_count = message_count = exit_count = 0;
 	hello_count = exec_count = ack_count = credit_count = 0;
 	output_len[0] = output_len[1] = 0;
-	output_sum = 0;
+	output_sum = input_taken = 0;
 	answers_hello = gives_credit = true;
 	memset(inputs, 0, sizeof(inputs));
 	inputs[0].limit = inputs[1].limit = FLOW_WINDOW;
@@ -592,6 +599,36 @@ START_TEST(test_closed_link_says_nothing)
 }
 END_TEST
 
+/* A background exec's: no more than a window at a time, told when it is taken, until its end. */
+START_TEST(test_input_in_pieces)
+{
+	struct msg_exec exec = {.exec = 1, .language = "shell", .is_background = true};
+	_cleanup_free_ char *data = bytes(FLOW_WINDOW + 1000);
+
+	open_link();
+	ck_assert_int_eq(agent_link_exec(host, &exec, bytes(10), 10, NULL, 0), 0);
+	ck_assert_int_eq(agent_link_write(host, 2, data, 1), -ENOENT);
+	ck_assert(WAIT_FOR(loop, inputs[0].is_ended));
+	gives_credit = false;
+	ck_assert_int_eq(agent_link_write(host, 1, data, FLOW_WINDOW + 1000), FLOW_WINDOW);
+	ck_assert_int_eq(agent_link_write(host, 1, data, 1), 0);
+	ck_assert(WAIT_FOR(loop, inputs[1].len == FLOW_WINDOW));
+	inputs[1].limit += 1000;
+	fake_agent_send_credit(agent, STDIN, 1000, FLOW_WINDOW + 1000);
+	ck_assert(WAIT_FOR(loop, input_taken == 1000));
+	ck_assert_int_eq(agent_link_write(host, 1, data + FLOW_WINDOW, 1000), 1000);
+	agent_link_write_end(host, 1);
+	agent_link_write_end(host, 1);
+	ck_assert(WAIT_FOR(loop, inputs[1].is_ended));
+	ck_assert_mem_eq(inputs[1].data, data, FLOW_WINDOW + 1000);
+	ck_assert_int_eq(agent_link_write(host, 1, data, 1), -ENOENT);
+	/* Nothing was taken that was not sent. */
+	fake_agent_send_credit(agent, STDIN, FLOW_WINDOW + 1001, 2 * FLOW_WINDOW);
+	ck_assert(WAIT_FOR(loop, failed_count == 1));
+	ck_assert_int_eq(failed_error, -EPROTO);
+}
+END_TEST
+
 Suite *unit_suite(void)
 {
 	Suite *suite = suite_create("guest_link");
@@ -600,6 +637,7 @@ Suite *unit_suite(void)
 	tcase_set_timeout(tests, 60);
 	tcase_add_checked_fixture(tests, setup, teardown);
 	tcase_add_test(tests, test_handshake);
+	tcase_add_test(tests, test_input_in_pieces);
 	tcase_add_test(tests, test_garbage_before_the_nonce);
 	tcase_add_test(tests, test_nonce_in_pieces_behind_garbage);
 	tcase_add_test(tests, test_wrong_version);
