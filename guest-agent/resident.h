@@ -32,7 +32,7 @@ struct resident_context {
 typedef void (*resident_done_fn)(void *user, int status, const char *report, size_t len);
 
 /* Pipes of programs that are over, which what they left still writes to. */
-#define RESIDENT_SINKS_MAX 32
+#define RESIDENT_SINKS_MAX 256
 
 struct resident_sink {
 	struct loop *loop;

@@ -232,6 +232,18 @@ static void start(struct rpc_conn *conn, struct rpc_batch *batch,
 		rpc_conn_answer_error(conn, batch, NULL, no_memory());
 }
 
+/* A request that was refused leaves what came with it to no other. */
+static void start_with_descriptor(struct rpc_conn *conn, struct rpc_batch *batch,
+				  const struct wire_request *request)
+{
+	bool brings_one = json_is_true(json_object_get(request->params, "descriptor"));
+	size_t before = conn->descriptor_count;
+
+	start(conn, batch, request);
+	if (brings_one && conn->descriptor_count == before)
+		close_fd(rpc_conn_take_descriptor(conn));
+}
+
 static void dispatch_message(struct rpc_conn *conn, struct rpc_batch *batch, const json_t *message)
 {
 	struct wire_request request;
@@ -244,7 +256,7 @@ static void dispatch_message(struct rpc_conn *conn, struct rpc_batch *batch, con
 	} else if (!request.id && strcmp(request.method, "$/cancelRequest") == 0) {
 		cancel(conn, &request);
 	} else {
-		start(conn, batch, &request);
+		start_with_descriptor(conn, batch, &request);
 	}
 }
 

@@ -46,9 +46,19 @@ struct rpc_error *bytes_from_params(const json_t *params, const char *name,
 	return NULL;
 }
 
+/* Each becomes six bytes of JSON: a file of zeros would fill all buffers. */
+static bool has_many_controls(const char *data, size_t len)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < len; i++)
+		count += (unsigned char)data[i] < ' ' && !strchr("\t\n\r", data[i]);
+	return count > 64 + len / 16;
+}
+
 void bytes_to_object(json_t *object, const char *data, size_t len, bool wants_base64)
 {
-	bool is_text = !wants_base64 && utf8_is_valid(data, len);
+	bool is_text = !wants_base64 && utf8_is_valid(data, len) && !has_many_controls(data, len);
 
 	json_object_set_new(object, "data",
 			    is_text ? json_stringn(len > 0 ? data : "", len)

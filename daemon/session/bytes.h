@@ -18,7 +18,8 @@ struct rpc_error *bytes_from_params(const json_t *params, const char *name,
 				    const char *encoding_name, char **ret,
 				    size_t *ret_len) WARN_UNUSED;
 
-/* Adds {data, encoding} to `object`: base64 if that is asked for or they are no UTF-8. */
+/* Adds {data, encoding} to `object`: base64 if that is asked for, they are no UTF-8, or they are
+ * full of control characters. */
 void bytes_to_object(json_t *object, const char *data, size_t len, bool wants_base64);
 
 #endif

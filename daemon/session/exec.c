@@ -333,12 +333,6 @@ static void on_lost(void *user, struct rpc_error *error_take)
 		answer(exec, NULL, EXEC_LOST);
 		return;
 	}
-	if (exec->state == EXEC_COLLECTING) {
-		/* So does what the program did. */
-		rpc_error_free(error_take);
-		answer(exec, &exec->exit, EXEC_LOST);
-		return;
-	}
 	rpc_error_hint(error_take, "whether the program had effects is not known; the VM is gone");
 	answer_error(exec, error_take, EXEC_LOST);
 }
@@ -484,8 +478,13 @@ static void on_stop(void *user)
 {
 	struct exec *exec = user;
 	bool has_begun = exec->state != EXEC_WAITING;
-	struct rpc_error *error =
-		has_begun ? rpc_error_new(RPC_VM_LOST, "The daemon stopped while the code ran")
+	struct rpc_error *error;
+
+	if (exec->state == EXEC_COLLECTING) {
+		answer(exec, &exec->exit, EXEC_STOPPED);
+		return;
+	}
+	error = has_begun ? rpc_error_new(RPC_VM_LOST, "The daemon stopped while the code ran")
 			  : rpc_error_new(RPC_DRAINING, "The daemon stopped; the code never ran");
 
 	rpc_error_hint(error, has_begun ? "whether it had effects is not known"
@@ -530,7 +529,7 @@ struct exec *exec_create(const struct exec_config *config, struct rpc_call *call
 			 const json_t *params, struct run_request *request_take,
 			 struct rpc_error **ret_error)
 {
-	size_t bytes = request_take->code_len + request_take->input_len;
+	size_t bytes = request_take->code_len + request_take->input_len + config->extra_bytes;
 	struct exec *exec = NULL;
 
 	if (rpc_call_hold(call, bytes)) {
@@ -559,6 +558,11 @@ struct exec *exec_create(const struct exec_config *config, struct rpc_call *call
 struct rpc_reply exec_reply_pending(struct exec *exec)
 {
 	return rpc_reply_pending(exec->call, &call_ops, exec);
+}
+
+bool exec_hold(struct exec *exec, size_t bytes)
+{
+	return !exec->call || rpc_call_hold(exec->call, bytes);
 }
 
 bool exec_is_waiting(const struct exec *exec)

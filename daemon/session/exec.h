@@ -64,6 +64,7 @@ struct exec_ops {
 struct exec_config {
 	const struct exec_env *env;
 	bool is_shared;      /* other programs follow in its VM */
+	size_t extra_bytes;  /* that its owner keeps for it: they count as its own */
 	const char *session; /* for the result; NULL: none. Copied */
 	const struct exec_ops *ops;
 	void *user;
@@ -113,6 +114,9 @@ json_t *exec_output_chunk(const struct exec *exec, enum frame_substream sub, uin
 json_t *exec_partial_result(struct exec *exec);
 
 bool exec_is_waiting(const struct exec *exec);
+
+/* Counts bytes against its caller's buffers, if it has one. False when that is too much. */
+bool exec_hold(struct exec *exec, size_t bytes);
 
 /* Errors are counted where a call gets none: returns its argument. */
 struct rpc_error *exec_refused(const struct exec_env *env, struct rpc_error *error);

@@ -12,8 +12,8 @@
 
 /* What a guest gets to report the end after a KILL. */
 #define KILL_REPORT_SECONDS 0.25
-/* A list of names (TREE_NAME_BYTES_MAX) with all that is said of each. */
-#define RESULTS_MAX (8u << 20)
+/* Of a list: names, of each what there is to say (FILE_ENTRIES_MAX). */
+#define RESULT_PARTS_MAX (FILE_ENTRIES_MAX * 16u)
 
 enum file_io_state {
 	IO_RUNNING,
@@ -32,6 +32,8 @@ struct file_io {
 	json_t *results;
 	char failure[MSG_TEXT_MAX]; /* why there are no results */
 	struct file_socket socket;
+	bool is_read_to_socket, is_over_quota;
+	uint64_t read_max, socket_bytes; /* what may be read; how much went over the socket */
 	ev_timer deadline;
 	struct defer delivered;
 };
@@ -174,7 +176,9 @@ struct file_io *file_io_begin(const struct file_io_target *target, struct file_b
 	io->user = user;
 	io->count = json_array_size(batch->operations);
 	io->data.limit = (size_t)batch->read_max;
-	io->text.limit = RESULTS_MAX;
+	io->text.limit = batch->results_max;
+	io->read_max = batch->read_max;
+	io->is_read_to_socket = batch->is_read_to_socket;
 	ev_timer_init(&io->deadline, on_deadline, 0., 0.);
 	io->deadline.data = io;
 	r = dispatch(io, batch);
@@ -189,6 +193,24 @@ struct file_io *file_io_begin(const struct file_io_target *target, struct file_b
 }
 
 /* --- The guest speaks. --- */
+
+/* Objects, members and elements of a JSON text: each costs a hundred times its bytes once it is
+ * parsed. */
+static size_t count_parts(const char *text, size_t len)
+{
+	bool is_string = false;
+	size_t count = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		if (is_string && text[i] == '\\')
+			i++;
+		else if (text[i] == '"')
+			is_string = !is_string;
+		else if (!is_string)
+			count += text[i] == '{' || text[i] == '[' || text[i] == ',';
+	}
+	return count;
+}
 
 static bool is_list_of_objects(const json_t *results, size_t count)
 {
@@ -214,7 +236,9 @@ static void read_results(struct file_io *io, const struct msg_exit *exit)
 			 *exit->detail ? ": " : "", exit->detail);
 		return;
 	}
-	results = json_loadb((const char *)io->text.data, io->text.len, JSON_ALLOW_NUL, NULL);
+	if (count_parts((const char *)io->text.data, io->text.len) <= RESULT_PARTS_MAX)
+		results =
+			json_loadb((const char *)io->text.data, io->text.len, JSON_ALLOW_NUL, NULL);
 	if (is_list_of_objects(results, io->count))
 		io->results = json_incref(results);
 	else
@@ -240,6 +264,18 @@ bool file_io_on_message(struct file_io *io, const struct msg *msg)
 	return true;
 }
 
+static void refuse_bytes(struct file_io *io)
+{
+	io->is_over_quota = true;
+	give_up(io, "the buffers of your requests in flight are full");
+}
+
+static void break_off(struct file_io *io)
+{
+	snprintf(io->failure, sizeof(io->failure), "it sent more than was asked for");
+	finish(io, EXEC_BROKEN);
+}
+
 bool file_io_on_output(struct file_io *io, uint32_t number, enum frame_substream sub,
 		       const uint8_t *data, size_t len)
 {
@@ -249,15 +285,22 @@ bool file_io_on_output(struct file_io *io, uint32_t number, enum frame_substream
 		return false;
 	if (io->state == IO_DONE)
 		return true;
-	if (io->socket.number == number && sub == SUBSTREAM_STDOUT && !io->socket.is_writing) {
-		file_socket_on_output(&io->socket, data, len);
+	if (io->is_read_to_socket && sub == SUBSTREAM_STDOUT) {
+		io->socket_bytes += len;
+		if (io->socket_bytes > io->read_max)
+			break_off(io);
+		else
+			file_socket_on_output(&io->socket, data, len);
 		return true;
 	}
-	if (output_add(output, data, len) < 0) {
-		snprintf(io->failure, sizeof(io->failure), "it sent more than was asked for");
-		finish(io, EXEC_BROKEN);
+	if (len > output->limit - output->len) {
+		break_off(io);
 		return true;
 	}
+	/* What nobody keeps is taken all the same, until the end comes. */
+	if (io->state == IO_RUNNING && ((io->ops->on_grow && !io->ops->on_grow(io->user, len)) ||
+					output_add(output, data, len) < 0))
+		refuse_bytes(io);
 	agent_link_take(vm_link(io->target.vm), number, sub, len);
 	return true;
 }
@@ -272,7 +315,12 @@ bool file_io_on_input(struct file_io *io, uint32_t number)
 
 const json_t *file_io_results(const struct file_io *io, struct rpc_error **ret_error)
 {
-	if (!io->results)
+	if (io->is_over_quota)
+		*ret_error = rpc_error_hint(rpc_error_new(RPC_QUOTA_EXCEEDED,
+							  "What your requests in flight read "
+							  "fills the buffers"),
+					    "wait for some of them to end, or read smaller pieces");
+	else if (!io->results)
 		*ret_error = rpc_error_hint(
 			rpc_error_new(RPC_VM_TRANSIENT, "The VM's file server failed: %s",
 				      *io->failure ? io->failure : "it has not answered"),
@@ -283,7 +331,7 @@ const json_t *file_io_results(const struct file_io *io, struct rpc_error **ret_e
 
 const char *file_io_data(const struct file_io *io, size_t *ret_len)
 {
-	*ret_len = io->data.len;
+	*ret_len = io->is_read_to_socket ? (size_t)io->socket_bytes : io->data.len;
 	return (const char *)io->data.data;
 }
 

@@ -28,6 +28,9 @@
 struct file_io;
 
 struct file_io_ops {
+	/* So many bytes more are kept. False refuses them, and ends it without results. NULL: they
+	 * are bounded otherwise. */
+	bool (*on_grow)(void *user, size_t len);
 	/* From the loop or from file_io_on_ functions, never from inside the others. */
 	void (*on_done)(void *user, struct file_io *io, enum exec_end end);
 };
@@ -59,7 +62,7 @@ bool file_io_on_input(struct file_io *io, uint32_t number);
 /* The results: borrowed, an array as long as the batch's of what the guest claims; or NULL with the
  * error. After on_done. */
 const json_t *file_io_results(const struct file_io *io, struct rpc_error **ret_error);
-/* What was read. Borrowed. */
+/* What was read. Borrowed; of what went over a socket only the length. */
 const char *file_io_data(const struct file_io *io, size_t *ret_len);
 
 void file_io_free(struct file_io *io);

@@ -333,6 +333,7 @@ static struct rpc_error *parse(const json_t *params, const struct config *config
 				   "path");
 	request->offset = (uint64_t)json_integer_value(json_object_get(params, "offset"));
 	request->takes_socket = json_is_true(json_object_get(params, "descriptor"));
+	request->batch.results_max = request->kind == FILE_LIST ? FILE_LIST_MAX : FILE_RESULTS_MAX;
 	return parse_kind(params, config, request);
 }
 
@@ -379,10 +380,10 @@ static json_t *write_result(const struct file_request *request, const json_t *re
 /* The bytes have gone over the socket. */
 static json_t *socket_read_result(const struct file_request *request, const json_t *said)
 {
-	json_int_t length = number(said, "length"), size = number(said, "size");
+	uint64_t length = (uint64_t)number(said, "length"), size = (uint64_t)number(said, "size");
 
-	return json_pack("{s:I, s:I, s:b}", "bytes", length, "size", size, "eof",
-			 (json_int_t)request->offset + length >= size);
+	return json_pack("{s:I, s:I, s:b}", "bytes", (json_int_t)length, "size", (json_int_t)size,
+			 "eof", request->offset + length >= size);
 }
 
 static json_t *read_result(const struct file_request *request, const json_t *results,
@@ -466,6 +467,16 @@ static json_t *stat_result(const struct file_request *request, const json_t *res
 	return entry;
 }
 
+/* Of what was read as many bytes came as are told of, and a list is no longer than lists are. */
+static bool makes_sense(const struct file_request *request, const json_t *results, size_t data_len)
+{
+	const json_t *first = json_array_get(results, 0);
+
+	if (request->kind == FILE_READ)
+		return number(first, "length") == (json_int_t)data_len;
+	return json_array_size(json_object_get(first, "entries")) <= FILE_ENTRIES_MAX;
+}
+
 json_t *file_request_result(const struct file_request *request, const json_t *results,
 			    const char *data, size_t data_len, struct rpc_error **ret_error)
 {
@@ -482,6 +493,10 @@ json_t *file_request_result(const struct file_request *request, const json_t *re
 		if (error == 0)
 			continue;
 		*ret_error = file_error((int)error, request->path);
+		return NULL;
+	}
+	if (!makes_sense(request, results, data_len)) {
+		*ret_error = nonsense();
 		return NULL;
 	}
 	switch (request->kind) {

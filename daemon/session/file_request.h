@@ -20,8 +20,12 @@
 #define FILE_HOME     "/home/user"
 #define FILE_PATH_MAX 4096
 /* Bytes that one call reads, and those of a list. */
-#define FILE_READ_MAX     (8u << 20)
-#define FILE_UPLOAD_SIZE  32
+#define FILE_READ_MAX    (8u << 20)
+#define FILE_UPLOAD_SIZE 32
+/* Entries of one list (TREE_ENTRIES_MAX of the guest's file server). */
+#define FILE_ENTRIES_MAX  10000
+#define FILE_LIST_MAX     (8u << 20)
+#define FILE_RESULTS_MAX  (64u * 1024)
 #define FILE_MODE_PATTERN "three or four octal digits, as \"0644\""
 
 /* Operations to do one behind the other, with the bytes that they write. */
@@ -29,7 +33,8 @@ struct file_batch {
 	json_t *operations; /* array */
 	char *data;
 	size_t data_len;
-	uint64_t read_max; /* bytes that may come back */
+	uint64_t read_max;  /* bytes that may come back */
+	size_t results_max; /* bytes of what is said of the operations */
 	/* Over a socket of the caller's, instead of here: */
 	uint64_t socket_size; /* bytes to write, which come from there */
 	bool is_read_to_socket;

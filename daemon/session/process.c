@@ -213,7 +213,9 @@ void process_on_started(struct process *process)
 
 	if (process->state != PROCESS_STARTING)
 		return;
-	loop_timer_stop(loop_of(process), &process->start_deadline);
+	/* Of one that was cancelled it is the end that must come by then. */
+	if (!process->is_unwanted)
+		loop_timer_stop(loop_of(process), &process->start_deadline);
 	set_state(process, PROCESS_RUNNING);
 	process->started_ns = realtime_ns();
 	if (call)

@@ -11,11 +11,21 @@
 static void on_pace(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
 {
 	struct processes *processes = timer->data;
+	size_t count = 0, first, i = 0;
 	struct process *process;
 
 	processes->credited = 0;
 	TAILQ_FOREACH(process, &processes->list, link)
-	process_credit(process);
+	count++;
+	/* Another one is the first each time: none has all of it for ever. */
+	first = count > 0 ? processes->pace_turn++ % count : 0;
+	TAILQ_FOREACH(process, &processes->list, link)
+	if (i++ >= first)
+		process_credit(process);
+	i = 0;
+	TAILQ_FOREACH(process, &processes->list, link)
+	if (i++ < first)
+		process_credit(process);
 }
 
 bool processes_may_credit(struct processes *processes, size_t bytes)
@@ -71,8 +81,11 @@ size_t processes_bytes(const struct processes *processes)
 	size_t bytes = 0;
 
 	TAILQ_FOREACH(process, &processes->list, link)
-	for (size_t i = 0; i < PROCESS_STREAMS; i++)
-		bytes += process->rings[i].size;
+	{
+		bytes += process->input.waiting;
+		for (size_t i = 0; i < PROCESS_STREAMS; i++)
+			bytes += process->rings[i].size;
+	}
 	return bytes;
 }
 
@@ -237,10 +250,11 @@ void processes_close(struct processes *processes, enum session_reason reason)
 	struct rpc_error *error = session_closed_error(processes->config.session, reason);
 	struct process *process;
 
-	loop_timer_stop(processes->config.env->loop, &processes->pace);
 	attach_end_all(processes);
 	TAILQ_FOREACH(process, &processes->list, link)
 	process_fail(process, error);
+	/* Behind all that may credit, and so start it. */
+	loop_timer_stop(processes->config.env->loop, &processes->pace);
 	processes->living = 0;
 	rpc_error_free(error);
 }

@@ -53,8 +53,9 @@ struct processes {
 	TAILQ_HEAD(process_list, process) list; /* in the order they were started */
 	LIST_HEAD(attachment_list, attachment) attachments;
 	size_t living, ended;
-	size_t calls;            /* that wait */
-	size_t credited;         /* bytes in this interval */
+	size_t calls;    /* that wait */
+	size_t credited; /* bytes in this interval */
+	size_t pace_turn;
 	ev_timer pace;           /* its end, while anything was */
 	const struct exec *exec; /* the program that runs beside them, for attach.c; or NULL */
 	uint64_t exec_number;

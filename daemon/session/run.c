@@ -42,8 +42,14 @@ static void on_lost(void *user, struct rpc_error *error_take)
 {
 	struct run *run = user;
 
-	if (!run->io || !exec_is_waiting(run->exec)) {
+	if (!run->io) {
 		exec_client_ops.on_lost(run->exec, error_take);
+		return;
+	}
+	if (!exec_is_waiting(run->exec)) {
+		/* What the program did stands. */
+		exec_collected(run->exec, run_files_result(&run->files, NULL, NULL, 0, error_take));
+		rpc_error_free(error_take);
 		return;
 	}
 	rpc_error_free(error_take);
@@ -126,7 +132,14 @@ static void on_collected(void *user, struct file_io *io, enum exec_end end UNUSE
 	exec_collected(run->exec, files);
 }
 
-static const struct file_io_ops collect_ops = {.on_done = on_collected};
+static bool on_collect_grow(void *user, size_t len)
+{
+	struct run *run = user;
+
+	return exec_hold(run->exec, len);
+}
+
+static const struct file_io_ops collect_ops = {.on_grow = on_collect_grow, .on_done = on_collected};
 
 static void on_ended(void *user, struct exec *exec)
 {
@@ -202,18 +215,6 @@ static struct run *run_new(const struct run_env *env, const struct rpc_call *cal
 	return run;
 }
 
-static struct rpc_error *hold_files(struct rpc_call *call, const struct run_files *files)
-{
-	size_t bytes = files->placed.data_len + (files->collected ? RUN_COLLECT_MAX : 0);
-
-	if (rpc_call_hold(call, bytes))
-		return NULL;
-	return rpc_error_hint(
-		rpc_error_new(RPC_QUOTA_EXCEEDED,
-			      "The files of your requests in flight fill the buffers"),
-		"wait for some of them to end");
-}
-
 /* Takes request and files. NULL with the error. */
 static struct run *make(const struct run_env *env, struct rpc_call *call, const json_t *params,
 			struct run_request *request_take, struct run_files *files_take,
@@ -228,11 +229,8 @@ static struct run *make(const struct run_env *env, struct rpc_call *call, const 
 		return NULL;
 	}
 	config.user = run;
-	*ret_error = hold_files(call, &run->files);
-	if (*ret_error)
-		run_request_fini(request_take);
-	else
-		run->exec = exec_create(&config, call, params, request_take, ret_error);
+	config.extra_bytes = run->files.placed.data_len;
+	run->exec = exec_create(&config, call, params, request_take, ret_error);
 	if (run->exec)
 		*ret_error = pool_acquire(env->pool, &run->wish);
 	if (!*ret_error)

@@ -98,6 +98,7 @@ static struct rpc_error *parse_placed(const json_t *list, const struct config *c
 	if (json_array_size(list) == 0)
 		return NULL;
 	files->placed.operations = json_array();
+	files->placed.results_max = FILE_RESULTS_MAX;
 	json_array_foreach (list, i, file) {
 		struct rpc_error *error = parse_file(file, config, &files->placed);
 
@@ -164,7 +165,9 @@ struct rpc_error *run_files_placed(const json_t *operations, const json_t *resul
 
 struct file_batch run_files_collect(const struct run_files *files)
 {
-	struct file_batch batch = {.operations = json_array(), .read_max = RUN_COLLECT_MAX};
+	struct file_batch batch = {.operations = json_array(),
+				   .read_max = RUN_COLLECT_MAX,
+				   .results_max = FILE_RESULTS_MAX};
 	const json_t *path;
 	size_t i;
 

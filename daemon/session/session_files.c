@@ -109,7 +109,14 @@ static void on_done(void *user, struct file_io *io, enum exec_end end)
 	loop_defer(loop_of(session), &session->files.next, advance, session);
 }
 
-static const struct file_io_ops io_ops = {.on_done = on_done};
+static bool on_grow(void *user, size_t len)
+{
+	struct session_file *file = user;
+
+	return !file->call || rpc_call_hold(file->call, len);
+}
+
+static const struct file_io_ops io_ops = {.on_grow = on_grow, .on_done = on_done};
 
 /* NULL, or the error: then nothing was begun. */
 static struct rpc_error *begin(struct session *session, struct session_file *file)
@@ -121,11 +128,6 @@ static struct rpc_error *begin(struct session *session, struct session_file *fil
 	/* One that is not waited for any more. */
 	if (!file->call)
 		return cancelled();
-	if (!batch.is_read_to_socket && !rpc_call_hold(file->call, (size_t)batch.read_max))
-		return rpc_error_hint(rpc_error_new(RPC_QUOTA_EXCEEDED,
-						    "What your requests in flight read fills the "
-						    "buffers"),
-				      "wait for some of them to end, or read smaller pieces");
 	target.number = session_next_number(session);
 	target.socket_fd = TAKE_FD(file->socket_fd);
 	json_incref(batch.operations);

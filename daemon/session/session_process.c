@@ -55,6 +55,19 @@ static struct rpc_error *begin_work(struct session *session)
 		       : session_closed_error(session->id, session->lost_reason);
 }
 
+/* Its text and the beginning of its input, which wait until the guest takes them. */
+static struct rpc_error *hold(struct session *session, struct rpc_call *call,
+			      const struct run_request *request)
+{
+	size_t bytes = request->code_len + request->input_len;
+
+	if (bytes <= room(session) && rpc_call_hold(call, bytes))
+		return NULL;
+	return rpc_error_hint(rpc_error_new(RPC_QUOTA_EXCEEDED,
+					    "Input and output of your processes fill the buffers"),
+			      "wait for some of them to end");
+}
+
 struct rpc_reply session_exec_background(struct session *session, struct rpc_call *call,
 					 const json_t *params)
 {
@@ -67,7 +80,9 @@ struct rpc_reply session_exec_background(struct session *session, struct rpc_cal
 		error = exec_request_parse(params, env->config, &session->request, &request);
 	if (error)
 		return rpc_reply_error(call, error);
-	error = begin_work(session);
+	error = hold(session, call, &request);
+	if (!error)
+		error = begin_work(session);
 	if (error) {
 		run_request_fini(&request);
 		return rpc_reply_error(call, error);

@@ -159,7 +159,12 @@ int content_open_for_change(const struct place *place, bool appends, mode_t mode
 {
 	int flags = O_WRONLY | O_CREAT | OPEN_FLAGS | (appends ? O_APPEND : 0), fd;
 	struct stat stat;
+	int r = place_stat(place, &stat);
 
+	if (r == 0)
+		r = check_type(stat.st_mode);
+	if (r < 0 && r != -ENOENT)
+		return r;
 	fd = openat(place->dir_fd, place->name, flags, MODE_NEW);
 	fd = open_regular(fd < 0 ? (errno == ENXIO ? -EOPNOTSUPP : -errno) : fd, &stat);
 	if (fd >= 0 && mode != MODE_KEPT && fchmod(fd, mode) < 0) {
@@ -171,9 +176,24 @@ int content_open_for_change(const struct place *place, bool appends, mode_t mode
 	return fd;
 }
 
+/* Nobody notices that it is looked at: a FIFO that was opened would let its writer go on. */
+static int look_at(const char *path)
+{
+	_cleanup_close_ int fd = path_open(path, O_PATH, 0);
+	struct stat stat;
+
+	if (fd < 0)
+		return fd;
+	return fstat(fd, &stat) < 0 ? -errno : check_type(stat.st_mode);
+}
+
 int content_open(const char *path, struct stat *ret_stat)
 {
-	int fd = path_open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+	int fd = look_at(path);
 
+	if (fd < 0)
+		return fd;
+	/* What has taken its place since is not waited for either. */
+	fd = path_open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
 	return open_regular(fd == -ENXIO ? -EOPNOTSUPP : fd, ret_stat);
 }

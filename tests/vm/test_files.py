@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 
+from client import RpcError
 from support import VmTest, until
 
 
@@ -104,6 +105,7 @@ class Files(FileTest):
         """Answers that make no sense cost the call that asked; the session goes on."""
         for text in ("no json", "{}", "[]", "[7]", "[{}, {}]", ""):
             self.assert_error(3003, self.call, "stat", f"err {text}")
+        self.assert_error(3006, self.call, "read", answer({"size": 9, "length": 9}, data="a"))
         self.assert_error(3003, self.call, "stat", "signal 9")
         self.assert_error(3003, self.call, "stat", "failed no server")
         for results in ([{"entries": "x"}], [{"entries": [7, {}]}], [{}]):
@@ -172,14 +174,25 @@ class Files(FileTest):
             self.assertEqual(other.call("file.write", session="late", path=answer({"bytes": 0})), {"bytes": 0})
         self.client.wait(create)
 
+    def retry_until(self, code, client, **params):
+        """Reads until that is refused so; what others have in flight comes when it comes."""
+        def refused():
+            try:
+                client.call("file.read", **params)
+            except RpcError as error:
+                return error if error.code == code else None
+            return None
+        return until(refused, f"{code}")
+
     def test_quota(self):
         """What is read and written counts against the user's buffers."""
         sandbox = self.daemon("normal", buffered_bytes_per_uid=16 << 20)
         with sandbox.client() as client:
             sessions = [client.call("session.create", language="shell")["session"] for _ in range(2)]
             self.assert_error(1003, client.call, "file.write", session=sessions[0], path="x", data="x" * (9 << 20))
-            hanging = client.request("file.read", session=sessions[0], path="hang", length=7 << 20)
-            error = self.assert_error(1003, client.call, "file.read", session=sessions[1], path="x", length=2 << 20)
+            hanging = client.request("file.read", session=sessions[0], path="fill 7000000\nhang")
+            until(lambda: client.call("session.info", session=sessions[0])["idle_since"] is None, "it reads")
+            error = self.retry_until(1003, client, session=sessions[1], path="fill 3000000\n" + answer({"size": 1, "length": 1}))
             self.assertIn("smaller", error.data["hint"])
             self.assertEqual(client.call("file.read", session=sessions[1], length=100_000,
                                          path=answer({"size": 2, "length": 2}, data="a"))["data"], "a\n")
@@ -210,6 +223,16 @@ class Sockets(FileTest):
         ours.close()
         self.assertEqual(self.client.wait(request), {"bytes": size, "size": size, "eof": True})
         self.assertEqual(got, size)
+
+    def test_read_lies(self):
+        """A guest that sends more than was asked for, or other than it says, is told of."""
+        ours, theirs = socket.socketpair()
+        request = self.send("read", "fill 100\n" + answer({"size": 100, "length": 50}), theirs.fileno(), length=200)
+        self.assert_error(3006, self.client.wait, request)
+        request = self.send("read", "fill 100\n" + answer({"size": 100, "length": 100}), theirs.fileno(), length=10)
+        self.assert_error(3003, self.client.wait, request)
+        self.assert_closed("guest_protocol")
+        ours.close(), theirs.close()
 
     def test_reader_that_does_not_read(self):
         """It holds up its own operation, until it is cancelled or closes the socket."""
@@ -328,7 +351,7 @@ class RunFiles(VmTest):
             result = self.play(self.client, "out ran", collect=[program])
             self.assertEqual((result["stdout"], result["files"][0]["error"]["code"]), ("ran\n", code))
         result = self.play(self.client, "out ran", collect=["die 1"])
-        self.assertEqual((result["status"], result["stdout"], result["files"]), ("ok", "ran\n", []))
+        self.assertEqual((result["status"], result["stdout"], result["files"][0]["error"]["code"]), ("ok", "ran\n", 3004))
         result = self.play(self.client, "hang", collect=[answer(read, data="a")], timeout_seconds=0.2)
         self.assertEqual((result["status"], result["files"][0]["data"]), ("timeout", "a\n"))
         request = self.play_request(self.client, "out ran", collect=["hang"], stream=True)
