@@ -247,7 +247,7 @@ static const struct verb_option exec_options[] = {
 			  "Wall-clock time the program may take"},
 	[EXEC_ENV] = {"env", 'e', OPTION_PAIR, "NAME=VALUE", 0, 0,
 		      "Environment variable; may be repeated"},
-	[EXEC_CWD] = {"cwd", 0, OPTION_TEXT, "DIRECTORY", 0, 0,
+	[EXEC_CWD] = {"cwd", 'C', OPTION_TEXT, "DIRECTORY", 0, 0,
 		      "Directory to start in, from /home/user if it is relative"},
 	[EXEC_BACKGROUND] = {"background", 'b', OPTION_FLAG, NULL, 0, 0,
 			     "Print its id when it has started, and leave it: see session ps"},

@@ -113,6 +113,7 @@ static void end(struct exec *exec)
 	exec->receipt.stdout_bytes = exec->stdout.total;
 	exec->receipt.stderr_bytes = exec->stderr.total;
 	loop_timer_stop(exec->context->loop, &exec->kill_timer);
+	program_remove_text(&exec->program, exec->context->config);
 	set_state(exec, EXEC_ENDED);
 	ready(exec);
 }
@@ -388,7 +389,8 @@ static int start_process(struct exec *exec)
 			standbys_dismiss(standbys);
 		return r;
 	}
-	if (exec->is_background)
+	/* One that waits knows where its text will be. */
+	if (exec->program.file)
 		standbys_note_code(standbys);
 	else if (standbys_take(standbys, &exec->program, exec->is_rehearsal, &exec->process))
 		return 0;
@@ -399,7 +401,10 @@ static int start_process(struct exec *exec)
 static void start(struct exec *exec)
 {
 	struct process *process = &exec->process;
-	int r = start_process(exec);
+	int r;
+
+	program_note_text(&exec->program, exec->context->config);
+	r = start_process(exec);
 
 	if (r < 0) {
 		fail(exec, "Cannot start the program: %s", strerror(-r));
@@ -639,13 +644,14 @@ static int allocate(struct exec **ret, const struct exec_context *context,
 /* Where the program's text goes: a descriptor for writing, or -errno. */
 static int make_text(struct exec *exec, bool is_resident)
 {
+	const struct agent_config *config = exec->context->config;
 	int fd;
 
 	if (!is_resident)
-		return exec->is_background
-			       ? program_make_own_file(&exec->program, exec->context->config,
+		return exec->is_background || program_would_replace(&exec->program, config)
+			       ? program_make_own_file(&exec->program, config,
 						       ++*exec->context->serial)
-			       : program_make_file(&exec->program, exec->context->config);
+			       : program_make_file(&exec->program, config);
 	exec->text_fd = program_make_memory_file(&exec->program);
 	if (exec->text_fd < 0)
 		return exec->text_fd;

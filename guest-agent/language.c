@@ -24,8 +24,8 @@ static const char *const python_environment[] = {
 	NULL,
 };
 
-static const char *const python_resident_command[] = {"/usr/bin/python3", "@/python/resident.py",
-						      NULL};
+static const char *const python_resident_command[] = {"/usr/bin/python3", "-s",
+						      "@/python/resident.py", NULL};
 
 static const char *const files_resident_command[] = {"@/files", NULL};
 
@@ -155,6 +155,7 @@ static const struct language languages[] = {
 	 .early_names = shell_early_names,
 	 .go_max = 1024, /* bash reads sockets byte by byte */
 	 .needs_identifiers = true,
+	 .spares_users_file = true,
 	 .resident_command = shell_resident_command,
 	 .can_stay = true},
 	/* The host's file operations (guest-agent/files). */

@@ -31,6 +31,8 @@ struct language {
 	size_t go_max;          /* bytes of a go message that is cheaper to read than a new start */
 	bool needs_identifiers; /* variables of other names cannot be set late */
 	bool opens_program_file; /* before it waits: the file has to be there */
+	/* A file of that name that is the user's stays: the text then has one of its own. */
+	bool spares_users_file;
 	/* Command line and environment of the interpreter that runs one program after another;
 	 * NULL: none. It finds the socket on which they come as one that waits does. */
 	const char *const *resident_command;

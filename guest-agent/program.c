@@ -89,6 +89,44 @@ int program_make_file(const struct program *program, const struct agent_config *
 	return create_file(home, name, config);
 }
 
+static bool stat_text(const struct program *program, const struct agent_config *config,
+		      struct stat *ret)
+{
+	_cleanup_close_ int home = open_home(config);
+
+	return program->language && program->language->spares_users_file && !program->file &&
+	       home >= 0 && fstatat(home, program->language->file, ret, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+bool program_would_replace(const struct program *program, const struct agent_config *config)
+{
+	struct stat there;
+
+	return stat_text(program, config, &there);
+}
+
+void program_note_text(struct program *program, const struct agent_config *config)
+{
+	if (!stat_text(program, config, &program->text))
+		program->text.st_ino = 0;
+}
+
+void program_remove_text(const struct program *program, const struct agent_config *config)
+{
+	const struct stat *noted = &program->text;
+	_cleanup_close_ int home = -1;
+	struct stat there;
+
+	if (noted->st_ino == 0 || !stat_text(program, config, &there))
+		return;
+	if (there.st_dev != noted->st_dev || there.st_ino != noted->st_ino ||
+	    there.st_mtim.tv_sec != noted->st_mtim.tv_sec ||
+	    there.st_mtim.tv_nsec != noted->st_mtim.tv_nsec)
+		return;
+	home = open_home(config);
+	unlinkat(home, program->language->file, 0);
+}
+
 int program_make_own_file(struct program *program, const struct agent_config *config,
 			  uint64_t number)
 {

@@ -9,11 +9,14 @@
 #include "guest-agent/terminal.h"
 #include "protocol/message.h"
 
+#include <sys/stat.h>
+
 struct program {
 	const struct language *language; /* NULL: not known */
 	json_t *args, *env;
 	char cwd[MSG_PATH_MAX];
-	char *file; /* its own, with the path; NULL: the language's in the home directory */
+	char *file;       /* its own, with the path; NULL: the language's in the home directory */
+	struct stat text; /* of the latter, once it is complete; st_ino 0: not noted */
 	struct terminal_size terminal;                    /* zero: it has none */
 	uint64_t memory_max_bytes, pids_max, cpu_seconds; /* 0: no limit */
 };
@@ -30,6 +33,14 @@ void program_clear(struct program *program);
  * followed.
  */
 int program_make_file(const struct program *program, const struct agent_config *config);
+
+/* Must the text have a file of its own, because user code has put something where it would be? */
+bool program_would_replace(const struct program *program, const struct agent_config *config);
+
+/* The file is complete; and, when the program has ended: removes it, unless user code has changed
+ * it since. For languages that spare users' files. */
+void program_note_text(struct program *program, const struct agent_config *config);
+void program_remove_text(const struct program *program, const struct agent_config *config);
 
 /*
  * The same for a program that runs beside others: a file that no other is ever given, which only

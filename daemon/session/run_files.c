@@ -35,6 +35,17 @@ static int append(struct file_batch *batch, const char *data, size_t len)
 	return 0;
 }
 
+/* Where the guest puts the program itself (guest-agent/language.c). */
+static bool is_programs_own(const char *path)
+{
+	static const char *const names[] = {"main.py", "main.ts", "main.sh"};
+
+	for (size_t i = 0; i < ELEMENTSOF(names); i++)
+		if (strcmp(path, names[i]) == 0)
+			return true;
+	return false;
+}
+
 /* Path and mode of one of `files`. */
 static struct rpc_error *parse_place(const json_t *file, json_t *operation)
 {
@@ -47,6 +58,10 @@ static struct rpc_error *parse_place(const json_t *file, json_t *operation)
 		return error;
 	if (!*path)
 		return rpc_error_new(RPC_PATH_INVALID, "The path names no file");
+	if (is_programs_own(path))
+		return rpc_error_hint(rpc_error_new(RPC_PATH_INVALID,
+						    "'%s' is where the program itself is", path),
+				      "give the file another name, or send it as 'code'");
 	if (mode && !file_mode_parse(mode, &bits))
 		return rpc_error_hint(rpc_error_new(RPC_INVALID_PARAMS, "'%.32s' is no mode", mode),
 				      "a mode is " FILE_MODE_PATTERN);

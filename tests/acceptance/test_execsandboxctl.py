@@ -115,7 +115,8 @@ class Ctl(DaemonTest):
         self.assertRegex(self.ctl("session", "list").stdout.decode(), rf"(?m)^{session} +ctl-test +idle +shell ")
         self.assertRegex(self.ctl("session", "update", session, "-i", "99").stdout.decode(), "idle_timeout_seconds +99")
         self.assertIn("execs", self.ctl("session", "info", session).stdout.decode())
-        self.assertEqual(self.ctl("session", "exec", session, "-p", "1").returncode, 125)  # not of python
+        for code, stdout in (("kept=1", b""), ("echo $kept", b"1\n")):
+            self.assertEqual(self.ctl("session", "exec", session, "-p", code).stdout, stdout)
         third = self.ctl("session", "exec", session, "-C", "/usr", "-c", 'pwd; echo "$@"', "--", "a", "-b")
         self.assertEqual((third.returncode, third.stdout), (0, b"/usr\na -b\n"))
         for wrong in ([], ["-c", "echo", "-p", "1"]):

@@ -220,7 +220,7 @@ class Methods(DaemonTest):
     def test_not_built(self):
         """Methods of the API that are not built do not exist: -32601 with a hint."""
         for method in (
-            "session.fork", "sandbox.pause", "file.read",
+            "session.fork", "sandbox.pause", "file.copy",
             "config.get", "daemon.drain", "port.open", "snapshot.create", "", "RUN", "rpc.",
             "no.such", "$/other",
         ):
@@ -247,7 +247,8 @@ class Methods(DaemonTest):
             ({"colour": "red"}, "colour"),
             ({"packages": ["numpy"]}, "packages"), ({"network": "none"}, "network"),
             ({"exec_id": ""}, "exec_id"), ({"exec_id": "x" * 129}, "exec_id"), ({"template": "x"}, "template"),
-            ({"files": []}, "files"), ({"collect": []}, "collect"), ({"metadata": {}}, "metadata"),
+            ({"files": {}}, "files"), ({"files": [{"data": ""}]}, "files[0].path"), ({"collect": [1]}, "collect"),
+            ({"metadata": {}}, "metadata"),
             ({"code": 5}, "code"), ({"code": None}, "code"), ({"language": 5}, "language"),
             ({"args": "x"}, "args"), ({"args": [1]}, "args"), ({"env": []}, "env"),
             ({"env": {"A": 1}}, "env"), ({"timeout_seconds": "5"}, "timeout_seconds"),

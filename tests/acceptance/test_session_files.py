@@ -68,7 +68,7 @@ class Files(DaemonTest):
         for path in ("a", "x", "d"):
             self.assert_error(5002, "remove", path)
             self.file("remove", path, recursive=True)
-        self.assertEqual([name for name in self.names() if not name.startswith("main")], ["bytes", "f", "link", "program"])
+        self.assertEqual(self.names(), ["bytes", "f", "link", "program"])
 
     def test_in_place(self):
         """Appending and writing at an offset change the file that programs have open; a whole write replaces it."""
@@ -138,7 +138,18 @@ class Files(DaemonTest):
         self.exec("for pid in $(seq 2 4000); do [ $pid = $$ ] || kill -9 $pid 2>/dev/null; done; true")
         self.assert_error(5001, "write", upload=upload, commit=True)
         self.file("write", "small", data="x")
-        self.assertEqual(self.names(), ["main.sh", "small"])
+        self.assertEqual(self.names(), ["small"])
+
+    def test_own_main(self):
+        """A file of the user's with the name of programs' texts stays, and so does one that a program makes."""
+        self.file("write", "main.sh", data="echo mine")
+        result = self.client.call("session.exec", session=self.session, argv=["bash", "main.sh"])
+        self.assertEqual((result["status"], result["stdout"]), ("ok", "mine\n"))
+        self.file("remove", "main.sh")
+        self.exec("cat >main.sh <<<'echo other'")
+        self.assertEqual(self.exec("bash ./main.sh"), "other\n")
+        self.exec("rm main.sh; mkdir main.sh")
+        self.assertEqual(self.exec("ls -d main.sh"), "main.sh\n")
 
     def test_beside_a_program(self):
         """Files go in and out while a program runs, and the program sees them."""

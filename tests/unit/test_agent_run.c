@@ -389,10 +389,17 @@ START_TEST(test_program_file_follows_no_link)
 	ck_assert_int_eq(stat(victim, &st), 0);
 	ck_assert_int_eq(st.st_size, 0);
 
-	/* A directory cannot be replaced: said, not fatal. */
+	/* What is there is the user's, and stays; so does a directory. */
 	ck_assert_int_eq(unlink(link), 0);
 	ck_assert_int_eq(mkdir(link, 0755), 0);
-	ck_assert_str_eq(host_run(&host, 2, "shell", "echo x")->reason, MSG_REASON_FAILED);
+	host_run(&host, 2, "shell", "echo x");
+	ck_assert_str_eq(host_stdout(&host, 2), "x\n");
+	ck_assert_int_eq(rmdir(link), 0);
+	/* A text that nobody has changed goes with its program. */
+	host_run(&host, 3, "shell", "echo x");
+	ck_assert_int_eq(access(link, F_OK), -1);
+	host_run(&host, 4, "shell", "echo 'echo y' >main.sh");
+	ck_assert_int_eq(access(link, F_OK), 0);
 }
 END_TEST
 

@@ -372,7 +372,7 @@ class RunFiles(VmTest):
     def test_bad_parameters(self):
         for code, field, params in (
                 (2005, "files[1].path", {"files": [{"path": "a"}, {"path": "/etc/passwd"}]}),
-                (2005, "files[0]", {"files": [{"path": "/home/user"}]}),
+                (2005, "files[0]", {"files": [{"path": "/home/user"}]}), (2005, "files[0]", {"files": [{"path": "main.py"}]}),
                 (-32602, "files[0].path", {"files": [{"data": "a"}]}), (-32602, "files[0]", {"files": ["a"]}),
                 (-32602, "files[0].name", {"files": [{"path": "a", "name": "b"}]}),
                 (-32602, "files[0]", {"files": [{"path": "a", "mode": "8"}]}),

@@ -19,6 +19,9 @@ import time
 import types
 
 DESCRIPTORS = 4
+# Of programs whose lines tracebacks can still show.
+TEXTS_MAX = 1 << 20
+texts = []
 
 
 class Signals:
@@ -180,6 +183,9 @@ def run(program, names, signals):
     """Exit status and report of a program."""
     lines = program.text.decode("utf-8", "replace").splitlines(True)
     linecache.cache[program.name] = (len(program.text), None, lines, program.name)
+    texts.append((program.name, len(program.text)))
+    while sum(size for _, size in texts) > TEXTS_MAX and len(texts) > 1:
+        linecache.cache.pop(texts.pop(0)[0], None)
     try:
         try:
             signals.let()
@@ -226,10 +232,20 @@ def wait(control, signals):
             os.fstat(control.fileno())  # it is there still
 
 
-def main(descriptor):
+def add_user_site():
+    """The user's own packages, and what they run at a start: not before the channel is closed to children."""
+    import site
+
+    if os.path.isdir(site.getusersitepackages()):
+        site.addsitedir(site.getusersitepackages())
+
+
+def main(descriptor, is_fresh=False):
     control = _socket.socket(fileno=descriptor)
     os.set_inheritable(descriptor, False)
     os.register_at_fork(after_in_child=control.close)
+    if is_fresh:
+        add_user_site()
     pid = os.getpid()
     module = types.ModuleType("__main__")
     module.__builtins__ = builtins
@@ -262,7 +278,7 @@ def start():
     except ImportError:  # another version of Python than the module's
         pass
     del sys.path[0]
-    main(int(os.environ.pop("EXECSANDBOX_GO_FD")))
+    main(int(os.environ.pop("EXECSANDBOX_GO_FD")), is_fresh=True)
 
 
 if __name__ == "__main__":
