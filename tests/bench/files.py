@@ -79,7 +79,7 @@ WAYS = (
 def files(bench, table):
     """S7: the same file again and again, beside what the guest itself takes to copy it."""
     data = os.urandom(1 << 20) * 100
-    with bench.daemon("pool_python=0 pool_javascript=0") as served, Client(served.socket) as client:
+    with bench.daemon("pool_python=0", "pool_javascript=0") as served, Client(served.socket) as client:
         served.wait_templates()
         session = client.call("session.create", language="shell", limits={"memory_mb": 512, "disk_mb": 300})["session"]
         for what, way, goal in WAYS:

@@ -129,8 +129,8 @@ def _receive(session: str, path: str, target: BinaryIO) -> Script[int]:
 @contextlib.contextmanager
 def _replacing(path: str, mode: int) -> Iterator[BinaryIO]:
     """A file that gets its name when it is complete; a link of that name is replaced, not followed."""
-    directory, name = os.path.split(path)
-    temporary = os.path.join(directory, f".{name[:200]}.{secrets.token_hex(8)}.part")
+    directory = os.path.dirname(path)
+    temporary = os.path.join(directory, f".execsandbox-{secrets.token_hex(8)}.part")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         with os.fdopen(os.open(temporary, flags, mode | 0o200), "wb") as target:
