@@ -229,7 +229,7 @@ class AsyncFilesTest(FilesCase, unittest.IsolatedAsyncioTestCase):
         self.store.files["f"] = b"1"
         task = asyncio.create_task(files.download("f", self.path("b")))
         await began.wait()
-        self.assertRegex(os.listdir(self.directory)[0], r"^\.b\..*\.part$")
+        self.assertRegex(os.listdir(self.directory)[0], r"^\.execsandbox-.*\.part$")
         task.cancel()
         with self.assertRaises(asyncio.CancelledError):
             await task
