@@ -153,12 +153,17 @@ static void on_drop_reaped(struct agent *agent)
 /* --- The pressure guard ------------------------------------------------------------------------
  */
 
-/* The run that holds most, which the guard would kill; also takes the samples of all runs. */
-static struct exec *sample_runs(struct agent *agent)
-{
-	struct exec *largest = NULL;
-	uint64_t most = 0;
+/* Who holds most: a run, or what the interpreter of a session has left behind its programs. */
+struct holder {
+	struct exec *exec;
+	struct resident *resident;
+	uint64_t held;
+};
 
+/* Whom the guard would kill; also takes the samples of all runs. False when no run lives. */
+static bool find_largest(struct agent *agent, struct holder *ret)
+{
+	*ret = (struct holder){0};
 	for (size_t i = 0; i < EXECS_MAX; i++) {
 		struct exec *exec = agent->execs[i];
 		uint64_t held;
@@ -166,15 +171,34 @@ static struct exec *sample_runs(struct agent *agent)
 		if (!exec || exec_state(exec) != EXEC_RUNNING)
 			continue;
 		held = exec_sample(exec);
-		if (!largest || held > most) {
-			largest = exec;
-			most = held;
-		}
+		if (!ret->exec || held > ret->held)
+			*ret = (struct holder){.exec = exec, .held = held};
 	}
-	return largest;
+	if (!ret->exec)
+		return false;
+	for (size_t i = 0; i < LANGUAGES; i++) {
+		uint64_t held = resident_held(&agent->residents[i]);
+
+		if (held > ret->held)
+			*ret = (struct holder){.resident = &agent->residents[i], .held = held};
+	}
+	return true;
 }
 
-static void guard_judge(struct agent *agent, struct exec *largest, enum guard_verdict verdict)
+static void end_largest(struct agent *agent, const struct holder *largest)
+{
+	if (largest->resident) {
+		log_notice("guard", "What an interpreter has left stalls on memory: killed");
+		resident_kill_for_memory(largest->resident);
+	} else {
+		log_notice("guard", "Run %u stalls on memory: killed", exec_number(largest->exec));
+		exec_kill_for_memory(largest->exec);
+	}
+	guard_reset(&agent->guard);
+}
+
+static void guard_judge(struct agent *agent, const struct holder *largest,
+			enum guard_verdict verdict)
 {
 	switch (verdict) {
 	case GUARD_FINE:
@@ -183,9 +207,7 @@ static void guard_judge(struct agent *agent, struct exec *largest, enum guard_ve
 		report_memory(agent);
 		break;
 	case GUARD_HOPELESS:
-		log_notice("guard", "Run %u stalls on memory: killed", exec_number(largest));
-		exec_kill_for_memory(largest);
-		guard_reset(&agent->guard);
+		end_largest(agent, largest);
 		break;
 	}
 }
@@ -193,15 +215,15 @@ static void guard_judge(struct agent *agent, struct exec *largest, enum guard_ve
 static void on_guard_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
 {
 	struct agent *agent = timer->data;
-	struct exec *largest = sample_runs(agent);
 	struct guard_sample sample;
+	struct holder largest;
 
-	if (!largest) {
+	if (!find_largest(agent, &largest)) {
 		guard_reset(&agent->guard);
 		return; /* the next run starts it again */
 	}
 	if (memory_read_pressure(&agent->cgroup, &sample))
-		guard_judge(agent, largest, guard_step(&agent->guard, &sample));
+		guard_judge(agent, &largest, guard_step(&agent->guard, &sample));
 	loop_timer_start(agent->loop, timer, GUARD_PERIOD_MS / 1000.);
 }
 

@@ -271,6 +271,19 @@ void resident_lose(struct resident *resident)
 	forget(resident);
 }
 
+uint64_t resident_held(const struct resident *resident)
+{
+	const struct process *process = &resident->process;
+
+	return process->pid > 0 && process->cgroup.fd >= 0 ? cgroup_run_current(process->cgroup.fd)
+							   : 0;
+}
+
+void resident_kill_for_memory(struct resident *resident)
+{
+	end_process(resident);
+}
+
 bool resident_on_reaped(struct resident *resident, pid_t pid)
 {
 	if (pid != resident->pid || resident->process.pid != pid)

@@ -86,6 +86,11 @@ void resident_lose(struct resident *resident);
  * than RESIDENT_SINKS_MAX of them the pipe is closed. */
 void resident_drop_output(struct resident *resident, int fd_take);
 
+/* Bytes that it holds while nobody has borrowed it, with all that it has left running; 0 when there
+ * is none. And its end, for lack of memory: the next program starts a fresh one. */
+uint64_t resident_held(const struct resident *resident);
+void resident_kill_for_memory(struct resident *resident);
+
 /* A process was reaped. True when it was this one, borrowed by nobody. */
 bool resident_on_reaped(struct resident *resident, pid_t pid);
 

@@ -180,6 +180,15 @@ class Interpreter(DaemonTest):
         self.exec_ok("os.environ.update(SET='1', COLOR='blue')")
         self.assertEqual(self.exec_ok("os.environ['SET'] + os.environ['COLOR']"), "'1blue'\n")
 
+    def test_hog_left_behind(self):
+        """What code has left running and takes all memory is ended, not the program that comes then."""
+        self.exec_ok("import subprocess, sys\nhog = 'import os; x = []\\nwhile True: x.append(os.urandom(1 << 20))'\n"
+                     "process = subprocess.Popen([sys.executable, '-c', hog])")
+        result = self.client.call("session.exec", session=self.session, timeout_seconds=100,
+                                  command="while pgrep -f urandom.1 >/dev/null; do sleep 0.3; done; echo alive")
+        self.assertEqual((result["status"], result["stdout"]), ("ok", "alive\n"), result)
+        self.exec_ok("1")
+
     def test_arguments_and_directory(self):
         """Arguments are a program's own, unless it sets them; the directory is the code's to change."""
         self.assertEqual(self.exec_ok("import sys\nsys.argv", args=["a b", "", "ü"]), "['', 'a b', '', 'ü']\n")
@@ -283,6 +292,13 @@ class JavaScript(DaemonTest):
         # What programs may put in the place of what runs them.
         self.exec_ok("class Map {}; const Promise = 1, Object = 2, process = 3, setImmediate = 4")
         self.assertEqual(self.exec_ok("let last: number = process; last"), "3\n")
+
+    def test_directory_that_is_gone(self):
+        """A working directory that was removed costs nothing that was defined."""
+        self.exec_ok("let kept = 1; const fs = require('fs'); fs.mkdirSync('gone'); process.chdir('gone'); fs.rmdirSync('../gone')")
+        self.assertEqual(self.exec_ok("kept"), "1\n")
+        self.exec_ok("process.chdir('/home/user'); import os from 'os'")
+        self.assertEqual(self.exec_ok("__dirname"), '"/home/user"\n')
 
     def test_shows_the_last_value(self):
         """As a notebook does: the value of a last expression, also of a promise, but undefined; and no other."""

@@ -226,7 +226,7 @@ class MemoryScenario(VmTest):
         """Idle sessions hold nearly all; four runs come at once and get what they need."""
         self.short(1024)
         # They end one after the other: that all of them wake at once is another scenario.
-        idle = [self.begin(f"read(70)\nuse(40)\nkeep(text(24, {i}))\nat({60 + 2 * i})\nend()\n") for i in range(8)]
+        idle = [self.begin(f"read(70)\nuse(40)\nkeep(text(24, {i}))\nat({60 + 5 * i})\nend()\n") for i in range(8)]
         self.has_kept(idle)
         held = 1024 * MIB - self.stats()["host"]["managed_available_bytes"]
         self.assertGreater(held, 600 * MIB)

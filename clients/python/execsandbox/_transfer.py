@@ -101,7 +101,12 @@ def _send(session: str, path: str, source: BinaryIO, mode: int | None, total: in
 def _take(source: BinaryIO) -> bytes:
     """A whole piece, also of a pipe; less only at the end."""
     pieces, missing = [], PIECE_BYTES
-    while missing and (data := source.read(missing)):
+    while missing:
+        data = source.read(missing)
+        if data is None:  # of a source that does not block this is no end
+            raise BlockingIOError("The source has no bytes now: give one that waits for them")
+        if not data:
+            break
         pieces.append(data)
         missing -= len(data)
     return b"".join(pieces)

@@ -219,7 +219,9 @@ class Process:
         on_stdout, on_stderr: called in this thread with all its output that is kept, and with more
             as it comes
 
-        When a callback raises, or Ctrl-C comes, the waiting ends and the process goes on.
+        When a callback raises, or Ctrl-C comes, the waiting ends and the process goes on. With a
+        callback this connection follows the process from then on: until it is closed the session
+        does not end by its idle time.
         """
         return self._connection.perform(_requests.process_wait(
             self._session, self.id, timeout_seconds, on_stdout, on_stderr))

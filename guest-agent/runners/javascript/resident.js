@@ -123,7 +123,7 @@ class Program {
 	// Arguments and variables are this program's only; the directory stays, as everything does.
 	enter() {
 		this.argvBefore = process.argv;
-		if (this.args.length > 0) process.argv = this.argv = [process.execPath, `${process.cwd()}/main.ts`, ...this.args];
+		if (this.args.length > 0) process.argv = this.argv = [process.execPath, `${where()}/main.ts`, ...this.args];
 		for (const [name, value] of this.variables) {
 			this.before.set(name, process.env[name]);
 			process.env[name] = value;
@@ -240,9 +240,18 @@ function show(value) {
 
 // What a module has: of a file in the working directory.
 let directory, ownRequire;
+/** The working directory; the last that was known when it has been removed. */
+function where() {
+	try {
+		return process.cwd();
+	} catch {
+		return directory;
+	}
+}
+
 function defineModule() {
-	if (directory === process.cwd()) return;
-	directory = process.cwd();
+	if (directory === where()) return;
+	directory = where();
 	if (globalThis.require !== ownRequire) return;
 	const filename = `${directory}/main.ts`;
 	const require = createRequire(filename);
