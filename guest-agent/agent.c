@@ -330,7 +330,7 @@ static void on_exec(struct agent *agent, struct msg_exec *request)
 		exec_repeat_started(known);
 		return;
 	}
-	slot = free_slot(agent, request->is_background);
+	slot = free_slot(agent, msg_exec_is_process(request));
 	if (!slot) {
 		send_refusal(agent, request);
 		return;

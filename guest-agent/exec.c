@@ -631,10 +631,8 @@ static int allocate(struct exec **ret, const struct exec_context *context,
 	input_init(&exec->stdin, context->loop, &stdin_ops, exec);
 	output_init(&exec->stdout, context->loop, request->stdout_limit, &output_ops, exec);
 	output_init(&exec->stderr, context->loop, request->stderr_limit, &output_ops, exec);
-	/* File operations run beside the others as well, one at a time: they are no process, which
-	 * waits for each byte that it is told, and of which there are so many at the most. */
-	exec->is_background = request->is_background && !request->is_resident;
-	exec->stdin.tells_all = exec->is_background;
+	/* Who writes to a process waits for each byte. */
+	exec->is_background = exec->stdin.tells_all = msg_exec_is_process(request);
 	ev_timer_init(&exec->kill_timer, on_kill_timer, 0., 0.);
 	exec->kill_timer.data = exec;
 	*ret = exec;

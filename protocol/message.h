@@ -77,6 +77,13 @@ struct msg_exec {
 	uint64_t terminal_rows, terminal_columns;
 };
 
+/* Is it a background process? File operations run beside the other execs as well, and their input
+ * comes in pieces, but they are none. */
+static inline bool msg_exec_is_process(const struct msg_exec *exec)
+{
+	return exec->is_background && !exec->is_resident;
+}
+
 /*
  * Interpreters of `language` that have started and wait for a program, `count` of them in all. An
  * EXEC of that language takes one that fits it (the same environment but for names that may be set

@@ -71,6 +71,13 @@ class Processes(DaemonTest):
         results = [self.call("wait", self.client.wait(request)["process"]) for request in requests]
         self.assertEqual([result["stdout"] for result in results], [f"{i}\n" for i in range(8)])
 
+    def test_all_places(self):
+        """As many as there may be keep neither files nor programs from their places."""
+        for _ in range(16):
+            self.start("exec sleep 1000")
+        self.client.call("file.write", session=self.session, path="f", data="x")
+        self.assertEqual(self.exec("cat f")["stdout"], "x")
+
     def test_signals_and_input(self):
         process = self.start("trap 'echo hup' HUP; echo on; while read -r line; do echo \"<$line>\"; done; echo end >&2",
                              stdin="first\n")

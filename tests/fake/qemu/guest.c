@@ -320,7 +320,7 @@ static void on_exec(struct guest *guest, const struct msg_exec *exec)
 		plan_die("EXEC before IDENTITY");
 	if (guest->state.unfinished == exec->exec)
 		plan_die("EXEC with a number that was not acknowledged");
-	if (exec->is_background && !exec->is_resident) {
+	if (msg_exec_is_process(exec)) {
 		background_exec(&guest->background, guest->agent, exec);
 		return;
 	}
