@@ -154,6 +154,16 @@ static int hex_digit(char c)
 	return -1;
 }
 
+void draw_id(char *id, size_t size, const char *node, const char *kind)
+{
+	uint8_t random[8];
+	char hex[2 * sizeof(random) + 1];
+
+	random_bytes(random, sizeof(random));
+	hex_encode(random, sizeof(random), hex);
+	snprintf(id, size, "%.32s%s%s_%s", node, *node ? "-" : "", kind, hex);
+}
+
 int hex_decode(const char *hex, void *ret, size_t len)
 {
 	uint8_t *bytes = ret;

@@ -89,6 +89,10 @@ void random_bytes(void *buf, size_t len);
 /* Lower-case hexadecimal of `len` bytes into `hex`, which has room for 2 * len + 1. */
 void hex_encode(const void *data, size_t len, char *hex);
 
+/* Draws "<node>-<kind>_<16 digits>" into `id`, without what is in front of the kind where `node` is
+ * empty. Of the node at most 32 bytes are taken. */
+void draw_id(char *id, size_t size, const char *node, const char *kind);
+
 /* Parses exactly 2 * len hexadecimal digits. 0 or -EINVAL. */
 int hex_decode(const char *hex, void *ret, size_t len);
 

@@ -160,6 +160,16 @@ struct rpc_error *rpc_error_copy(const struct rpc_error *error)
 	return copy;
 }
 
+struct rpc_error *rpc_error_field(struct rpc_error *error, const char *field)
+{
+	return rpc_error_set(error, "field", json_string(field));
+}
+
+struct rpc_error *rpc_error_no_memory(void)
+{
+	return rpc_error_new(RPC_INTERNAL_ERROR, "The daemon is out of memory");
+}
+
 void rpc_error_free(struct rpc_error *error)
 {
 	if (!error || error == &out_of_memory)

@@ -75,6 +75,12 @@ struct rpc_error *rpc_error_hint(struct rpc_error *error, const char *format, ..
 /* Another of the same, for the next of several who are told. Never NULL. */
 struct rpc_error *rpc_error_copy(const struct rpc_error *error);
 
+/* rpc_error_set() of `field`: the parameter that is wrong. */
+struct rpc_error *rpc_error_field(struct rpc_error *error, const char *field);
+
+/* RPC_INTERNAL_ERROR where memory is short for what was asked. */
+struct rpc_error *rpc_error_no_memory(void);
+
 void rpc_error_free(struct rpc_error *error);
 
 static inline void rpc_error_freep(struct rpc_error **error)

@@ -10,10 +10,7 @@
 static struct processes *find_all(struct rpc_call *call, const json_t *params,
 				  struct rpc_error **ret_error)
 {
-	const struct daemon *daemon = rpc_call_context(call);
-	struct session *session =
-		sessions_find(daemon->sessions, rpc_call_peer(call),
-			      json_string_value(json_object_get(params, "session")), ret_error);
+	struct session *session = method_find_session(call, params, ret_error);
 
 	return session ? session_processes(session) : NULL;
 }

@@ -9,6 +9,7 @@
 #include "daemon/method/methods.h"
 
 #include "daemon/session/request.h"
+#include "protocol/moment.h"
 
 #include <errno.h>
 #include <string.h>
@@ -16,16 +17,6 @@
 static json_t *milliseconds(uint64_t us)
 {
 	return us ? json_real((double)us / 1000) : json_null();
-}
-
-static json_t *moment(uint64_t ns)
-{
-	char text[RFC3339_SIZE];
-
-	if (ns == 0)
-		return json_null();
-	format_rfc3339(ns, text);
-	return json_string(text);
 }
 
 /* Of the last build by this daemon. */
@@ -61,8 +52,8 @@ static json_t *describe(const struct template *template)
 		"state_bytes", image ? json_integer((json_int_t)image->vm.state_len) : json_null(),
 		"ram_sha256", hash(template->hashes.ram), "state_sha256",
 		hash(template->hashes.state), "clones", (json_int_t)template_clones(template),
-		"created_at", moment(image ? template->ready_ns : 0), "used_at",
-		moment(template->used_ns), "load_ms", milliseconds(template->load_us), "build",
+		"created_at", moment_json(image ? template->ready_ns : 0), "used_at",
+		moment_json(template->used_ns), "load_ms", milliseconds(template->load_us), "build",
 		build_times(&template->times), "error", error ? error->message : NULL);
 }
 

@@ -8,6 +8,17 @@
 
 #include <string.h>
 
+char *bytes_copy(const char *data, size_t len)
+{
+	char *copy = malloc(len + 1);
+
+	if (copy) {
+		memcpy(copy, data, len);
+		copy[len] = '\0';
+	}
+	return copy;
+}
+
 static struct rpc_error *decode(const json_t *text, const char *name, char **ret, size_t *ret_len)
 {
 	uint8_t *decoded = NULL;
@@ -37,11 +48,9 @@ struct rpc_error *bytes_from_params(const json_t *params, const char *name,
 		return NULL;
 	if (encoding && strcmp(encoding, "base64") == 0)
 		return decode(text, name, ret, ret_len);
-	*ret = malloc(len + 1);
+	*ret = bytes_copy(json_string_value(text), len);
 	if (!*ret)
 		return rpc_error_new(RPC_INTERNAL_ERROR, "The daemon is out of memory");
-	memcpy(*ret, json_string_value(text), len);
-	(*ret)[len] = '\0';
 	*ret_len = len;
 	return NULL;
 }

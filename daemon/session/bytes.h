@@ -10,6 +10,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* A new copy with a NUL behind it; NULL without memory. */
+char *bytes_copy(const char *data, size_t len);
+
 /*
  * Reads the string parameter `name`, written as the parameter `encoding_name` says ("utf-8" or
  * "base64"), into a new buffer; an absent one is empty, and the buffer NULL. NULL, or the error.

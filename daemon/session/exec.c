@@ -11,9 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What a guest gets to report its end after the SIGKILL (API, "Closer rules"). */
-#define KILL_REPORT_SECONDS 0.25
-
 enum exec_state {
 	EXEC_WAITING,
 	EXEC_RUNNING,
@@ -405,7 +402,7 @@ static void kill_program(struct exec *exec, enum run_verdict verdict)
 	credit(exec, SUBSTREAM_STDOUT, 0);
 	credit(exec, SUBSTREAM_STDERR, 0);
 	loop_timer_start(exec->config.env->loop, &exec->deadline,
-			 grace_seconds + KILL_REPORT_SECONDS);
+			 grace_seconds + EXEC_KILL_REPORT_SECONDS);
 }
 
 static void on_deadline(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)

@@ -34,6 +34,9 @@
 
 #define SESSION_ID_SIZE 64
 
+/* What a guest gets to report an end after the SIGKILL (API, "Closer rules"). */
+#define EXEC_KILL_REPORT_SECONDS 0.25
+
 struct exec;
 
 /* Borrowed, longer than any exec. */

@@ -10,8 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What a guest gets to report the end after a KILL. */
-#define KILL_REPORT_SECONDS 0.25
 /* Of a list: names, of each what there is to say (FILE_ENTRIES_MAX). */
 #define RESULT_PARTS_MAX (FILE_ENTRIES_MAX * 16u)
 
@@ -129,7 +127,7 @@ void file_io_stop(struct file_io *io)
 	file_socket_close(&io->socket);
 	/* A link that takes no KILL has the same end as a guest that ignores it. */
 	(void)agent_link_send(vm_link(io->target.vm), &msg);
-	loop_timer_start(io->target.loop, &io->deadline, KILL_REPORT_SECONDS);
+	loop_timer_start(io->target.loop, &io->deadline, EXEC_KILL_REPORT_SECONDS);
 }
 
 static int dispatch(struct file_io *io, struct file_batch *batch)

@@ -25,16 +25,6 @@ void file_request_fini(struct file_request *request)
 	*request = (struct file_request){0};
 }
 
-static struct rpc_error *field_error(struct rpc_error *error, const char *field)
-{
-	return rpc_error_set(error, "field", json_string(field));
-}
-
-static struct rpc_error *no_memory(void)
-{
-	return rpc_error_new(RPC_INTERNAL_ERROR, "The daemon is out of memory");
-}
-
 /* Larger than any file. */
 #define FILE_SIZE_MAX (UINT64_C(1) << 50)
 
@@ -63,7 +53,7 @@ char *file_path_parse(const json_t *path, const char *field, struct rpc_error **
 
 	*ret_error = check_path(text, json_string_length(path));
 	if (*ret_error) {
-		field_error(*ret_error, field);
+		rpc_error_field(*ret_error, field);
 		return NULL;
 	}
 	if (*text == '/')
@@ -71,7 +61,7 @@ char *file_path_parse(const json_t *path, const char *field, struct rpc_error **
 	text += strspn(text, "/");
 	copy = strdup(strcmp(text, ".") == 0 ? "" : text);
 	if (!copy)
-		*ret_error = no_memory();
+		*ret_error = rpc_error_no_memory();
 	return copy;
 }
 
@@ -120,10 +110,10 @@ static struct rpc_error *set_mode(json_t *operation, const json_t *params)
 	if (!text)
 		return NULL;
 	if (!file_mode_parse(text, &mode))
-		return field_error(rpc_error_hint(rpc_error_new(RPC_INVALID_PARAMS,
-								"'%.32s' is no mode", text),
-						  "a mode is " FILE_MODE_PATTERN),
-				   "mode");
+		return rpc_error_field(rpc_error_hint(rpc_error_new(RPC_INVALID_PARAMS,
+								    "'%.32s' is no mode", text),
+						      "a mode is " FILE_MODE_PATTERN),
+				       "mode");
 	json_object_set_new(operation, "mode", json_integer(mode));
 	return NULL;
 }
@@ -144,7 +134,7 @@ static struct rpc_error *check_size(const struct file_request *request, const st
 
 static struct rpc_error *conflict(const char *field, const char *why)
 {
-	return field_error(rpc_error_new(RPC_INVALID_PARAMS, "%s", why), field);
+	return rpc_error_field(rpc_error_new(RPC_INVALID_PARAMS, "%s", why), field);
 }
 
 static uint64_t write_size(const struct file_request *request)
@@ -177,15 +167,13 @@ static struct rpc_error *parse_upload_step(const json_t *params, const char *upl
 	bool commits = json_is_true(json_object_get(params, "commit"));
 	struct rpc_error *error = NULL;
 	json_t *operation;
-	uint64_t random;
 
 	if (json_is_true(json_object_get(params, "append")))
 		return conflict("append", "An upload has offsets and no end to append to");
 	if (!is_new && json_object_get(params, "mode"))
 		return conflict("mode", "The mode is said when the upload is opened");
 	if (is_new) {
-		random_bytes(&random, sizeof(random));
-		snprintf(request->upload, sizeof(request->upload), "upl_%016" PRIx64, random);
+		draw_id(request->upload, sizeof(request->upload), "", "upl");
 		upload = request->upload;
 		operation = add_operation(request, "upload_open");
 		json_object_set_new(operation, "upload", json_string(upload));
@@ -329,8 +317,8 @@ static struct rpc_error *parse(const json_t *params, const struct config *config
 	if (error)
 		return error;
 	if (!*request->path && needs_path(request, params))
-		return field_error(rpc_error_new(RPC_PATH_INVALID, "The path names no file"),
-				   "path");
+		return rpc_error_field(rpc_error_new(RPC_PATH_INVALID, "The path names no file"),
+				       "path");
 	request->offset = (uint64_t)json_integer_value(json_object_get(params, "offset"));
 	request->takes_socket = json_is_true(json_object_get(params, "descriptor"));
 	request->batch.results_max = request->kind == FILE_LIST ? FILE_LIST_MAX : FILE_RESULTS_MAX;
@@ -344,7 +332,7 @@ struct rpc_error *file_request_parse(enum file_kind kind, const json_t *params,
 	struct rpc_error *error = parse(params, config, &request);
 
 	if (!error && json_array_size(request.batch.operations) == 0)
-		error = no_memory();
+		error = rpc_error_no_memory();
 	if (error)
 		file_request_fini(&request);
 	else

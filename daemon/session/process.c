@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "daemon/session/attach.h"
 #include "daemon/session/result.h"
+#include "protocol/moment.h"
 
 #include <assert.h>
 #include <signal.h>
@@ -115,17 +116,6 @@ static char *make_command(const struct run_request *request)
 	return text;
 }
 
-static void draw_id(struct process *process)
-{
-	const char *node = process->processes->config.node;
-	uint8_t random[8];
-	char hex[2 * sizeof(random) + 1];
-
-	random_bytes(random, sizeof(random));
-	hex_encode(random, sizeof(random), hex);
-	snprintf(process->id, sizeof(process->id), "%.32s%sproc_%s", node, *node ? "-" : "", hex);
-}
-
 static struct process *process_new(struct processes *processes, struct rpc_call *call,
 				   const struct run_request *request, struct vm *vm,
 				   uint32_t number)
@@ -149,7 +139,7 @@ static struct process *process_new(struct processes *processes, struct rpc_call 
 	TAILQ_INIT(&process->waits);
 	ev_timer_init(&process->start_deadline, on_start_deadline, 0., 0.);
 	process->start_deadline.data = process;
-	draw_id(process);
+	draw_id(process->id, sizeof(process->id), processes->config.node, "proc");
 	return process;
 }
 
@@ -412,16 +402,6 @@ struct rpc_reply process_resize(struct process *process, struct rpc_call *call,
 
 /* --- How it is. --- */
 
-static json_t *wall_clock(uint64_t ns)
-{
-	char text[RFC3339_SIZE];
-
-	if (ns == 0)
-		return json_null();
-	format_rfc3339(ns, text);
-	return json_string(text);
-}
-
 /* The figures of its receipt, as a RunResult without output. */
 static json_t *receipt(const struct process *process)
 {
@@ -471,8 +451,8 @@ json_t *process_describe(const struct process *process)
 	json_t *object =
 		json_pack("{s:s, s:s, s:s*, s:o, s:o, s:b, s:I, s:I}", "process", process->id,
 			  "state", state_names[process->state], "command", process->command,
-			  "started_at", wall_clock(process->started_ns), "ended_at",
-			  wall_clock(process->ended_ns), "stdin_open", !process->input.is_closing,
+			  "started_at", moment_json(process->started_ns), "ended_at",
+			  moment_json(process->ended_ns), "stdin_open", !process->input.is_closing,
 			  "stdout_bytes", (json_int_t)process->rings[PROCESS_STDOUT].end,
 			  "stderr_bytes", (json_int_t)process->rings[PROCESS_STDERR].end);
 

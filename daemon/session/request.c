@@ -35,30 +35,9 @@ uint64_t memory_size_class(uint64_t memory_mb, uint64_t default_mb)
 	return default_mb >= memory_mb && default_mb < size_class ? default_mb : size_class;
 }
 
-static struct rpc_error *field_error(struct rpc_error *error, const char *field)
-{
-	return rpc_error_set(error, "field", json_string(field));
-}
-
 static bool has_nul(const json_t *string)
 {
 	return memchr(json_string_value(string), '\0', json_string_length(string)) != NULL;
-}
-
-static char *copy_bytes(const char *data, size_t len)
-{
-	char *copy = malloc(len + 1);
-
-	if (copy) {
-		memcpy(copy, data, len);
-		copy[len] = '\0';
-	}
-	return copy;
-}
-
-static struct rpc_error *no_memory(void)
-{
-	return rpc_error_new(RPC_INTERNAL_ERROR, "The daemon is out of memory");
 }
 
 /* `what` is the parameter's name, and what people call its value. */
@@ -87,10 +66,10 @@ static struct rpc_error *parse_code(const json_t *params, const char *what,
 			      json_sprintf("put the program's text into '%s'", what));
 	}
 	if (error)
-		return field_error(error, what);
-	request->code = copy_bytes(text, len);
+		return rpc_error_field(error, what);
+	request->code = bytes_copy(text, len);
 	request->code_len = len;
-	return request->code ? NULL : no_memory();
+	return request->code ? NULL : rpc_error_no_memory();
 }
 
 static struct rpc_error *parse_input(const json_t *params, const struct config *config,
@@ -105,7 +84,7 @@ static struct rpc_error *parse_input(const json_t *params, const struct config *
 			      request->input_len, (uintmax_t)config->stdin_max_bytes);
 	rpc_error_set(error, "max", json_integer((json_int_t)config->stdin_max_bytes));
 	rpc_error_hint(error, "send less, or raise stdin_max_bytes in the configuration");
-	return field_error(error, "stdin");
+	return rpc_error_field(error, "stdin");
 }
 
 static struct rpc_error *parse_args(const json_t *params, const char *what,
@@ -116,17 +95,18 @@ static struct rpc_error *parse_args(const json_t *params, const char *what,
 	size_t i;
 
 	if (json_array_size(args) > (size_t)config->args_max)
-		return field_error(rpc_error_new(RPC_INVALID_PARAMS, "There are %zu %s, over %jd",
-						 json_array_size(args),
-						 strcmp(what, "args") == 0 ? "args" : "words",
-						 (intmax_t)config->args_max),
-				   what);
+		return rpc_error_field(rpc_error_new(RPC_INVALID_PARAMS,
+						     "There are %zu %s, over %jd",
+						     json_array_size(args),
+						     strcmp(what, "args") == 0 ? "args" : "words",
+						     (intmax_t)config->args_max),
+				       what);
 	json_array_foreach (args, i, arg) {
 		if (has_nul(arg))
-			return field_error(rpc_error_new(RPC_INVALID_PARAMS,
-							 "Element %zu of '%s' holds a NUL byte", i,
-							 what),
-					   what);
+			return rpc_error_field(rpc_error_new(RPC_INVALID_PARAMS,
+							     "Element %zu of '%s' holds a NUL byte",
+							     i, what),
+					       what);
 	}
 	request->args = json_incref(args);
 	return NULL;
@@ -175,13 +155,13 @@ static struct rpc_error *parse_env(json_t *env, const struct config *config,
 			json_object_size(env), (intmax_t)config->env_max);
 
 		rpc_error_set(error, "max", json_integer((json_int_t)config->env_max));
-		return field_error(error, "env");
+		return rpc_error_field(error, "env");
 	}
 	json_object_foreach (env, name, value) {
 		struct rpc_error *error = check_env(name, value);
 
 		if (error)
-			return field_error(error, "env");
+			return rpc_error_field(error, "env");
 	}
 	request->env = json_incref(env);
 	return NULL;
@@ -197,7 +177,7 @@ static struct rpc_error *check_strings_size(const struct run_request *request, c
 
 	if (size <= max)
 		return NULL;
-	return field_error(
+	return rpc_error_field(
 		rpc_error_hint(rpc_error_new(env > args ? RPC_ENV_INVALID : RPC_INVALID_PARAMS,
 					     "'%s' and 'env' are %zu bytes long together, over %zu",
 					     what, size, max),
@@ -229,7 +209,7 @@ static struct rpc_error *read_limit(const json_t *limits, const struct limit *li
 	rpc_error_set(error, "min", json_integer((json_int_t)limit->min));
 	rpc_error_set(error, "max", json_integer((json_int_t)limit->max));
 	rpc_error_hint(error, "the configuration of the daemon sets these bounds");
-	return field_error(error, field);
+	return rpc_error_field(error, field);
 }
 
 static struct rpc_error *parse_limits(const json_t *limits, const struct config *config,
@@ -278,7 +258,7 @@ static struct rpc_error *parse_timeout(const json_t *params, const struct config
 	rpc_error_set(error, "min", json_real(0.1));
 	rpc_error_set(error, "max", json_real(config->max_timeout_seconds));
 	rpc_error_hint(error, "the configuration of the daemon sets these bounds");
-	return field_error(error, "timeout_seconds");
+	return rpc_error_field(error, "timeout_seconds");
 }
 
 static struct rpc_error *parse(const json_t *params, const struct config *config,
@@ -353,7 +333,7 @@ static struct rpc_error *merge_env(const json_t *params, const struct config *co
 
 	if (!merged || (session->env && json_object_update(merged, session->env) < 0) ||
 	    (own && json_object_update(merged, own) < 0))
-		return no_memory();
+		return rpc_error_no_memory();
 	return parse_env(merged, config, request);
 }
 
@@ -365,13 +345,13 @@ static struct rpc_error *parse_words(const json_t *params, const struct config *
 	const json_t *argv = json_object_get(params, "argv");
 
 	if (json_string_length(json_array_get(argv, 0)) == 0)
-		return field_error(
+		return rpc_error_field(
 			rpc_error_hint(rpc_error_new(RPC_INVALID_PARAMS, "'argv' names no program"),
 				       "its first element is the program's name"),
 			"argv");
-	request->code = copy_bytes(start_words, sizeof(start_words) - 1);
+	request->code = bytes_copy(start_words, sizeof(start_words) - 1);
 	request->code_len = sizeof(start_words) - 1;
-	return request->code ? parse_args(params, "argv", config, request) : no_memory();
+	return request->code ? parse_args(params, "argv", config, request) : rpc_error_no_memory();
 }
 
 static struct rpc_error *parse_program(const json_t *params, const struct config *config,
@@ -416,7 +396,7 @@ static struct rpc_error *parse_program_args(const json_t *params, const struct c
 		error = rpc_error_hint(
 			rpc_error_new(RPC_INVALID_PARAMS, "'code' of the shell takes no 'args'"),
 			"set them in the code, with set --; they stay");
-	return error ? field_error(error, "args") : parse_args(params, "args", config, request);
+	return error ? rpc_error_field(error, "args") : parse_args(params, "args", config, request);
 }
 
 /* A directory in the guest; whether it is there is seen when the program starts. */
@@ -436,10 +416,10 @@ static struct rpc_error *parse_cwd(const json_t *params, struct run_request *req
 	else if (has_nul(cwd))
 		error = rpc_error_new(RPC_INVALID_PARAMS, "'cwd' holds a NUL byte");
 	else {
-		request->cwd = copy_bytes(json_string_value(cwd), json_string_length(cwd));
-		return request->cwd ? NULL : no_memory();
+		request->cwd = bytes_copy(json_string_value(cwd), json_string_length(cwd));
+		return request->cwd ? NULL : rpc_error_no_memory();
 	}
-	return field_error(error, "cwd");
+	return rpc_error_field(error, "cwd");
 }
 
 /* What a process that runs beside the programs has, and what it cannot have. */
@@ -450,14 +430,14 @@ static struct rpc_error *parse_background(const json_t *params, struct run_reque
 
 	request->is_background = json_is_true(json_object_get(params, "background"));
 	if (!request->is_background)
-		return terminal ? field_error(rpc_error_new(RPC_INVALID_PARAMS,
-							    "Only a background process has a "
-							    "terminal"),
-					      "terminal")
+		return terminal ? rpc_error_field(rpc_error_new(RPC_INVALID_PARAMS,
+								"Only a background process has a "
+								"terminal"),
+						  "terminal")
 				: NULL;
 	for (size_t i = 0; i < ELEMENTSOF(not_of_it); i++)
 		if (json_object_get(params, not_of_it[i]))
-			return field_error(
+			return rpc_error_field(
 				rpc_error_hint(rpc_error_new(RPC_INVALID_PARAMS,
 							     "A background process has no '%s'",
 							     not_of_it[i]),

@@ -145,11 +145,6 @@ static struct rpc_error *conflict(const char *exec_id)
 	return rpc_error_hint(error, "draw a new one for each program");
 }
 
-static struct rpc_error *no_memory(void)
-{
-	return rpc_error_new(RPC_INTERNAL_ERROR, "The daemon is out of memory");
-}
-
 /* --- Who joins. --- */
 
 static void on_cancel(void *user)
@@ -190,7 +185,7 @@ static struct rpc_reply join(struct result_record *record, struct rpc_call *call
 		return rpc_reply_error(call, rpc_error_copy(record->error));
 	waiter = calloc(1, sizeof(*waiter));
 	if (!waiter)
-		return rpc_reply_error(call, no_memory());
+		return rpc_reply_error(call, rpc_error_no_memory());
 	waiter->record = record;
 	waiter->call = call;
 	LIST_INSERT_HEAD(&record->waiters, waiter, link);
@@ -208,7 +203,7 @@ bool results_join(struct results *results, struct rpc_call *call, const json_t *
 	if (!record)
 		return false;
 	if (hash_request(params, request) < 0)
-		*ret = rpc_reply_error(call, no_memory());
+		*ret = rpc_reply_error(call, rpc_error_no_memory());
 	else if (strcmp(record->request, request) != 0)
 		*ret = rpc_reply_error(call, conflict(exec_id));
 	else
@@ -225,8 +220,8 @@ static void answer_waiters(struct result_record *record, json_t *result,
 		if (result)
 			rpc_call_finish_result(waiter->call, json_incref(result));
 		else
-			rpc_call_finish_error(waiter->call,
-					      error ? rpc_error_copy(error) : no_memory());
+			rpc_call_finish_error(waiter->call, error ? rpc_error_copy(error)
+								  : rpc_error_no_memory());
 		on_gone(waiter);
 	}
 }
@@ -253,7 +248,7 @@ struct result_record *results_begin(struct results *results, const struct rpc_ca
 	record = calloc(1, sizeof(*record));
 	if (!record || hash_request(params, record->request) < 0) {
 		free(record);
-		*ret_error = no_memory();
+		*ret_error = rpc_error_no_memory();
 		return NULL;
 	}
 	record->results = results;

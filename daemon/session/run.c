@@ -144,15 +144,13 @@ static const struct file_io_ops collect_ops = {.on_grow = on_collect_grow, .on_d
 static void on_ended(void *user, struct exec *exec)
 {
 	struct run *run = user;
-	struct file_batch batch;
 	struct rpc_error *error;
 
 	if (!run->files.collected) {
 		exec_collected(exec, NULL);
 		return;
 	}
-	batch = run_files_collect(&run->files);
-	if (begin_io(run, &batch, &collect_ops))
+	if (begin_io(run, &run->files.fetched, &collect_ops))
 		return;
 	error = cannot_send();
 	exec_collected(exec, run_files_result(&run->files, NULL, NULL, 0, error));

@@ -11,13 +11,9 @@
 void run_files_fini(struct run_files *files)
 {
 	file_batch_fini(&files->placed);
+	file_batch_fini(&files->fetched);
 	json_decref(files->collected);
 	*files = (struct run_files){0};
-}
-
-static struct rpc_error *no_memory(void)
-{
-	return rpc_error_new(RPC_INTERNAL_ERROR, "The daemon is out of memory");
 }
 
 static int append(struct file_batch *batch, const char *data, size_t len)
@@ -81,7 +77,7 @@ static struct rpc_error *parse_file(const json_t *file, const struct config *con
 	size_t len = 0;
 
 	if (json_array_append_new(batch->operations, operation) < 0)
-		return no_memory();
+		return rpc_error_no_memory();
 	error = parse_place(file, operation);
 	if (!error)
 		error = bytes_from_params(file, "data", "encoding", &data, &len);
@@ -91,7 +87,7 @@ static struct rpc_error *parse_file(const json_t *file, const struct config *con
 		return rpc_error_new(RPC_FILE_TOO_LARGE, "The file is %zu bytes long, over %ju",
 				     len, (uintmax_t)config->file_max_bytes);
 	json_object_set_new(operation, "size", json_integer((json_int_t)len));
-	return append(batch, data, len) < 0 ? no_memory() : NULL;
+	return append(batch, data, len) < 0 ? rpc_error_no_memory() : NULL;
 }
 
 /* The field of an element: "files[3].path" of "path". */
@@ -130,15 +126,21 @@ static struct rpc_error *parse_collected(const json_t *list, struct run_files *f
 
 	if (json_array_size(list) == 0)
 		return NULL;
-	files->collected = json_array();
+	files->collected = json_incref((json_t *)list);
+	files->fetched = (struct file_batch){.operations = json_array(),
+					     .read_max = RUN_COLLECT_MAX,
+					     .results_max = FILE_RESULTS_MAX};
 	json_array_foreach (list, i, path) {
 		struct rpc_error *error = NULL;
 		_cleanup_free_ char *parsed = file_path_parse(path, "", &error);
 
 		if (!error && !*parsed)
 			error = rpc_error_new(RPC_PATH_INVALID, "The path names no file");
-		if (!error && json_array_append(files->collected, (json_t *)path) < 0)
-			error = no_memory();
+		if (!error &&
+		    json_array_append_new(files->fetched.operations,
+					  json_pack("{s:s, s:s, s:I}", "op", "read", "path", parsed,
+						    "length", (json_int_t)RUN_COLLECT_MAX)) < 0)
+			error = rpc_error_no_memory();
 		if (!error)
 			continue;
 		json_object_del(error->data, "field");
@@ -176,27 +178,6 @@ struct rpc_error *run_files_placed(const json_t *operations, const json_t *resul
 					  "files", i);
 	}
 	return NULL;
-}
-
-struct file_batch run_files_collect(const struct run_files *files)
-{
-	struct file_batch batch = {.operations = json_array(),
-				   .read_max = RUN_COLLECT_MAX,
-				   .results_max = FILE_RESULTS_MAX};
-	const json_t *path;
-	size_t i;
-
-	json_array_foreach (files->collected, i, path) {
-		struct rpc_error *error = NULL;
-		_cleanup_free_ char *parsed = file_path_parse(path, "", &error);
-
-		/* They were parsed before: it is only memory that may be missing. */
-		rpc_error_free(error);
-		json_array_append_new(batch.operations, json_pack("{s:s, s:s, s:I}", "op", "read",
-								  "path", parsed ?: "", "length",
-								  (json_int_t)RUN_COLLECT_MAX));
-	}
-	return batch;
 }
 
 static json_t *with_error(json_t *entry, const struct rpc_error *error)

@@ -12,8 +12,9 @@
 #define RUN_COLLECT_MAX FILE_READ_MAX
 
 struct run_files {
-	struct file_batch placed; /* no operations: none */
-	json_t *collected;        /* array of paths; NULL: none */
+	struct file_batch placed;  /* no operations: none */
+	struct file_batch fetched; /* the same */
+	json_t *collected; /* array of paths as the caller wrote them, one for each of these */
 };
 
 /* Reads `files` and `collect` of params that method_validate() has passed. NULL when good
@@ -24,9 +25,6 @@ void run_files_fini(struct run_files *files);
 
 /* Why one of `placed`, as it was sent, could not be put there; NULL when all are there. */
 struct rpc_error *run_files_placed(const json_t *operations, const json_t *results);
-
-/* The operations that fetch. */
-struct file_batch run_files_collect(const struct run_files *files);
 
 /* What RunResult says of them, an element for each path: {path, data, encoding, size, mode} or
  * {path, error}. Without `results` each has that error. New reference. */

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "daemon/session/attach.h"
 #include "daemon/session/session_internal.h"
+#include "protocol/moment.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -487,22 +488,18 @@ static struct rpc_error *limit_error(const char *field, double value, double max
 	return rpc_error_hint(error, "the configuration of the daemon sets these bounds");
 }
 
-static struct rpc_error *field_error(const char *field, struct rpc_error *error)
-{
-	return rpc_error_set(error, "field", json_string(field));
-}
-
 static struct rpc_error *check_name(const struct session *session, const char *name)
 {
 	if (strstr(name, "ses_"))
-		return field_error("name", rpc_error_new(RPC_INVALID_PARAMS,
-							 "A name does not hold 'ses_', as ids do"));
+		return rpc_error_field(
+			rpc_error_new(RPC_INVALID_PARAMS, "A name does not hold 'ses_', as ids do"),
+			"name");
 	if (*name && sessions_has_name(session->sessions, session->uid, name, session))
-		return field_error(
-			"name",
+		return rpc_error_field(
 			rpc_error_hint(rpc_error_new(RPC_INVALID_PARAMS,
 						     "There is a session named '%.64s'", name),
-				       "close it, or choose another name"));
+				       "close it, or choose another name"),
+			"name");
 	return NULL;
 }
 
@@ -521,9 +518,10 @@ static struct rpc_error *check_settings(const struct session *session, const jso
 	if (timeout && json_number_value(timeout) > max)
 		return limit_error("timeout_seconds", json_number_value(timeout), max);
 	if (metadata && json_dumpb(metadata, NULL, 0, JSON_COMPACT) > METADATA_MAX_BYTES)
-		return field_error("metadata", rpc_error_new(RPC_INVALID_PARAMS,
-							     "'metadata' is over %u bytes long",
-							     METADATA_MAX_BYTES));
+		return rpc_error_field(rpc_error_new(RPC_INVALID_PARAMS,
+						     "'metadata' is over %u bytes long",
+						     METADATA_MAX_BYTES),
+				       "metadata");
 	return name ? check_name(session, json_string_value(name)) : NULL;
 }
 
@@ -629,16 +627,6 @@ struct rpc_reply session_create(struct sessions *sessions, struct rpc_call *call
 
 /* --- Session, as the API shows it. --- */
 
-static json_t *wall_clock(uint64_t ns)
-{
-	char text[RFC3339_SIZE];
-
-	if (ns == 0)
-		return json_null();
-	format_rfc3339(ns, text);
-	return json_string(text);
-}
-
 json_t *session_describe(const struct session *session)
 {
 	json_t *object =
@@ -658,11 +646,11 @@ json_t *session_describe(const struct session *session)
 	json_object_set_new(object, "queued", json_integer((json_int_t)waiting_count(session)));
 	json_object_set_new(object, "processes",
 			    json_integer((json_int_t)processes_living(&session->processes)));
-	json_object_set_new(object, "created_at", wall_clock(session->created_ns));
-	json_object_set_new(object, "idle_since", wall_clock(is_idle ? session->idle_ns : 0));
+	json_object_set_new(object, "created_at", moment_json(session->created_ns));
+	json_object_set_new(object, "idle_since", moment_json(is_idle ? session->idle_ns : 0));
 	json_object_set_new(object, "idle_timeout_seconds",
 			    json_real(session->idle_timeout_seconds));
-	json_object_set_new(object, "expires_at", wall_clock(session->expires_ns));
+	json_object_set_new(object, "expires_at", moment_json(session->expires_ns));
 	json_object_set_new(object, "on_timeout", json_string("close"));
 	json_object_set_new(object, "bind", json_string(session->is_bound ? "connection" : "none"));
 	json_object_set(object, "metadata", session->metadata);

@@ -35,13 +35,7 @@ void sessions_destroy(struct sessions *sessions)
 
 void sessions_add(struct sessions *sessions, struct session *session)
 {
-	const char *node = sessions->config.node;
-	uint8_t random[8];
-	char hex[2 * sizeof(random) + 1];
-
-	random_bytes(random, sizeof(random));
-	hex_encode(random, sizeof(random), hex);
-	snprintf(session->id, sizeof(session->id), "%.32s%sses_%s", node, *node ? "-" : "", hex);
+	draw_id(session->id, sizeof(session->id), sessions->config.node, "ses");
 	session->order = ++sessions->last_order;
 	TAILQ_INSERT_TAIL(&sessions->open, session, link);
 }

@@ -215,17 +215,6 @@ static struct rpc_error *start_error(const struct vm *vm, const char *what, int 
 						 : "try again; the daemon's log has details");
 }
 
-static void draw_id(struct vm *vm)
-{
-	uint8_t random[8];
-	char hex[2 * sizeof(random) + 1];
-
-	random_bytes(random, sizeof(random));
-	hex_encode(random, sizeof(random), hex);
-	snprintf(vm->id, sizeof(vm->id), "%.32s%svm_%s", vm->host->node, *vm->host->node ? "-" : "",
-		 hex);
-}
-
 static struct vm *vm_new(struct vm_host *host, const struct vm_spec *spec, const struct vm_ops *ops,
 			 void *user)
 {
@@ -241,7 +230,7 @@ static struct vm *vm_new(struct vm_host *host, const struct vm_spec *spec, const
 	vm->spec.language = vm->language;
 	vm->created_ns = realtime_ns();
 	vm->created_us = now_us();
-	draw_id(vm);
+	draw_id(vm->id, sizeof(vm->id), host->node, "vm");
 	vm->agent_fd = -1;
 	snapshot_init(&vm->snapshot, host->loop);
 	ev_timer_init(&vm->start_deadline, on_start_deadline, 0., 0.);

@@ -80,13 +80,19 @@ static int check_type(mode_t mode)
 	return S_ISLNK(mode) ? -ELOOP : -EOPNOTSUPP;
 }
 
+/* 0 for a regular file; -ENOENT; or why it is neither. */
+static int check_place(const struct place *place, struct stat *ret)
+{
+	int r = place_stat(place, ret);
+
+	return r < 0 ? r : check_type(ret->st_mode);
+}
+
 int content_new(const struct place *place)
 {
 	struct stat stat;
-	int fd, r = place_stat(place, &stat);
+	int fd, r = check_place(place, &stat);
 
-	if (r == 0)
-		r = check_type(stat.st_mode);
 	if (r < 0 && r != -ENOENT)
 		return r;
 	fd = openat(place->dir_fd, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
@@ -123,10 +129,8 @@ static int replace(int fd, const struct place *place)
 int content_commit(int fd, const struct place *place, mode_t mode)
 {
 	struct stat stat;
-	int r = place_stat(place, &stat);
+	int r = check_place(place, &stat);
 
-	if (r == 0)
-		r = check_type(stat.st_mode);
 	if (r < 0 && r != -ENOENT)
 		return r;
 	if (mode == MODE_KEPT)
@@ -159,10 +163,8 @@ int content_open_for_change(const struct place *place, bool appends, mode_t mode
 {
 	int flags = O_WRONLY | O_CREAT | OPEN_FLAGS | (appends ? O_APPEND : 0), fd;
 	struct stat stat;
-	int r = place_stat(place, &stat);
+	int r = check_place(place, &stat);
 
-	if (r == 0)
-		r = check_type(stat.st_mode);
 	if (r < 0 && r != -ENOENT)
 		return r;
 	fd = openat(place->dir_fd, place->name, flags, MODE_NEW);

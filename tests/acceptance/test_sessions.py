@@ -101,12 +101,14 @@ class Session(DaemonTest):
         self.assertEqual((caught.exception.code, caught.exception.data["field"]), (2001, "command"))
 
 
-class Interpreter(DaemonTest):
-    """The Python of a session: what it keeps, what it shows, and what is each program's own."""
+class CodeTest(DaemonTest):
+    """A session of `language`, and code for its interpreter."""
+
+    language = None
 
     def setUp(self):
         super().setUp()
-        made = self.client.call("session.create", env={"COLOR": "red"})
+        made = self.client.call("session.create", language=self.language, env={"COLOR": "red"})
         vms_seen.add(made["vm"])
         self.session = made["session"]
         self.addCleanup(lambda: self.client.call("session.close", session=self.session))
@@ -118,6 +120,12 @@ class Interpreter(DaemonTest):
         result = self.exec(code, **params)
         self.assertEqual((result["status"], result["exit_code"], result["stderr"]), ("ok", 0, ""), result)
         return result["stdout"]
+
+
+class Interpreter(CodeTest):
+    """The Python of a session: what it keeps, what it shows, and what is each program's own."""
+
+    language = "python"
 
     def test_keeps_what_it_defines(self):
         """Variables, imports, functions, classes; the directory; files that are open."""
@@ -248,23 +256,10 @@ class Interpreter(DaemonTest):
         self.assertEqual((result["stdout_bytes"], result["stdout_truncated"]), (3_000_001, True))
 
 
-class JavaScript(DaemonTest):
+class JavaScript(CodeTest):
     """The JavaScript of a session: the same, and what is peculiar to it."""
 
-    def setUp(self):
-        super().setUp()
-        made = self.client.call("session.create", language="javascript", env={"COLOR": "red"})
-        vms_seen.add(made["vm"])
-        self.session = made["session"]
-        self.addCleanup(lambda: self.client.call("session.close", session=self.session))
-
-    def exec(self, code, **params):
-        return self.client.call("session.exec", session=self.session, code=code, **params)
-
-    def exec_ok(self, code, **params):
-        result = self.exec(code, **params)
-        self.assertEqual((result["status"], result["exit_code"], result["stderr"]), ("ok", 0, ""), result)
-        return result["stdout"]
+    language = "javascript"
 
     def assert_fails(self, code, name, *expected):
         result = self.exec(code)
@@ -395,23 +390,10 @@ class JavaScript(DaemonTest):
         self.assertLess(min(self.exec("1")["usage"]["cpu_user_ms"] for _ in range(3)), result["usage"]["cpu_user_ms"])
 
 
-class ResidentShell(DaemonTest):
+class ResidentShell(CodeTest):
     """The shell of a session. What it keeps and how programs end is tests/unit/test_agent_shell.c's."""
 
-    def setUp(self):
-        super().setUp()
-        made = self.client.call("session.create", language="shell", env={"COLOR": "red"})
-        vms_seen.add(made["vm"])
-        self.session = made["session"]
-        self.addCleanup(lambda: self.client.call("session.close", session=self.session))
-
-    def exec(self, code, **params):
-        return self.client.call("session.exec", session=self.session, code=code, **params)
-
-    def exec_ok(self, code, **params):
-        result = self.exec(code, **params)
-        self.assertEqual((result["status"], result["exit_code"], result["stderr"]), ("ok", 0, ""), result)
-        return result["stdout"]
+    language = "shell"
 
     def test_a_session(self):
         """What stays, what is each program's own, and that nobody comes to the channel."""

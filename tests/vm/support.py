@@ -273,3 +273,24 @@ class VmTest(unittest.TestCase):
             vms = client.call("vm.list")["vms"]
             return vms[0] if vms and vms[0]["pid"] else None
         return until(find, "there is a VM with a process")
+
+
+class SessionTest(VmTest):
+    """With a daemon, `self.sandbox`, and a connection; sessions of shell that are left are closed."""
+
+    settings = {}  # of the daemon
+
+    def setUp(self):
+        super().setUp()
+        self.sandbox = self.daemon("normal", **self.settings)
+        self.client = self.sandbox.client()
+
+    def tearDown(self):
+        if self.sandbox.process.poll() is None:
+            with self.sandbox.client() as client:
+                for session in client.call("session.list")["sessions"]:
+                    client.call("session.close", session=session["session"])
+        super().tearDown()
+
+    def create(self, client=None, **params):
+        return (client or self.client).call("session.create", language="shell", **params)["session"]

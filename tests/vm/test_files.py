@@ -8,7 +8,7 @@ import socket
 import threading
 
 from client import RpcError
-from support import VmTest, until
+from support import SessionTest, VmTest, until
 
 
 def answer(*results, data=""):
@@ -16,22 +16,10 @@ def answer(*results, data=""):
     return "\n".join([*lines, "err " + json.dumps(results)])
 
 
-class FileTest(VmTest):
+class FileTest(SessionTest):
     def setUp(self):
         super().setUp()
-        self.sandbox = self.daemon("normal")
-        self.client = self.sandbox.client()
         self.session = self.create()
-
-    def tearDown(self):
-        if self.sandbox.process.poll() is None:
-            with self.sandbox.client() as client:
-                for session in client.call("session.list")["sessions"]:
-                    client.call("session.close", session=session["session"])
-        super().tearDown()
-
-    def create(self):
-        return self.client.call("session.create", language="shell")["session"]
 
     def call(self, method, path=None, **params):
         if path is not None:

@@ -7,28 +7,18 @@ import signal
 import time
 
 from client import RpcError
-from support import VmTest, until
+from support import SessionTest, until
 from test_pool_users import FIRST, User
 
 RING = 1 << 20
 
 
-class Processes(VmTest):
+class Processes(SessionTest):
+    settings = {"drain_timeout_seconds": 1}
+
     def setUp(self):
         super().setUp()
-        self.sandbox = self.daemon("normal", drain_timeout_seconds=1)
-        self.client = self.sandbox.client()
         self.session = self.create()
-
-    def tearDown(self):
-        if self.sandbox.process.poll() is None:
-            with self.sandbox.client() as client:
-                for session in client.call("session.list")["sessions"]:
-                    client.call("session.close", session=session["session"])
-        super().tearDown()
-
-    def create(self, **params):
-        return self.client.call("session.create", language="shell", **params)["session"]
 
     def start_request(self, *lines, **params):
         return self.client.request("session.exec", session=self.session, command="\n".join(lines), background=True,

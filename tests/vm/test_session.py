@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from support import VmTest, until
+from support import SessionTest, VmTest, until
 from test_pool_users import FIRST, User
 
 # Kill grace and time to report (API, "Closer rules"), and what a loaded machine adds.
@@ -14,22 +14,7 @@ KILL_SECONDS = 0.05 + 0.25
 SLACK_SECONDS = 2.0
 
 
-class Sessions(VmTest):
-    def setUp(self):
-        super().setUp()
-        self.sandbox = self.daemon("normal")
-        self.client = self.sandbox.client()
-
-    def tearDown(self):
-        if self.sandbox.process.poll() is None:
-            with self.sandbox.client() as client:
-                for session in client.call("session.list")["sessions"]:
-                    client.call("session.close", session=session["session"])
-        super().tearDown()
-
-    def create(self, client=None, **params):
-        return (client or self.client).call("session.create", language="shell", **params)["session"]
-
+class Sessions(SessionTest):
     def start(self, session, *lines, client=None, **params):
         return (client or self.client).request("session.exec", session=session, command="\n".join(lines), **params)
 
