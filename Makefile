@@ -60,6 +60,7 @@ $(B)/%.o: %.c
 prefix ?= /usr
 install: all images man
 	install -D -m 755 $(B)/daemon/execsandboxd $(DESTDIR)$(prefix)/sbin/execsandboxd
+	install -D -m 755 $(B)/daemon/execsandbox-launcher $(DESTDIR)$(prefix)/libexec/execsandbox/execsandbox-launcher
 	install -D -m 755 $(B)/ctl/execsandboxctl $(DESTDIR)$(prefix)/bin/execsandboxctl
 	install -D -m 644 -t $(DESTDIR)/lib/systemd/system execsandboxd.service execsandboxd.socket
 	install -D -m 644 conf/sysusers.d/execsandbox.conf $(DESTDIR)$(prefix)/lib/sysusers.d/execsandbox.conf

@@ -35,6 +35,11 @@ void log_set_level(int level)
 	max_level = level;
 }
 
+int log_get_level(void)
+{
+	return max_level;
+}
+
 int log_level_from_name(const char *name)
 {
 	for (size_t i = 0; i < ELEMENTSOF(levels); i++)

@@ -13,6 +13,7 @@ typedef void (*log_sink_fn)(int level, const char *object, const char *message);
 
 /* Lines above `level` are dropped. LOG_INFO by default. */
 void log_set_level(int level);
+int log_get_level(void);
 
 /* "error", "warning", "notice", "info", "debug" to a level. The level, or -EINVAL. */
 int log_level_from_name(const char *name);

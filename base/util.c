@@ -195,7 +195,7 @@ static int address_at(int dir_fd, const char *name, struct sockaddr_un *ret)
 	return len < 0 || (size_t)len >= sizeof(ret->sun_path) ? -ENAMETOOLONG : 0;
 }
 
-int unix_listen_at(int dir_fd, const char *name, int backlog)
+static int listen_at(int dir_fd, const char *name, int type, int backlog)
 {
 	_cleanup_close_ int fd = -1;
 	struct sockaddr_un address;
@@ -203,7 +203,7 @@ int unix_listen_at(int dir_fd, const char *name, int backlog)
 
 	if (r < 0)
 		return r;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
@@ -213,7 +213,7 @@ int unix_listen_at(int dir_fd, const char *name, int backlog)
 	return TAKE_FD(fd);
 }
 
-int unix_connect_at(int dir_fd, const char *name)
+static int connect_at(int dir_fd, const char *name, int type)
 {
 	_cleanup_close_ int fd = -1;
 	struct sockaddr_un address;
@@ -221,10 +221,30 @@ int unix_connect_at(int dir_fd, const char *name)
 
 	if (r < 0)
 		return r;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
 		return -errno;
 	return TAKE_FD(fd);
+}
+
+int unix_listen_at(int dir_fd, const char *name, int backlog)
+{
+	return listen_at(dir_fd, name, SOCK_STREAM, backlog);
+}
+
+int unix_connect_at(int dir_fd, const char *name)
+{
+	return connect_at(dir_fd, name, SOCK_STREAM);
+}
+
+int unix_listen_packets_at(int dir_fd, const char *name, int backlog)
+{
+	return listen_at(dir_fd, name, SOCK_SEQPACKET, backlog);
+}
+
+int unix_connect_packets_at(int dir_fd, const char *name)
+{
+	return connect_at(dir_fd, name, SOCK_SEQPACKET);
 }

@@ -107,4 +107,8 @@ int unix_listen_at(int dir_fd, const char *name, int backlog);
 /* Connects to such a socket; the same length rule. Descriptor (CLOEXEC, NONBLOCK) or -errno. */
 int unix_connect_at(int dir_fd, const char *name);
 
+/* The same for sockets that keep the borders of messages (SOCK_SEQPACKET). */
+int unix_listen_packets_at(int dir_fd, const char *name, int backlog);
+int unix_connect_packets_at(int dir_fd, const char *name);
+
 #endif

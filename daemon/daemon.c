@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "daemon/memory_owner.h"
 #include "daemon/method/methods.h"
+#include "daemon/recovery.h"
 #include "daemon/vm/jail.h"
 #include "daemon/vm/tsc.h"
 
@@ -154,7 +155,7 @@ static int choose_accelerator(struct daemon *daemon)
 	return r;
 }
 
-static int start_vm_host(struct daemon *daemon, int vms_fd)
+static int start_vm_host(struct daemon *daemon, const struct daemon_fds *fds)
 {
 	const struct config *config = daemon->config;
 	int r;
@@ -163,7 +164,7 @@ static int start_vm_host(struct daemon *daemon, int vms_fd)
 	daemon->vm_host.qemu = config->qemu;
 	daemon->vm_host.bubblewrap = config->bubblewrap;
 	daemon->vm_host.node = config->node;
-	daemon->vm_host.vms_fd = vms_fd;
+	daemon->vm_host.vms_fd = fds->vms_fd;
 	daemon->vm_host.disk_default_bytes = (uint64_t)config->disk_default_mb << 20;
 	daemon->vm_host.boot_timeout_seconds = config->boot_timeout_seconds;
 	daemon->vm_host.stats_interval_seconds = config->stats_interval_seconds;
@@ -171,7 +172,9 @@ static int start_vm_host(struct daemon *daemon, int vms_fd)
 	daemon->vm_host.on_memory = memory_owner_vm_memory;
 	daemon->vm_host.on_work = memory_owner_vm_work;
 	daemon->vm_host.user = daemon;
-	r = choose_accelerator(daemon);
+	r = recovery_start(daemon, fds);
+	if (r == 0)
+		r = choose_accelerator(daemon);
 	if (r < 0)
 		return r;
 	r = tsc_measure(&daemon->vm_host.tsc_khz);
@@ -396,7 +399,7 @@ int daemon_start(struct daemon *daemon, const struct config *config, const struc
 	signal(SIGPIPE, SIG_IGN);
 	r = loop_create(&daemon->loop);
 	if (r == 0)
-		r = start_vm_host(daemon, fds->vms_fd);
+		r = start_vm_host(daemon, fds);
 	if (r == 0) {
 		missing = daemon_require_images(daemon);
 		if (missing)
@@ -446,6 +449,7 @@ void daemon_fini(struct daemon *daemon)
 	pool_destroy(TAKE_PTR(daemon->pool));
 	templates_destroy(daemon->templates);
 	store_destroy(daemon->store);
+	launcher_destroy(TAKE_PTR(daemon->vm_host.launcher));
 	/* Only now: an impatient second signal must not end us with VMs alive and files left. */
 	if (daemon->loop) {
 		ev_signal_stop(loop_ev(daemon->loop), &daemon->sigterm);

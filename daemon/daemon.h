@@ -51,7 +51,10 @@ struct daemon {
 struct daemon_fds {
 	const int *listen_fds; /* borrowed */
 	size_t listen_count;
-	int vms_fd;    /* borrowed: runtime directory's vm/ */
+	int runtime_fd;              /* borrowed */
+	int vms_fd;                  /* borrowed: runtime directory's vm/ */
+	int launcher_listen_fd_take; /* as setup.h has them */
+	int launcher_program_fd_take;
 	int images_fd; /* borrowed: images_dir, held since before privileges were dropped; or -1 */
 	int templates_fd; /* borrowed: the store of templates */
 	gid_t admin_gid;

@@ -186,12 +186,16 @@ static int serve(const struct config *config)
 				  strerror(-r));
 	}
 	if (r == 0) {
-		struct daemon_fds fds = {.listen_fds = listen_fds,
-					 .listen_count = (size_t)listen_count,
-					 .vms_fd = setup.vms_fd,
-					 .images_fd = setup.images_fd,
-					 .templates_fd = setup.templates_fd,
-					 .admin_gid = setup.admin_gid};
+		struct daemon_fds fds = {
+			.listen_fds = listen_fds,
+			.listen_count = (size_t)listen_count,
+			.runtime_fd = setup.runtime_fd,
+			.vms_fd = setup.vms_fd,
+			.launcher_listen_fd_take = TAKE_FD(setup.launcher_listen_fd),
+			.launcher_program_fd_take = TAKE_FD(setup.launcher_program_fd),
+			.images_fd = setup.images_fd,
+			.templates_fd = setup.templates_fd,
+			.admin_gid = setup.admin_gid};
 
 		r = daemon_start(&daemon, config, &fds);
 		if (r == 0)

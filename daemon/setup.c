@@ -4,11 +4,11 @@
 
 #include "base/log.h"
 #include "base/util.h"
+#include "daemon/launcher/start.h"
+#include "daemon/launcher/vm_dir.h"
 #include "daemon/privileges.h"
 #include "daemon/rpc/peer.h"
-#include "daemon/vm/vm_spawn.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -16,7 +16,6 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
-#define VMS_DIR       "vm"
 #define TEMPLATES_DIR "templates"
 #define LOCK_FILE     "lock"
 /* Connections that wait to be accepted: a burst of clients, not a limit on them. */
@@ -100,26 +99,36 @@ static int take_lock(struct setup *setup, const struct config *config)
 	return -EBUSY;
 }
 
-/* Under the lock nobody lives in there: what is left is of a daemon that was killed. */
 static int open_vms_dir(struct setup *setup, const struct config *config)
 {
-	struct dirent *entry;
-	DIR *dir;
-
-	if (mkdirat(setup->runtime_fd, VMS_DIR, 0700) < 0 && errno != EEXIST)
+	if (mkdirat(setup->runtime_fd, VM_DIR_PARENT, 0700) < 0 && errno != EEXIST)
 		return failed("make the VMs' directory in", config->runtime_dir, -errno);
-	setup->vms_fd =
-		openat(setup->runtime_fd, VMS_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	setup->vms_fd = openat(setup->runtime_fd, VM_DIR_PARENT,
+			       O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (setup->vms_fd < 0)
 		return failed("open the VMs' directory in", config->runtime_dir, -errno);
-	dir = fdopendir(openat(setup->vms_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-	if (!dir)
-		return failed("list the VMs' directory in", config->runtime_dir, -errno);
-	while ((entry = readdir(dir)))
-		if (entry->d_name[0] != '.')
-			vm_remove_files(setup->vms_fd, entry->d_name);
-	closedir(dir);
 	return give_to_user(setup->vms_fd, config);
+}
+
+/* Only now may we write there and see our own program's directory. One that listens, of a daemon
+ * that is gone or of the service manager, is taken as it is. */
+static int prepare_launcher(struct setup *setup, const struct config *config)
+{
+	struct account user = {.uid = (uid_t)-1};
+	int r = launcher_program_open();
+
+	setup->launcher_program_fd = MAX(r, -1);
+	r = 0;
+	if (launcher_is_there(setup->runtime_fd))
+		return 0;
+	if (geteuid() == 0)
+		r = account_find_user(config->user, &user);
+	if (r == 0)
+		r = launcher_listen(setup->runtime_fd, user.uid);
+	if (r < 0)
+		return failed("make the launcher's socket in", config->runtime_dir, r);
+	setup->launcher_listen_fd = r;
+	return 0;
 }
 
 static int open_templates_dir(int state_fd, struct setup *setup, const struct config *config)
@@ -224,6 +233,8 @@ int setup_prepare(const struct config *config, bool own_socket, struct setup *re
 		r = take_lock(ret, config);
 	if (r == 0)
 		r = open_vms_dir(ret, config);
+	if (r == 0)
+		r = prepare_launcher(ret, config);
 	ret->images_fd = open(config->images_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (r == 0 && own_socket)
 		r = open_socket(ret, config);
@@ -245,6 +256,8 @@ void setup_finish(const struct config *config, struct setup *setup)
 	setup->images_fd = close_fd(setup->images_fd);
 	setup->templates_fd = close_fd(setup->templates_fd);
 	setup->vms_fd = close_fd(setup->vms_fd);
+	setup->launcher_listen_fd = close_fd(setup->launcher_listen_fd);
+	setup->launcher_program_fd = close_fd(setup->launcher_program_fd);
 	setup->lock_fd = close_fd(setup->lock_fd);
 	setup->runtime_fd = close_fd(setup->runtime_fd);
 }

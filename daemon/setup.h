@@ -4,8 +4,8 @@
  * socket.
  *
  * Runs before privileges are dropped, so that directories the unprivileged user cannot reach by
- * path can be held open. The lock is what tells two daemons apart; files that a killed one left
- * behind are removed under it.
+ * path can be held open. The lock is what tells two daemons apart; what a killed one left behind is
+ * found under it (recovery.h).
  */
 #ifndef DAEMON_SETUP_H
 #define DAEMON_SETUP_H
@@ -16,19 +16,22 @@
 
 struct setup {
 	int runtime_fd; /* holds the lock */
-	int vms_fd;     /* <runtime_dir>/vm, empty */
+	int vms_fd;     /* <runtime_dir>/vm */
 	int lock_fd;
-	int listen_fd;     /* of our own socket; -1 when systemd passed one */
-	int socket_dir_fd; /* where it lies */
-	int images_fd;     /* the images' directory, or -1 when there is none yet */
-	int templates_fd;  /* <state_dir>/templates */
-	gid_t admin_gid;   /* RPC_NO_GID without an admin group */
+	int listen_fd;           /* of our own socket; -1 when systemd passed one */
+	int socket_dir_fd;       /* where it lies */
+	int images_fd;           /* the images' directory, or -1 when there is none yet */
+	int templates_fd;        /* <state_dir>/templates */
+	int launcher_listen_fd;  /* the launcher's socket; -1 when one listens already */
+	int launcher_program_fd; /* the program, or -1 */
+	gid_t admin_gid;         /* RPC_NO_GID without an admin group */
 };
 
 #define SETUP_NONE                                                              \
 	{                                                                       \
 		.runtime_fd = -1, .vms_fd = -1, .lock_fd = -1, .listen_fd = -1, \
-		.socket_dir_fd = -1, .images_fd = -1, .templates_fd = -1        \
+		.socket_dir_fd = -1, .images_fd = -1, .templates_fd = -1,       \
+		.launcher_listen_fd = -1, .launcher_program_fd = -1             \
 	}
 
 /*

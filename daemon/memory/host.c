@@ -2,8 +2,8 @@
 /* The host's memory as the kernel tells it. */
 #include "daemon/memory/host.h"
 
+#include "base/kernel_file.h"
 #include "base/util.h"
-#include "daemon/memory/kernel_file.h"
 #include "daemon/memory/psi.h"
 
 #include <errno.h>

@@ -10,7 +10,7 @@
 #ifndef DAEMON_MEMORY_HOST_SOURCE_H
 #define DAEMON_MEMORY_HOST_SOURCE_H
 
-#include "daemon/memory/own_cgroup.h"
+#include "base/own_cgroup.h"
 #include "daemon/memory/psi.h"
 #include "daemon/memory/psi_trigger.h"
 

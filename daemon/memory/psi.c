@@ -2,8 +2,8 @@
 /* Pressure stall information: the kernel's text, and stalls over a stretch of time. */
 #include "daemon/memory/psi.h"
 
+#include "base/kernel_file.h"
 #include "base/util.h"
-#include "daemon/memory/kernel_file.h"
 
 #include <errno.h>
 #include <string.h>

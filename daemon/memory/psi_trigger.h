@@ -11,7 +11,7 @@
 #ifndef DAEMON_MEMORY_PSI_TRIGGER_H
 #define DAEMON_MEMORY_PSI_TRIGGER_H
 
-#include "daemon/memory/kernel_file.h"
+#include "base/kernel_file.h"
 
 #define PSI_TRIGGERS 2 /* some and full: a descriptor takes one only */
 

@@ -82,13 +82,15 @@ struct rpc_reply method_info(struct rpc_call *call, const json_t *params UNUSED)
 		daemon->images.manifest ? json_incref(daemon->images.manifest) : json_null();
 
 	return rpc_reply_result(
-		call, json_pack("{s:s, s:s, s:i, s:s, s:{s:s, s:s}, s:o, s:o, s:o, s:o, s:o, s:f}",
-				"version", EXECSANDBOX_VERSION, "jsonrpc", "2.0", "guest_link",
-				LINK_VERSION, "node", daemon->config->node, "accelerator", "name",
-				accel_name(daemon->vm_host.accel), "kvm", daemon->kvm.text,
-				"languages", languages(), "limits", limits(daemon), "vms",
-				vms(daemon), "templates", templates(daemon), "images", images,
-				"uptime_seconds", (double)(now_us() - daemon->started_us) / 1e6));
+		call,
+		json_pack("{s:s, s:s, s:i, s:s, s:{s:s, s:s}, s:s, s:o, s:o, s:o, s:o, s:o, s:f}",
+			  "version", EXECSANDBOX_VERSION, "jsonrpc", "2.0", "guest_link",
+			  LINK_VERSION, "node", daemon->config->node, "accelerator", "name",
+			  accel_name(daemon->vm_host.accel), "kvm", daemon->kvm.text, "cgroups",
+			  launcher_cgroup(daemon->vm_host.launcher), "languages", languages(),
+			  "limits", limits(daemon), "vms", vms(daemon), "templates",
+			  templates(daemon), "images", images, "uptime_seconds",
+			  (double)(now_us() - daemon->started_us) / 1e6));
 }
 
 static bool add_check(json_t *checks, const char *name, bool is_ok, const char *detail)

@@ -11,7 +11,7 @@
 #ifndef DAEMON_VM_JAIL_H
 #define DAEMON_VM_JAIL_H
 
-#include "daemon/vm/proc.h"
+#include "daemon/launcher/proc.h"
 #include "daemon/vm/stubs.h"
 
 #include <sys/types.h>

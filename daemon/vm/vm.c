@@ -53,7 +53,7 @@ static void stop(struct vm *vm)
 	balloon_stop(&vm->balloon);
 	if (vm->link)
 		agent_link_close(vm->link);
-	proc_kill(vm->proc);
+	launch_kill(vm->launch);
 }
 
 static void tell_failure(void *user)
@@ -79,8 +79,8 @@ static void log_last_words(struct vm *vm)
 	while ((line = strsep(&rest, "\n")))
 		if (*line)
 			log_warning(vm->id, "Boot log: %s", line);
-	if (*proc_stderr(vm->proc))
-		log_warning(vm->id, "QEMU said: '%s'", proc_stderr(vm->proc));
+	if (*launch_stderr(vm->launch))
+		log_warning(vm->id, "QEMU said: '%s'", launch_stderr(vm->launch));
 }
 
 void vm_fail(struct vm *vm, enum rpc_code code, const char *format, ...)
@@ -133,7 +133,7 @@ static void on_end_deadline(struct ev_loop *ev UNUSED, ev_timer *timer, int even
 /* The end of what QEMU said, as one line of printable ASCII. */
 static void last_words(const struct vm *vm, char ret[LAST_WORDS_SIZE])
 {
-	const char *words = proc_stderr(vm->proc);
+	const char *words = launch_stderr(vm->launch);
 	size_t len = strlen(words);
 
 	while (len > 0 && words[len - 1] <= ' ')
@@ -151,14 +151,17 @@ static void on_proc_end(void *user)
 	char words[LAST_WORDS_SIZE];
 
 	last_words(vm, words);
-	vm_fail(vm, vm_lost_code(vm), "QEMU ended%s%s", *words ? ": " : "", words);
+	if (launch_is_oom_kill(vm->launch))
+		vm_fail(vm, vm_lost_code(vm), "the host killed QEMU: its memory limit");
+	else
+		vm_fail(vm, vm_lost_code(vm), "QEMU ended%s%s", *words ? ": " : "", words);
 }
 
 static void free_vm(void *user)
 {
 	struct vm *vm = user;
 
-	proc_destroy(vm->proc);
+	launch_destroy(vm->launch);
 	agent_link_destroy(vm->link);
 	console_close(&vm->console);
 	close_fd(vm->agent_fd);
@@ -251,7 +254,7 @@ struct rpc_error *vm_create(struct vm_host *host, const struct vm_spec *spec,
 
 	if (!vm)
 		return rpc_error_new(RPC_VM_TRANSIENT, "Cannot start a VM: out of memory");
-	r = vm_spawn(host, vm->id, &vm->spec, &proc_ops, vm, &vm->proc, &sockets, &what);
+	r = vm_spawn(host, vm->id, &vm->spec, &proc_ops, vm, &vm->launch, &sockets, &what);
 	if (r < 0) {
 		error = start_error(vm, what, r);
 		vm_remove_files(host->vms_fd, vm->id);
@@ -420,7 +423,7 @@ void vm_destroy_all(struct vm_host *host)
 		vm_stop(vm);
 		host->vms = vm->next;
 		loop_defer_cancel(host->loop, &vm->free_later);
-		proc_destroy(TAKE_PTR(vm->proc));
+		launch_destroy(TAKE_PTR(vm->launch));
 		vm_remove_files(host->vms_fd, vm->id);
 		free_vm(vm);
 	}
@@ -452,7 +455,7 @@ const struct vm_spec *vm_get_spec(const struct vm *vm)
 
 pid_t vm_pid(const struct vm *vm)
 {
-	return proc_pid(vm->proc);
+	return launch_pid(vm->launch);
 }
 
 uint64_t vm_created_ns(const struct vm *vm)
@@ -502,7 +505,7 @@ struct balloon *vm_balloon(struct vm *vm)
 
 bool vm_is_alive(const struct vm *vm)
 {
-	return vm->state < VM_STOPPING && proc_is_alive(vm->proc);
+	return vm->state < VM_STOPPING && launch_is_alive(vm->launch);
 }
 
 struct vm *vm_next(const struct vm *vm)

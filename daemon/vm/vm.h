@@ -35,6 +35,7 @@
 #define DAEMON_VM_VM_H
 
 #include "base/loop.h"
+#include "daemon/launcher/client.h"
 #include "daemon/vm/accel.h"
 #include "daemon/vm/agent_link.h"
 #include "daemon/vm/balloon.h"
@@ -72,6 +73,7 @@ struct vm_counters {
 /* What all VMs of a daemon share. Borrowed for the life of every VM. */
 struct vm_host {
 	struct loop *loop;
+	struct launcher *launcher;
 	const char *qemu, *bubblewrap; /* absolute paths */
 	const char *node;              /* prefix of ids; may be empty */
 	enum accel accel;

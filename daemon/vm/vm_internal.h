@@ -26,7 +26,7 @@ struct vm {
 	const struct vm_client_ops *client_ops;
 	void *user, *client;
 
-	struct proc *proc;
+	struct launch *launch;
 	struct qmp *qmp;
 	struct agent_link *link; /* NULL until then: */
 	int agent_fd;            /* connected to the agent's port */

@@ -3,7 +3,7 @@
 #ifndef DAEMON_VM_VM_SPAWN_H
 #define DAEMON_VM_VM_SPAWN_H
 
-#include "daemon/vm/proc.h"
+#include "daemon/launcher/client.h"
 #include "daemon/vm/vm.h"
 
 /* Our connected ends of one QEMU's sockets. */
@@ -20,14 +20,15 @@ void vm_sockets_close(struct vm_sockets *sockets);
 
 /*
  * Makes the directory `id` under host->vms_fd with the listening sockets qmp.sock and agent.sock in
- * it (a restarted daemon finds them there), connects to both, and spawns QEMU. 0, or -errno with
+ * it (a restarted daemon finds them there), connects to both, and has
+ * host->launcher spawn QEMU. 0, or -errno with
  * `ret_what` naming the step that failed; files may be left then for vm_remove_files().
  */
 int vm_spawn(const struct vm_host *host, const char *id, const struct vm_spec *spec,
-	     const struct proc_ops *ops, void *user, struct proc **ret,
+	     const struct proc_ops *ops, void *user, struct launch **ret,
 	     struct vm_sockets *ret_sockets, const char **ret_what);
 
-/* Removes a VM's directory and what vm_spawn() put there. What is absent is fine. */
+/* Removes a VM's directory and the files in it. What is absent is fine. */
 void vm_remove_files(int vms_fd, const char *id);
 
 #endif

@@ -191,6 +191,7 @@ class Methods(DaemonTest):
         self.assertRegex(info["version"], r"^\d+\.\d+")
         self.assertEqual(info["languages"], ["python", "javascript", "shell"])
         self.assertIn(info["accelerator"]["name"], ("tcg", "kvm"))
+        self.assertIn(info["cgroups"], ("v2", "v1", "none"))
         self.assertGreaterEqual(info["limits"]["memory_mb_max"], 256)
         health = self.client.call("health")
         self.assertTrue(health["ready"], health)

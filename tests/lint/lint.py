@@ -22,14 +22,16 @@ SPDX = "SPDX-License-Identifier: Apache-2.0"
 # include each other.
 BASE = ["base", "protocol"]
 LOW = BASE + ["conf"]
-MIDDLE = LOW + ["daemon/vm", "daemon/rpc"]
+HOST = LOW + ["daemon/launcher"]
+MIDDLE = HOST + ["daemon/vm", "daemon/rpc"]
 STORES = MIDDLE + ["daemon/template", "daemon/pool"]
 WORK = STORES + ["daemon/session", "daemon/memory"]
 MAY_INCLUDE = {
     "base": [],
     "protocol": [],
     "conf": BASE,
-    "daemon/vm": LOW,
+    "daemon/launcher": LOW,
+    "daemon/vm": HOST,
     "daemon/rpc": LOW,
     "daemon/template": MIDDLE,
     "daemon/pool": MIDDLE + ["daemon/template"],

@@ -4,7 +4,7 @@
 #ifndef TESTS_UNIT_TEST_KERNEL_FILES_H
 #define TESTS_UNIT_TEST_KERNEL_FILES_H
 
-#include "daemon/memory/kernel_file.h"
+#include "base/kernel_file.h"
 #include "tests/unit/test_dir.h"
 
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The own control group in each layout, its limits, and names that lead elsewhere. */
-#include "daemon/memory/own_cgroup.h"
+#include "base/own_cgroup.h"
 
 #include "tests/unit/suite.h"
 #include "tests/unit/test_kernel_files.h"

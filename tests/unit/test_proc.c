@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Processes: exact descriptors, how they end, kills, wrappers that behave, lie, hang and die. */
-#include "daemon/vm/proc.h"
+#include "daemon/launcher/proc.h"
 
 #include "tests/fake/wait.h"
 #include "tests/unit/suite.h"

@@ -168,36 +168,37 @@ START_TEST(test_second_daemon_is_refused)
 }
 END_TEST
 
-START_TEST(test_leftovers_are_swept)
+/* What a daemon that was killed left is recovery's: its VMs may live. */
+START_TEST(test_vms_of_another_daemon_are_left_alone)
 {
 	mkdir(test_dir_path(dir, "run"), 0755);
 	mkdir(test_dir_path(dir, "run/vm"), 0700);
-	mkdir(test_dir_path(dir, "run/vm/vm_1"), 0700);
-	mkdir(test_dir_path(dir, "run/vm/vm_2"), 0700);
-	test_dir_write(dir, "run/vm/vm_1/qmp.sock", "", 0);
-	test_dir_write(dir, "run/vm/vm_1/agent.sock", "", 0);
+	mkdir(test_dir_path(dir, "run/vm/vm_0123456789abcdef"), 0700);
 	ck_assert_int_eq(setup_prepare(&config, true, &prepared), 0);
-	ck_assert(test_dir_has(dir, "run/vm"));
-	ck_assert(!test_dir_has(dir, "run/vm/vm_1"));
-	ck_assert(!test_dir_has(dir, "run/vm/vm_2"));
+	ck_assert(test_dir_has(dir, "run/vm/vm_0123456789abcdef"));
 	ck_assert_str_eq(logged, "");
 }
 END_TEST
 
-/* What is not ours is said and left; nothing outside is reached through a link. */
-START_TEST(test_strange_leftovers)
+/* A launcher of that daemon keeps its socket; one that nobody listens on is made anew. */
+START_TEST(test_launcher_socket)
 {
-	mkdir(test_dir_path(dir, "run"), 0755);
-	mkdir(test_dir_path(dir, "run/vm"), 0700);
-	mkdir(test_dir_path(dir, "run/vm/vm_1"), 0700);
-	test_dir_write(dir, "run/vm/vm_1/stranger", "", 0);
-	mkdir(test_dir_path(dir, "outside"), 0700);
-	test_dir_write(dir, "outside/qmp.sock", "", 0);
-	ck_assert_int_eq(symlink("../../outside", test_dir_path(dir, "run/vm/vm_2")), 0);
+	struct stat st;
+
 	ck_assert_int_eq(setup_prepare(&config, true, &prepared), 0);
-	ck_assert_ptr_nonnull(strstr(logged, "Cannot remove its directory"));
-	ck_assert(test_dir_has(dir, "run/vm/vm_1/stranger"));
-	ck_assert(test_dir_has(dir, "outside/qmp.sock"));
+	ck_assert_int_ge(prepared.launcher_listen_fd, 0);
+	ck_assert_int_eq(stat(test_dir_path(dir, "run/launcher.sock"), &st), 0);
+	ck_assert_int_eq(st.st_mode & 07777, 0600);
+	{
+		_cleanup_close_ int listening = TAKE_FD(prepared.launcher_listen_fd);
+
+		setup_finish(&config, &prepared);
+		ck_assert_int_eq(setup_prepare(&config, true, &prepared), 0);
+		ck_assert_int_eq(prepared.launcher_listen_fd, -1);
+	}
+	setup_finish(&config, &prepared);
+	ck_assert_int_eq(setup_prepare(&config, true, &prepared), 0);
+	ck_assert_int_ge(prepared.launcher_listen_fd, 0);
 }
 END_TEST
 
@@ -239,8 +240,8 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, test_other_file_is_refused_and_stays);
 	tcase_add_test(tests, test_link_is_not_followed);
 	tcase_add_test(tests, test_second_daemon_is_refused);
-	tcase_add_test(tests, test_leftovers_are_swept);
-	tcase_add_test(tests, test_strange_leftovers);
+	tcase_add_test(tests, test_vms_of_another_daemon_are_left_alone);
+	tcase_add_test(tests, test_launcher_socket);
 	tcase_add_loop_test(tests, test_unreachable_places, 0, 4);
 	suite_add_tcase(suite, tests);
 	return suite;

@@ -164,9 +164,19 @@ class Daemon:
     def vm_directories(self):
         return os.listdir(os.path.join(self.runtime, "vm"))
 
+    def launchers(self):
+        """Processes of execsandbox-launcher for this runtime directory; one, as long as it serves."""
+        return [process[0] for process in processes()
+                if process[3].startswith("execsandbox-launcher ") and self.runtime in process[3]]
+
+    def launcher(self):
+        return until(self.launchers, "there is a launcher")[0]
+
     def leftovers(self):
-        """Processes of this daemon's VMs, wherever they hang in the tree, itself excluded."""
+        """Processes of this daemon's VMs, wherever they hang in the tree, itself and its launcher excluded."""
         found = descendants(self.process.pid)
+        for launcher in self.launchers():
+            found += descendants(launcher)  # also zombies, which have no command line
         self.vms_seen.update(self.vm_directories())
         for process in processes():
             marks = [os.path.join(self.directory, "bin"), *self.vms_seen]
@@ -206,6 +216,10 @@ class Daemon:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        for pid in self.launchers():  # of a daemon that was killed: its VMs go with it
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        until(lambda: not self.launchers(), "no launcher is left")
         shutil.rmtree(self.directory, ignore_errors=True)
 
 

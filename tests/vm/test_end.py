@@ -19,6 +19,7 @@ class Ends(VmTest):
         self.assertEqual(sandbox.wait(), status)
         until(lambda: not sandbox.leftovers(), "no process of a VM is left")
         self.assertEqual(sandbox.vm_directories(), [])
+        self.assertEqual(sandbox.launchers(), [])
 
     def test_idle(self):
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -115,27 +116,82 @@ class Ends(VmTest):
         self.assert_ended(sandbox)
 
     def test_killed(self):
-        """kill -9 takes every VM along; the next start finds only files, sweeps them, and serves."""
-        for scenario, is_up in (("normal", True), ("agent-silent", False)):
-            with self.subTest(scenario=scenario):
-                sandbox = self.daemon(scenario)
-                client = sandbox.client()
-                if is_up:
-                    self.play_started(client, "hang")
-                else:
-                    self.play_request(client, "out never")
-                    self.only_vm(client)
-                left = set(sandbox.vm_directories())
-                sandbox.vms_seen.update(left)
-                sandbox.signal(signal.SIGKILL)
-                sandbox.wait()
-                until(lambda: not sandbox.leftovers(), "no process of a VM is left")
-                self.assertEqual(set(sandbox.vm_directories()), left)
-                self.assertEqual(len(left), 1)
-                client.close()
-                sandbox.use_fake("normal")
-                sandbox.start()
-                self.assertEqual(sandbox.vm_directories(), [])
-                with sandbox.client() as again:
-                    self.assertEqual(self.play(again, "out again")["stdout"], "again\n")
-                sandbox.assert_clean()
+        """kill -9 of the daemon: the launcher and its VMs go on, and the next daemon ends what it has no use for."""
+        sandbox, client, _, pid = self.running()
+        left, launcher = sandbox.vm_directories(), sandbox.launcher()
+        sandbox.leftovers()  # to know its VMs
+        sandbox.signal(signal.SIGKILL)
+        sandbox.wait()
+        client.close()
+        self.assertEqual(sandbox.vm_directories(), left)
+        self.assertEqual(len(left), 1)
+        os.kill(pid, 0)
+        begun = time.monotonic()
+        sandbox.start()
+        self.assertFalse(os.path.exists(f"/proc/{pid}"), "the VM is left")
+        self.assertLess(time.monotonic() - begun, 10)
+        self.assertEqual(sandbox.vm_directories(), [])
+        self.assertEqual(sandbox.launcher(), launcher)
+        with sandbox.client() as again:
+            self.assertEqual(self.play(again, "out again")["stdout"], "again\n")
+        sandbox.assert_clean()
+
+    def test_killed_while_starting(self):
+        sandbox = self.daemon("agent-silent")
+        client = sandbox.client()
+        self.play_request(client, "out never")
+        self.only_vm(client)
+        sandbox.leftovers()
+        sandbox.signal(signal.SIGKILL)
+        sandbox.wait()
+        client.close()
+        sandbox.use_fake("normal")
+        sandbox.start()
+        self.assertEqual(sandbox.vm_directories(), [])
+        self.assertEqual(sandbox.leftovers(), [])
+        with sandbox.client() as again:
+            self.assertEqual(self.play(again, "out again")["stdout"], "again\n")
+        sandbox.assert_clean()
+
+    def test_killed_with_everything(self):
+        """kill -9 of daemon and launcher at once: VMs die by themselves, the next daemon sweeps the files."""
+        sandbox, client, _, _ = self.running()
+        sandbox.leftovers()
+        launcher = sandbox.launcher()
+        sandbox.signal(signal.SIGKILL)
+        os.kill(launcher, signal.SIGKILL)
+        sandbox.wait()
+        client.close()
+        until(lambda: not sandbox.leftovers(), "no process of a VM is left")
+        self.assertEqual(len(sandbox.vm_directories()), 1)
+        sandbox.start()
+        self.assertEqual(sandbox.vm_directories(), [])
+        self.assertNotEqual(sandbox.launcher(), launcher)
+        with sandbox.client() as again:
+            self.assertEqual(self.play(again, "out again")["stdout"], "again\n")
+        sandbox.assert_clean()
+
+    def test_launcher_killed(self):
+        """kill -9 of the launcher: its VMs die with it, who waits is told so, and the next run has another one."""
+        sandbox, client, request, pid = self.running()
+        launcher = sandbox.launcher()
+        os.kill(launcher, signal.SIGKILL)
+        self.assert_error(3004, client.wait, request)
+        until(lambda: not os.path.exists(f"/proc/{pid}"), "the VM is gone")
+        self.assertEqual(self.play(client, "out again")["stdout"], "again\n")
+        self.assertNotEqual(sandbox.launcher(), launcher)
+
+    def test_launcher_hangs(self):
+        """A launcher that is stopped holds up the VMs, not the daemon."""
+        sandbox, client, request, pid = self.running()
+        launcher = sandbox.launcher()
+        os.kill(launcher, signal.SIGSTOP)
+        try:
+            waiting = self.play_request(client, "out late")
+            with sandbox.client() as other:
+                self.assertEqual(other.call("rpc.ping"), "pong")
+        finally:
+            os.kill(launcher, signal.SIGCONT)
+        os.kill(pid, signal.SIGUSR1)
+        self.assertEqual(client.wait(request)["status"], "ok")
+        self.assertEqual(client.wait(waiting)["stdout"], "late\n")

@@ -84,13 +84,16 @@ class Real(VmTest):
         self.assertEqual(len({result["stdout"].split("\n")[1] for result in results}), 3)
 
     def test_daemon_killed_while_running(self):
-        """kill -9 of the daemon takes the real QEMU along."""
+        """kill -9 of daemon and launcher takes the real QEMU along."""
         sandbox = self.daemon()
         _, vm, pid = self.started(sandbox.client())
         sandbox.vms_seen.add(vm)
+        launcher = sandbox.launcher()
         sandbox.signal(signal.SIGKILL)
         sandbox.wait()
-        until(lambda: not os.path.exists(f"/proc/{pid}"), "QEMU ends with the daemon")
+        os.kill(pid, 0)
+        os.kill(launcher, signal.SIGKILL)
+        until(lambda: not os.path.exists(f"/proc/{pid}"), "QEMU ends with its launcher")
         until(lambda: not sandbox.leftovers(), "no process of a VM is left")
 
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Files by which the kernel tells figures: /proc, /sys/fs/cgroup. */
-#include "daemon/memory/kernel_file.h"
+#include "base/kernel_file.h"
 
 #include "base/util.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Files by which the kernel tells figures: /proc, /sys/fs/cgroup. Tests put their own in place. */
-#ifndef DAEMON_MEMORY_KERNEL_FILE_H
-#define DAEMON_MEMORY_KERNEL_FILE_H
+#ifndef BASE_KERNEL_FILE_H
+#define BASE_KERNEL_FILE_H
 
 #include <stdbool.h>
 #include <stddef.h>

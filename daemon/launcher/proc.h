@@ -18,8 +18,8 @@
  *   ENDED     program ended, wrapper not reaped yet
  *   GONE      all reaped; on_gone was called or is being called
  */
-#ifndef DAEMON_VM_PROC_H
-#define DAEMON_VM_PROC_H
+#ifndef DAEMON_LAUNCHER_PROC_H
+#define DAEMON_LAUNCHER_PROC_H
 
 #include "base/loop.h"
 #include "base/util.h"
@@ -55,6 +55,10 @@ struct proc_spec {
 	/* Written to oom_score_adj when positive: whom the kernel takes first (0 to 1000). */
 	int oom_score_adj;
 	bool has_no_huge_pages; /* PR_SET_THP_DISABLE */
+	/* Open for writing, borrowed: the child writes "0" to each before it executes anything, as
+	 * cgroup.procs files take it. */
+	const int *cgroup_fds;
+	size_t n_cgroup_fds;
 };
 
 enum proc_end {
@@ -65,7 +69,8 @@ enum proc_end {
 
 struct proc_status {
 	enum proc_end end;
-	int code; /* exit status or signal number */
+	int code;         /* exit status or signal number */
+	bool is_oom_kill; /* for the memory of its control group: launcher only */
 };
 
 struct proc_ops {
@@ -93,6 +98,9 @@ void proc_kill(struct proc *proc);
 
 /* Pid of the program itself, or 0 while it is not known. */
 pid_t proc_pid(const struct proc *proc);
+
+/* Holds it, from on_pid to on_end; else -1. Borrowed. */
+int proc_pidfd(const struct proc *proc);
 
 /* Asks the kernel whether the program runs: its end may not have been noticed yet. */
 bool proc_is_alive(const struct proc *proc);

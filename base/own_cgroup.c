@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The control group this process is in: where its files are, and what memory it may still use. */
-#include "daemon/memory/own_cgroup.h"
+#include "base/own_cgroup.h"
 
 #include "base/util.h"
 
@@ -11,6 +11,8 @@
 #define ROOT        "/sys/fs/cgroup"
 #define ROOT_HYBRID ROOT "/unified"
 #define ROOT_V1     ROOT "/memory"
+#define ROOT_PIDS   ROOT "/pids"
+#define ROOT_CPU    ROOT "/cpu"
 /* Version 1 writes "none" as the most pages a counter holds: 2^63 less a page. */
 #define NO_LIMIT_FROM (UINT64_C(1) << 62)
 
@@ -82,15 +84,19 @@ static void take_line(const char *line, struct own_cgroup *ret)
 		return;
 	if (strncmp(line, "0::", 3) == 0)
 		set_dir(ret->unified, ret->unified_root, path);
-	else if (has_controller(controllers, "memory"))
+	if (has_controller(controllers, "memory"))
 		set_dir(ret->memory_v1, ROOT_V1, path);
+	if (has_controller(controllers, "pids"))
+		set_dir(ret->pids_v1, ROOT_PIDS, path);
+	if (has_controller(controllers, "cpu"))
+		set_dir(ret->cpu_v1, ROOT_CPU, path);
 }
 
 void own_cgroup_find(const struct kernel_files *files, struct own_cgroup *ret)
 {
 	_cleanup_free_ char *text = NULL;
 
-	ret->unified[0] = ret->memory_v1[0] = '\0';
+	ret->unified[0] = ret->memory_v1[0] = ret->pids_v1[0] = ret->cpu_v1[0] = '\0';
 	ret->unified_root = has_file(files, ROOT "/cgroup.controllers") ? ROOT : ROOT_HYBRID;
 	if (kernel_file_read(files, "/proc/self/cgroup", &text) < 0)
 		return;

@@ -6,10 +6,10 @@
  * memory controller of version 1 at /sys/fs/cgroup/memory; and version 1 alone. Sources:
  * Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst, systemd's CGROUP_DELEGATION.
  */
-#ifndef DAEMON_MEMORY_OWN_CGROUP_H
-#define DAEMON_MEMORY_OWN_CGROUP_H
+#ifndef BASE_OWN_CGROUP_H
+#define BASE_OWN_CGROUP_H
 
-#include "daemon/memory/kernel_file.h"
+#include "base/kernel_file.h"
 
 #include <limits.h>
 
@@ -17,7 +17,8 @@
 struct own_cgroup {
 	char unified[PATH_MAX];   /* in cgroup2 */
 	const char *unified_root; /* where that is mounted */
-	char memory_v1[PATH_MAX]; /* in the memory controller of version 1 */
+	/* In controllers of version 1. */
+	char memory_v1[PATH_MAX], pids_v1[PATH_MAX], cpu_v1[PATH_MAX];
 };
 
 /*

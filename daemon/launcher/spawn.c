@@ -6,7 +6,7 @@
  * exec it does only what signal-safety(7) allows. A failure there comes back as an errno through a
  * pipe that a successful exec closes.
  */
-#include "daemon/vm/spawn.h"
+#include "daemon/launcher/spawn.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,8 +25,7 @@ struct child {
 	char oom_score_adj[16];
 };
 
-/* Default dispositions and an empty mask: a handler of ours must not survive into the program. */
-static int reset_signals(void)
+int spawn_reset_signals(void)
 {
 	struct sigaction action = {.sa_handler = SIG_DFL};
 	sigset_t none;
@@ -94,6 +93,15 @@ static void set_oom_score(const struct child *child)
 	close(fd);
 }
 
+/* All that the program allocates is charged there. */
+static int enter_cgroups(const struct proc_spec *spec)
+{
+	for (size_t i = 0; i < spec->n_cgroup_fds; i++)
+		if (write(spec->cgroup_fds[i], "0", 1) < 0)
+			return -1;
+	return 0;
+}
+
 /* In the child, up to the exec. Returns only when something failed, with errno. */
 static void prepare_and_exec(struct child *child, int *ret_error_fd)
 {
@@ -110,9 +118,11 @@ static void prepare_and_exec(struct child *child, int *ret_error_fd)
 	if (child->spec->has_no_huge_pages && prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) < 0)
 		return;
 	set_oom_score(child);
+	if (enter_cgroups(child->spec) < 0)
+		return;
 	if (arrange_fds(child, ret_error_fd) < 0)
 		return;
-	if (set_limits(child->spec) < 0 || reset_signals() < 0)
+	if (set_limits(child->spec) < 0 || spawn_reset_signals() < 0)
 		return;
 	execve(child->spec->argv[0], child->spec->argv, no_environment);
 }

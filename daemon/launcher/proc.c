@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One child process of the daemon, with or without a jail around it: start, watch, kill. */
-#include "daemon/vm/proc.h"
+#include "daemon/launcher/proc.h"
 
 #include "base/log.h"
-#include "daemon/vm/spawn.h"
+#include "daemon/launcher/spawn.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -371,8 +371,7 @@ int proc_spawn(struct loop *loop, const char *object, const struct proc_spec *sp
 
 bool proc_is_alive(const struct proc *proc)
 {
-	struct pollfd poll_fd = {.fd = proc->is_jailed ? proc->pidfd : proc->child_pidfd,
-				 .events = POLLIN};
+	struct pollfd poll_fd = {.fd = proc_pidfd(proc), .events = POLLIN};
 
 	return poll_fd.fd >= 0 && poll(&poll_fd, 1, 0) == 0;
 }
@@ -380,6 +379,11 @@ bool proc_is_alive(const struct proc *proc)
 pid_t proc_pid(const struct proc *proc)
 {
 	return proc->pid;
+}
+
+int proc_pidfd(const struct proc *proc)
+{
+	return proc->is_jailed ? proc->pidfd : proc->child_pidfd;
 }
 
 const char *proc_stderr(const struct proc *proc)

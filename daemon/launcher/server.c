@@ -1,0 +1,571 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The launcher: parent of all jails, which outlives the daemon. */
+#include "daemon/launcher/server.h"
+
+#include "base/log.h"
+#include "base/own_cgroup.h"
+#include "daemon/launcher/message.h"
+#include "daemon/launcher/reap.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* Without a daemon and a child: time for a daemon that has looked whether we are there. */
+#define IDLE_SECONDS 1.
+/* For what a killed launcher left to end. */
+#define REAP_SECONDS 2.
+/* A leaf whose last process has just been reaped may be busy for a moment. */
+#define SWEEP_SECONDS 0.2
+/* More VMs than any host holds. */
+#define CHILDREN_MAX 16384
+
+/* What the daemon has not heard yet of a child, in the order in which it is told. */
+enum owed {
+	OWES_VM = 1 << 0, /* that it lives: to a daemon that has just connected */
+	OWES_SPAWNED = 1 << 1,
+	OWES_FAILED = 1 << 2,
+	OWES_PID = 1 << 3,
+	OWES_END = 1 << 4,
+	OWES_GONE = 1 << 5,
+};
+
+struct child {
+	struct child *next;
+	struct server *server;
+	char id[VM_DIR_NAME_SIZE];
+	struct proc *proc; /* NULL when it could not be started */
+	int error;         /* then: why */
+	unsigned owed;
+	bool is_gone, is_oom_kill;
+	struct proc_status status;
+};
+
+struct server {
+	struct server_config config;
+	struct leaves leaves;
+	struct child *children;
+	size_t n_children;
+	int daemon_fd; /* -1: none is connected */
+	bool owes_hello, owes_synced;
+	bool is_ending;
+	bool is_bidden; /* the last daemon has ended in order: no other is waited for */
+	ev_io listener, reader, writer;
+	ev_timer idle, orphan, sweep;
+};
+
+static void flush(struct server *server);
+
+/* --- Children. --- */
+
+static struct child *find(const struct server *server, const char *id)
+{
+	for (struct child *child = server->children; child; child = child->next)
+		if (strcmp(child->id, id) == 0)
+			return child;
+	return NULL;
+}
+
+static bool is_used(void *user, const char *id)
+{
+	const struct child *child = find(user, id);
+
+	return child && !child->is_gone;
+}
+
+static void free_child(struct child *child)
+{
+	struct server *server = child->server;
+
+	for (struct child **at = &server->children; *at; at = &(*at)->next) {
+		if (*at != child)
+			continue;
+		*at = child->next;
+		break;
+	}
+	server->n_children--;
+	proc_destroy(child->proc);
+	free(child);
+}
+
+static size_t living(const struct server *server)
+{
+	size_t count = 0;
+
+	for (const struct child *child = server->children; child; child = child->next)
+		count += !child->is_gone;
+	return count;
+}
+
+/* Nobody is there, or nothing is left to do: what ends us. */
+static void check_end(struct server *server)
+{
+	size_t n_living = living(server);
+
+	if (n_living > 0)
+		return;
+	if (server->is_ending || (server->is_bidden && server->daemon_fd < 0))
+		loop_stop(server->config.loop);
+	else if (server->daemon_fd < 0 && !ev_is_active(&server->idle))
+		loop_timer_start(server->config.loop, &server->idle, IDLE_SECONDS);
+}
+
+static void on_pid(void *user, pid_t pid UNUSED)
+{
+	struct child *child = user;
+
+	child->owed |= OWES_PID;
+	flush(child->server);
+}
+
+static void on_end(void *user)
+{
+	struct child *child = user;
+
+	child->is_oom_kill = leaf_was_oom_killed(&child->server->leaves, child->id);
+	child->owed |= OWES_END;
+	flush(child->server);
+}
+
+static void on_gone(void *user, const struct proc_status *status)
+{
+	struct child *child = user;
+	struct server *server = child->server;
+
+	child->is_oom_kill |= leaf_was_oom_killed(&server->leaves, child->id);
+	child->status = *status;
+	child->is_gone = true;
+	child->owed |= OWES_GONE;
+	if (leaf_remove(&server->leaves, child->id) < 0)
+		loop_timer_start(server->config.loop, &server->sweep, SWEEP_SECONDS);
+	flush(server);
+	check_end(server);
+}
+
+static const struct proc_ops child_ops = {.on_pid = on_pid, .on_end = on_end, .on_gone = on_gone};
+
+static int start_child(struct child *child, struct spawn_request *request)
+{
+	struct server *server = child->server;
+	int cgroup_fds[LEAF_TREES_MAX], r;
+	size_t n = 0;
+
+	r = leaf_make(&server->leaves, request->id, &request->leaf, cgroup_fds, &n);
+	if (r < 0)
+		return r;
+	request->spec.cgroup_fds = cgroup_fds;
+	request->spec.n_cgroup_fds = n;
+	r = proc_spawn(server->config.loop, request->id, &request->spec, &child_ops, child,
+		       &child->proc);
+	request->spec.info_fd_take = -1; /* taken in every case */
+	for (size_t i = 0; i < n; i++)
+		close_fd(cgroup_fds[i]);
+	if (r < 0)
+		(void)leaf_remove(&server->leaves, request->id);
+	return r;
+}
+
+static int spawn_child(struct server *server, struct packet *packet)
+{
+	_cleanup_(spawn_request_fini) struct spawn_request request;
+	struct child *child;
+	int r = message_read_spawn(packet, &request);
+
+	if (r < 0)
+		return r;
+	if (find(server, request.id) || server->n_children >= CHILDREN_MAX)
+		return -EBADMSG;
+	child = calloc(1, sizeof(*child));
+	if (!child)
+		return -ENOMEM;
+	memcpy(child->id, request.id, sizeof(child->id));
+	child->server = server;
+	child->next = server->children;
+	server->children = child;
+	server->n_children++;
+	child->error = packet->is_cut ? -EMFILE : start_child(child, &request);
+	child->is_gone = child->error < 0;
+	child->owed = child->error < 0 ? OWES_FAILED : OWES_SPAWNED;
+	/* A jail tells it later. */
+	if (child->error == 0 && proc_pid(child->proc) > 0)
+		child->owed |= OWES_PID;
+	return 0;
+}
+
+/* --- What is sent. --- */
+
+/* Tells one thing of a child; the pidfd goes with its pid. */
+static int tell(const struct child *child, enum owed what, json_t *json_take)
+{
+	json_auto_t *json = json_take;
+	int pidfd = child->proc ? proc_pidfd(child->proc) : -1, r;
+	bool has_pid = (what == OWES_PID || what == OWES_VM) && pidfd >= 0;
+
+	if (!json)
+		return -ENOMEM;
+	if (what == OWES_PID || what == OWES_VM)
+		json_object_set_new(json, "pid", json_integer(has_pid ? proc_pid(child->proc) : 0));
+	if (what == OWES_FAILED)
+		json_object_set_new(json, "errno", json_integer(-child->error));
+	if (what == OWES_END || what == OWES_GONE) {
+		json_object_set_new(json, "stderr", message_text(proc_stderr(child->proc)));
+		json_object_set_new(json, "oom_kill", json_boolean(child->is_oom_kill));
+	}
+	if (what == OWES_GONE) {
+		json_object_set_new(json, "end", json_integer((json_int_t)child->status.end));
+		json_object_set_new(json, "code", json_integer(child->status.code));
+	}
+	r = packet_send(child->server->daemon_fd, json, &pidfd, has_pid);
+	return r;
+}
+
+/* 0 when all is told, or -errno; -EAGAIN when the rest must wait. */
+static int tell_all(struct child *child)
+{
+	static const struct {
+		enum owed what;
+		const char *type;
+	} order[] = {{OWES_VM, "vm"},   {OWES_SPAWNED, "spawned"}, {OWES_FAILED, "failed"},
+		     {OWES_PID, "pid"}, {OWES_END, "end"},         {OWES_GONE, "gone"}};
+
+	for (size_t i = 0; i < ELEMENTSOF(order); i++) {
+		int r = 0;
+
+		if (!(child->owed & order[i].what))
+			continue;
+		/* One that has ended meanwhile: nothing is left to hold. */
+		if (order[i].what != OWES_PID || proc_pidfd(child->proc) >= 0)
+			r = tell(child, order[i].what, message_new(order[i].type, child->id));
+		if (r < 0)
+			return r;
+		child->owed &= ~(unsigned)order[i].what;
+	}
+	return 0;
+}
+
+static int say_hello(struct server *server)
+{
+	json_auto_t *hello =
+		json_pack("{s:s, s:i, s:s, s:i}", "type", "hello", "version", LAUNCHER_VERSION,
+			  "cgroup", leaf_kind_name(server->leaves.kind), "pid", (int)getpid());
+
+	return packet_send(server->daemon_fd, hello, &server->config.listen_fd,
+			   server->config.is_by_daemon);
+}
+
+static int say_synced(struct server *server)
+{
+	json_auto_t *synced = json_pack("{s:s}", "type", "synced");
+
+	return packet_send(server->daemon_fd, synced, NULL, 0);
+}
+
+static int send_owed(struct server *server)
+{
+	struct child *next;
+	int r = 0;
+
+	if (server->owes_hello)
+		r = say_hello(server);
+	if (r < 0)
+		return r;
+	server->owes_hello = false;
+	for (struct child *child = server->children; child; child = next) {
+		next = child->next;
+		r = tell_all(child);
+		if (r < 0)
+			return r;
+		if (child->is_gone)
+			free_child(child);
+	}
+	if (server->owes_synced)
+		r = say_synced(server);
+	if (r == 0)
+		server->owes_synced = false;
+	return r;
+}
+
+static void drop_daemon(struct server *server, const char *why)
+{
+	if (server->daemon_fd < 0)
+		return;
+	log_debug(NULL, "The daemon is gone: %s", why);
+	ev_io_stop(loop_ev(server->config.loop), &server->reader);
+	ev_io_stop(loop_ev(server->config.loop), &server->writer);
+	server->daemon_fd = close_fd(server->daemon_fd);
+	if (living(server) > 0 && !server->is_ending)
+		loop_timer_start(server->config.loop, &server->orphan,
+				 server->config.orphan_seconds);
+	check_end(server);
+}
+
+/* Sends what can be sent; the rest when the socket says so. */
+static void flush(struct server *server)
+{
+	int r;
+
+	if (server->daemon_fd < 0)
+		return;
+	r = send_owed(server);
+	if (r == -EAGAIN)
+		ev_io_start(loop_ev(server->config.loop), &server->writer);
+	else
+		ev_io_stop(loop_ev(server->config.loop), &server->writer);
+	if (r < 0 && r != -EAGAIN)
+		drop_daemon(server, strerror(-r));
+}
+
+static void on_writable(struct ev_loop *ev UNUSED, ev_io *watch, int events UNUSED)
+{
+	flush(watch->data);
+}
+
+/* --- What comes. --- */
+
+static int take_packet(struct server *server, struct packet *packet)
+{
+	const char *type = packet_string(packet->json, "type"),
+		   *id = packet_string(packet->json, "id");
+	const struct child *child;
+
+	if (type && strcmp(type, "bye") == 0) {
+		server->is_bidden = true;
+		return -ECONNRESET;
+	}
+	if (!type || !id)
+		return -EBADMSG;
+	if (strcmp(type, "spawn") == 0)
+		return spawn_child(server, packet);
+	if (strcmp(type, "kill") != 0)
+		return -EBADMSG;
+	child = find(server, id);
+	if (child && child->proc)
+		proc_kill(child->proc);
+	return 0;
+}
+
+/* Each spawn costs a millisecond: others get their turn between two. False at its end. */
+static bool read_one(struct server *server)
+{
+	struct packet packet = PACKET_NONE;
+	int r = packet_receive(server->daemon_fd, &packet);
+
+	if (r == -EAGAIN)
+		return true;
+	if (r > 0)
+		r = take_packet(server, &packet);
+	else if (r == 0)
+		r = -ECONNRESET;
+	packet_clear(&packet);
+	if (r < 0) {
+		drop_daemon(server, strerror(-r));
+		return false;
+	}
+	flush(server);
+	return server->daemon_fd >= 0;
+}
+
+static void on_readable(struct ev_loop *ev UNUSED, ev_io *watch, int events UNUSED)
+{
+	read_one(watch->data);
+}
+
+/* What happened while nobody was there and is over is of no interest to the next. */
+static void greet(struct server *server, int fd_take)
+{
+	struct child *next;
+
+	server->daemon_fd = fd_take;
+	server->is_bidden = false;
+	loop_timer_stop(server->config.loop, &server->idle);
+	loop_timer_stop(server->config.loop, &server->orphan);
+	server->owes_hello = server->owes_synced = true;
+	for (struct child *child = server->children; child; child = next) {
+		next = child->next;
+		if (child->is_gone)
+			free_child(child);
+		else
+			child->owed = OWES_VM | (child->owed & (unsigned)OWES_END);
+	}
+	ev_io_set(&server->reader, fd_take, EV_READ);
+	ev_io_set(&server->writer, fd_take, EV_WRITE);
+	ev_io_start(loop_ev(server->config.loop), &server->reader);
+	flush(server);
+}
+
+/* Root's daemon changes its user before it connects; root may do as it likes anyway. */
+static bool is_trusted(int fd)
+{
+	struct ucred peer = {.uid = (uid_t)-1};
+	socklen_t len = sizeof(peer);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.uid == getuid();
+}
+
+/* A daemon that was killed has left its connection: its end may not have been read yet. */
+static bool is_taken(struct server *server)
+{
+	char byte;
+
+	while (server->daemon_fd >= 0) {
+		ssize_t n = recv(server->daemon_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+		if (n < 0 && errno == EAGAIN)
+			return true;
+		read_one(server);
+	}
+	return false;
+}
+
+static void on_connection(struct ev_loop *ev UNUSED, ev_io *watch, int events UNUSED)
+{
+	struct server *server = watch->data;
+	_cleanup_close_ int fd =
+		accept4(server->config.listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd < 0)
+		return;
+	if (server->is_ending || !is_trusted(fd) || is_taken(server)) {
+		log_debug(NULL, "A connection is refused");
+		return;
+	}
+	greet(server, TAKE_FD(fd));
+}
+
+/* --- Time. --- */
+
+static void on_idle(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
+{
+	struct server *server = timer->data;
+
+	/* One more look: who has connected by now is served. */
+	on_connection(NULL, &server->listener, EV_READ);
+	if (server->daemon_fd < 0 && living(server) == 0)
+		loop_stop(server->config.loop);
+}
+
+static void on_orphan(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
+{
+	struct server *server = timer->data;
+
+	log_warning(NULL, "No daemon for %g s: ending %zu VMs", server->config.orphan_seconds,
+		    living(server));
+	server_end(server);
+}
+
+static void on_sweep(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
+{
+	struct server *server = timer->data;
+
+	leaves_sweep(&server->leaves, is_used, server);
+}
+
+/* --- Life. --- */
+
+static void init_watchers(struct server *server)
+{
+	ev_io_init(&server->listener, on_connection, server->config.listen_fd, EV_READ);
+	ev_io_init(&server->reader, on_readable, -1, EV_READ);
+	ev_io_init(&server->writer, on_writable, -1, EV_WRITE);
+	ev_timer_init(&server->idle, on_idle, 0., 0.);
+	ev_timer_init(&server->orphan, on_orphan, 0., 0.);
+	ev_timer_init(&server->sweep, on_sweep, 0., 0.);
+	server->listener.data = server->reader.data = server->writer.data = server;
+	server->idle.data = server->orphan.data = server->sweep.data = server;
+}
+
+/* The daemon makes it before its first VM, which may be after our start. */
+static int open_vms(const struct server *server)
+{
+	int fd = openat(server->config.runtime_fd, VM_DIR_PARENT,
+			O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static void reap(const struct server *server)
+{
+	_cleanup_close_ int vms_fd = open_vms(server);
+	int r = vms_fd < 0 ? vms_fd : reap_strangers(vms_fd, REAP_SECONDS);
+
+	if (r < 0 && r != -ENOENT)
+		log_warning(NULL, "Cannot look for left processes: %s", strerror(-r));
+}
+
+static void open_leaves(struct server *server)
+{
+	struct own_cgroup own;
+
+	own_cgroup_find(&kernel_files_system, &own);
+	leaves_open(&server->leaves, &own);
+	leaves_sweep(&server->leaves, is_used, server);
+	log_info(NULL, "Launcher: control groups %s", leaf_kind_name(server->leaves.kind));
+}
+
+int server_create(const struct server_config *config, struct server **ret)
+{
+	struct server *server = calloc(1, sizeof(*server));
+
+	if (!server)
+		return -ENOMEM;
+	server->config = *config;
+	server->daemon_fd = -1;
+	init_watchers(server);
+	reap(server);
+	open_leaves(server);
+	fcntl(config->listen_fd, F_SETFL, fcntl(config->listen_fd, F_GETFL) | O_NONBLOCK);
+	ev_io_start(loop_ev(config->loop), &server->listener);
+	if (config->daemon_fd_take >= 0)
+		greet(server, config->daemon_fd_take);
+	else
+		check_end(server);
+	*ret = server;
+	return 0;
+}
+
+void server_end(struct server *server)
+{
+	server->is_ending = true;
+	for (struct child *child = server->children; child; child = child->next)
+		if (!child->is_gone)
+			proc_kill(child->proc);
+	check_end(server);
+}
+
+/* Whatever became of it, nobody is there to care for its files: a daemon that is does it itself. */
+static void end_child(struct server *server, int vms_fd)
+{
+	struct child *child = server->children;
+	char id[VM_DIR_NAME_SIZE];
+
+	memcpy(id, child->id, sizeof(id));
+	free_child(child);
+	(void)leaf_remove(&server->leaves, id);
+	if (server->daemon_fd < 0 && vms_fd >= 0)
+		(void)vm_dir_remove(vms_fd, id);
+}
+
+void server_destroy(struct server *server)
+{
+	_cleanup_close_ int vms_fd = -1;
+	struct ev_loop *ev;
+
+	if (!server)
+		return;
+	ev = loop_ev(server->config.loop);
+	vms_fd = open_vms(server);
+	while (server->children)
+		end_child(server, vms_fd);
+	ev_io_stop(ev, &server->listener);
+	ev_io_stop(ev, &server->reader);
+	ev_io_stop(ev, &server->writer);
+	loop_timer_stop(server->config.loop, &server->idle);
+	loop_timer_stop(server->config.loop, &server->orphan);
+	loop_timer_stop(server->config.loop, &server->sweep);
+	leaves_sweep(&server->leaves, is_used, server);
+	leaves_close(&server->leaves);
+	close_fd(server->daemon_fd);
+	free(server);
+}
