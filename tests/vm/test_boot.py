@@ -82,7 +82,9 @@ class Boots(VmTest):
         sandbox = self.daemon("agent-silent", boot_timeout_seconds=3, boot_attempts=2)
         client = sandbox.client()
         request = self.play_request(client, "out at last")
-        self.only_vm(client)
+        pid = self.only_vm(client)["pid"]
+        # Its pid is known before the jail has executed it.
+        until(lambda: os.readlink(f"/proc/{pid}/exe") == sandbox.program, "the first one runs")
         # The next attempt finds a program that goes by another scenario.
         with open(sandbox.program + ".new", "w", encoding="utf-8") as stream:
             stream.write(f'#!/bin/sh\nexec {os.path.dirname(sandbox.program)}/fake_qemu "$@"\n')
