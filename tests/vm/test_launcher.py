@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Control groups of VMs, where the launcher's own is delegated to it (fake QEMU, version 1)."""
+
+import os
+import pwd
+import subprocess
+import unittest
+
+import support
+from support import VmTest, read_text, until
+
+CONTROLLERS = ("memory", "pids", "cpu")
+ROOT = "/sys/fs/cgroup"
+
+
+def has_version_1():
+    return all(os.access(f"{ROOT}/{name}/cgroup.procs", os.W_OK) for name in CONTROLLERS)
+
+
+@unittest.skipUnless(has_version_1(), "this host has no control groups of version 1")
+class ControlGroups(VmTest):
+    """The daemon is started in a group that its user may write, as a service manager delegates one."""
+
+    def setUp(self):
+        super().setUp()
+        self.groups = {name: f"{ROOT}/{name}/execsandbox-vm-test-{os.getpid()}" for name in CONTROLLERS}
+        user = pwd.getpwnam("execsandbox-vm").pw_uid
+        for path in self.groups.values():
+            os.mkdir(path)
+            os.chown(path, user, -1)
+        self.sandbox = self.delegated("normal")
+
+    def tearDown(self):
+        try:
+            super().tearDown()
+        finally:
+            for path in self.groups.values():
+                until(lambda path=path: not read_text(f"{path}/cgroup.procs"), "the group is empty")
+                os.rmdir(path)  # fails when a leaf is left
+
+    def delegated(self, scenario):
+        """A daemon that is born in the groups."""
+        sandbox = self.prepare(scenario)
+        start = subprocess.Popen
+
+        def enter():
+            for path in self.groups.values():
+                with open(f"{path}/cgroup.procs", "w", encoding="ascii") as file:
+                    file.write("0")
+
+        support.subprocess.Popen = lambda *args, **kwargs: start(*args, preexec_fn=enter, **kwargs)
+        try:
+            return sandbox.start()
+        finally:
+            support.subprocess.Popen = start
+
+    def leaf(self, controller, vm, name):
+        return read_text(f"{self.groups[controller]}/{vm}/{name}").strip()
+
+    def leaves(self):
+        return [name for path in self.groups.values() for name in os.listdir(path) if "vm_" in name]
+
+    def test_limits(self):
+        client = self.sandbox.client()
+        self.assertEqual(client.call("info")["cgroups"], "v1")
+        request, vm = self.play_started(client, "hang")
+        pid = self.vm_pid(client, vm)
+        for controller in CONTROLLERS:
+            self.assertIn(str(pid), self.leaf(controller, vm, "cgroup.procs").split())
+        limit = int(self.leaf("memory", vm, "memory.limit_in_bytes"))
+        memory = client.call("info")["limits"]["memory_mb_default"]
+        self.assertGreater(limit, memory << 20)
+        self.assertLess(limit, memory + 256 << 20)
+        self.assertEqual(self.leaf("pids", vm, "pids.max"), "256")
+        self.assertEqual(self.leaf("cpu", vm, "cpu.cfs_quota_us"), "200000")
+        client.cancel(request)
+        self.sandbox.assert_clean()
+        until(lambda: not self.leaves(), "no leaf is left")
+
+    def test_memory_limit(self):
+        """A QEMU that takes more than it may is killed by the kernel, and who waits is told that."""
+        client = self.sandbox.client()
+        memory = client.call("info")["limits"]["memory_mb_default"]
+        error = self.assert_error(3004, self.play, client, f"fill {memory + 256 << 20}")
+        self.assertIn("its memory limit", error.message)
+        self.assertEqual(self.play(client, "out again")["stdout"], "again\n")
+        until(lambda: not self.leaves(), "no leaf is left")
+
+    def test_launcher_killed(self):
+        """Leaves of a launcher that was killed are removed by the next one."""
+        client = self.sandbox.client()
+        request, _ = self.play_started(client, "hang")
+        os.kill(self.sandbox.launcher(), 9)
+        self.assert_error(3004, client.wait, request)
+        self.assertTrue(self.leaves())
+        self.assertEqual(self.play(client, "out again")["stdout"], "again\n")
+        until(lambda: not self.leaves(), "no leaf is left")
