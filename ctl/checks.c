@@ -194,10 +194,10 @@ static void check_cgroup(const struct config *config UNUSED, struct finding *ret
 		finding_set(ret, VERDICT_OK, NULL, "version 2");
 	else if (access("/sys/fs/cgroup/unified", F_OK) == 0)
 		finding_set(ret, VERDICT_WARN, mend,
-			    "hybrid: VMs are held by resource limits, not by cgroups");
+			    "hybrid: VMs have cgroups only where version 1 is delegated");
 	else
 		finding_set(ret, VERDICT_WARN, mend,
-			    "no version 2: VMs are held by resource limits, not by cgroups");
+			    "no version 2: VMs have cgroups only where version 1 is delegated");
 }
 
 static void check_overcommit(const struct config *config UNUSED, struct finding *ret)

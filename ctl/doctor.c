@@ -156,12 +156,23 @@ static void keep_state_dir(struct doctor *doctor, const json_t *info)
 	doctor->state_dir = path ? strdup(path) : NULL;
 }
 
+static void describe_cgroups(const char *kind, struct finding *ret)
+{
+	if (strcmp(kind, "none") == 0)
+		finding_set(ret, VERDICT_WARN, "systemctl enable --now execsandbox-launcher.socket",
+			    "VMs have no limits of their own: no control group is delegated");
+	else
+		finding_set(ret, VERDICT_OK, NULL, "each VM has a control group of its own (%s)",
+			    kind);
+}
+
 static void check_daemon(struct doctor *doctor)
 {
 	json_auto_t *info = ask(doctor, "info"), *health = ask(doctor, "health");
 	const json_t *accelerator = json_object_get(info, "accelerator");
 	const char *name = json_string_value(json_object_get(accelerator, "name"));
 	const char *reason = json_string_value(json_object_get(accelerator, "kvm"));
+	const char *cgroups = json_string_value(json_object_get(info, "cgroups"));
 	struct finding finding;
 
 	if (!info || !health) {
@@ -176,6 +187,10 @@ static void check_daemon(struct doctor *doctor)
 	finding_set(&finding, VERDICT_OK, NULL, "%s%s%s", name ?: "not told",
 		    reason ? "; the probe of KVM says: " : "", reason ?: "");
 	show(doctor, "accelerator", &finding);
+	if (cgroups) {
+		describe_cgroups(cgroups, &finding);
+		show(doctor, "limits of VMs", &finding);
+	}
 	/* An older daemon knows of none. */
 	if (!json_object_get(info, "templates"))
 		return;

@@ -12,9 +12,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define OWN_LEAF  "launcher"
-#define PROCS     "cgroup.procs"
-#define EVENT_MAX 16384
+#define OWN_LEAF        "launcher"
+#define PROCS           "cgroup.procs"
+#define EVENT_MAX       16384
+#define CONTROLLERS_MAX 4096
 /* The period of processor time, the kernel's default: limits are shares of it. */
 #define CPU_PERIOD_US 100000
 /* Made and removed to see what works. */
@@ -201,10 +202,19 @@ static bool enable(int fd, const char *controller)
 	return write_file_at(fd, "cgroup.subtree_control", controller) == 0;
 }
 
+/* On a hybrid host version 1 has them all. */
+static bool has_controllers(int fd)
+{
+	_cleanup_free_ char *text = NULL;
+
+	return read_file_at(fd, "cgroup.controllers", CONTROLLERS_MAX, &text) > 0 &&
+	       (strstr(text, "memory") || strstr(text, "cpu") || strstr(text, "pids"));
+}
+
 /* Our own group's other processes, of which there must be none, are what forbids controllers. */
 static bool open_v2(struct leaves *leaves, int fd)
 {
-	if (mkdirat(fd, OWN_LEAF, 0755) < 0 && errno != EEXIST)
+	if (!has_controllers(fd) || (mkdirat(fd, OWN_LEAF, 0755) < 0 && errno != EEXIST))
 		return false;
 	if (write_file_at(fd, OWN_LEAF "/" PROCS, "0") == 0) {
 		leaves->has_memory = enable(fd, "+memory");

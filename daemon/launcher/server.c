@@ -185,7 +185,10 @@ static int spawn_child(struct server *server, struct packet *packet)
 	child->next = server->children;
 	server->children = child;
 	server->n_children++;
-	child->error = packet->is_cut ? -EMFILE : start_child(child, &request);
+	if (server->is_ending)
+		child->error = -ESHUTDOWN;
+	else
+		child->error = packet->is_cut ? -EMFILE : start_child(child, &request);
 	child->is_gone = child->error < 0;
 	child->owed = child->error < 0 ? OWES_FAILED : OWES_SPAWNED;
 	/* A jail tells it later. */

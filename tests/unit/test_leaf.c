@@ -156,6 +156,45 @@ START_TEST(test_sweeping)
 }
 END_TEST
 
+/* A group with controllers, of which none can be enabled: as with a daemon beside us in it. */
+START_TEST(test_version_2_not_delegated)
+{
+	static const char *const own_files[] = {"cgroup.procs", NULL};
+	struct own_cgroup own = {.unified_root = ""};
+
+	snprintf(own.unified, sizeof(own.unified), "%s", dir);
+	test_dir_write(dir, "cgroup.controllers", "cpu memory pids\n", 16);
+	test_dir_write(dir, "cgroup.procs", "", 0);
+	make_files("launcher", own_files);
+	leaves_open(&leaves, &own);
+	ck_assert_int_eq(leaves.kind, LEAF_NONE);
+	{
+		_cleanup_free_ char *procs = NULL;
+
+		/* We are back where we were. */
+		ck_assert_int_eq(
+			read_file_at(AT_FDCWD, test_dir_path(dir, "cgroup.procs"), 16, &procs), 1);
+		ck_assert_str_eq(procs, "0");
+	}
+}
+END_TEST
+
+START_TEST(test_version_2_delegated)
+{
+	static const char *const own_files[] = {"cgroup.procs", NULL};
+	struct own_cgroup own = {.unified_root = ""};
+
+	snprintf(own.unified, sizeof(own.unified), "%s", dir);
+	test_dir_write(dir, "cgroup.controllers", "cpu memory pids\n", 16);
+	test_dir_write(dir, "cgroup.subtree_control", "", 0);
+	make_files("launcher", own_files);
+	leaves_open(&leaves, &own);
+	ck_assert_int_eq(leaves.kind, LEAF_V2);
+	ck_assert_str_eq(leaf_kind_name(leaves.kind), "v2");
+	ck_assert(leaves.has_memory && leaves.has_cpu && leaves.has_pids);
+}
+END_TEST
+
 START_TEST(test_no_group_is_ours)
 {
 	struct own_cgroup own = {.unified_root = ""};
@@ -348,6 +387,8 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, test_version_2_in_parts);
 	tcase_add_test(tests, test_oom_kills_are_seen);
 	tcase_add_test(tests, test_sweeping);
+	tcase_add_test(tests, test_version_2_not_delegated);
+	tcase_add_test(tests, test_version_2_delegated);
 	tcase_add_test(tests, test_no_group_is_ours);
 	suite_add_tcase(suite, tests);
 	if (has_v1())

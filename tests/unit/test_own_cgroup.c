@@ -56,13 +56,17 @@ START_TEST(test_hybrid)
 	find("9:name=systemd:/s\n4:cpu,memory:/a/b\n3:memoryless:/c\n0::/d\n");
 	ck_assert_str_eq(cgroup.unified, TEST_CGROUP "/unified/d");
 	ck_assert_str_eq(cgroup.memory_v1, TEST_CGROUP "/memory/a/b");
+	ck_assert_str_eq(cgroup.cpu_v1, TEST_CGROUP "/cpu/a/b");
+	ck_assert_str_eq(cgroup.pids_v1, "");
 }
 END_TEST
 
 START_TEST(test_version_1_alone)
 {
-	find("5:cpu:/b\n4:memory:/\n");
+	find("5:cpu:/b\n4:memory:/\n3:pids:/c/d\n2:cpuset:/e\n");
 	ck_assert_str_eq(cgroup.unified, "");
+	ck_assert_str_eq(cgroup.cpu_v1, TEST_CGROUP "/cpu/b");
+	ck_assert_str_eq(cgroup.pids_v1, TEST_CGROUP "/pids/c/d");
 	ck_assert_str_eq(cgroup.memory_v1, TEST_CGROUP "/memory");
 }
 END_TEST
