@@ -122,6 +122,7 @@ static int read_one(struct launcher *launcher)
 
 	if (r == -EAGAIN)
 		return 0;
+	launcher->is_hung = false;
 	if (r == 0)
 		r = -ECONNRESET;
 	else if (r > 0)
@@ -267,7 +268,7 @@ static void say_bye(struct launcher *launcher)
 	json_auto_t *bye = json_pack("{s:s}", "type", "bye");
 	struct pollfd poll_fd = {.fd = launcher->fd, .events = 0}; /* its end alone */
 
-	if (launcher_send(launcher, bye, NULL, 0) == 0 && !launcher->launches)
+	if (launcher_send(launcher, bye, NULL, 0) == 0 && !launcher->launches && !launcher->is_hung)
 		(void)poll(&poll_fd, 1, BYE_MS);
 }
 

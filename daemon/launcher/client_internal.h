@@ -18,6 +18,7 @@ struct launcher {
 	char cgroup[8];
 	pid_t pid;
 	bool is_synced;
+	bool is_hung; /* it has not answered in time, and not spoken since */
 	struct launch *launches;
 };
 

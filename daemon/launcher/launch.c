@@ -318,15 +318,16 @@ void launch_destroy(struct launch *launch)
 {
 	uint64_t until_us = now_us() + DESTROY_MS * UINT64_C(1000);
 	struct launcher *launcher;
+	int r = 0;
 
 	if (!launch)
 		return;
 	launcher = launch->launcher;
 	launch_kill(launch);
-	/* Others hear what comes meanwhile from the loop. */
-	while (!(launch->known & LAUNCH_GONE) && launcher->fd >= 0 &&
-	       launcher_wait(launcher, until_us) == 0)
-		;
+	/* Others hear what comes meanwhile from the loop. One that hangs is waited for once. */
+	while (r == 0 && !(launch->known & LAUNCH_GONE) && launcher->fd >= 0 && !launcher->is_hung)
+		r = launcher_wait(launcher, until_us);
+	launcher->is_hung |= r == -ETIMEDOUT;
 	if (launch->pidfd >= 0) {
 		struct pollfd poll_fd = {.fd = launch->pidfd, .events = POLLIN};
 

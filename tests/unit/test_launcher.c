@@ -435,6 +435,32 @@ START_TEST(test_a_launcher_that_hangs)
 }
 END_TEST
 
+/* A daemon that ends waits for such a one, but once and not for each VM. */
+START_TEST(test_destroying_with_a_launcher_that_hangs)
+{
+	struct heard heard[3] = {{.launch = NULL}};
+	static const char *const ids[] = {ID, ID2, "vm_00000000000000aa"};
+	pid_t server = launcher_pid(launcher);
+	uint64_t begun_us;
+
+	for (size_t i = 0; i < ELEMENTSOF(heard); i++)
+		spawn_wrapper(ids[i], &heard[i]);
+	ck_assert(WAIT_FOR(loop, heard[0].text[0] && heard[1].text[0] && heard[2].text[0]));
+	kill(server, SIGSTOP);
+	begun_us = now_us();
+	for (size_t i = 0; i < ELEMENTSOF(heard); i++) {
+		pid_t pid = launch_pid(heard[i].launch);
+		_cleanup_close_ int pidfd = pidfd_open(pid, 0);
+		struct pollfd poll_fd = {.fd = pidfd, .events = POLLIN};
+
+		launch_destroy(heard[i].launch);
+		ck_assert_int_eq(poll(&poll_fd, 1, 0), 1);
+	}
+	ck_assert_uint_lt(now_us() - begun_us, 9000000);
+	kill(server, SIGCONT);
+}
+END_TEST
+
 /* --- A launcher of the service manager's. --- */
 
 static pid_t start_by_hand(const char *orphan_seconds)
@@ -617,6 +643,7 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, test_a_launcher_that_dies);
 	tcase_add_test(tests, test_a_death_unnoticed);
 	tcase_add_test(tests, test_a_launcher_that_hangs);
+	tcase_add_test(tests, test_destroying_with_a_launcher_that_hangs);
 	tcase_add_test(tests, test_orphans);
 	tcase_add_test(tests, test_nonsense);
 	tcase_add_test(tests, test_one_daemon_at_a_time);
