@@ -2,35 +2,156 @@
 /* One output stream of one run: the bytes kept for the result, and what of them was streamed. */
 #include "daemon/session/output.h"
 
-#include "base/util.h"
+#include "base/log.h"
+#include "daemon/session/kept.h"
 #include "protocol/base64.h"
 #include "protocol/utf8.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
 #define SIZE_MIN 4096u
 
-int output_add(struct output *output, const uint8_t *data, size_t len)
+/* A descriptor of the directory of its own: the output may outlive whose that is. */
+struct output_spool {
+	int dir_fd, fd;
+	char name[KEPT_NAME_SIZE];
+};
+
+/* --- The spool. --- */
+
+static void free_spool(struct output_spool *spool)
+{
+	close_fd(spool->fd);
+	close_fd(spool->dir_fd);
+	free(spool);
+}
+
+void output_spool_end(struct output *output)
+{
+	struct output_spool *spool = TAKE_PTR(output->spool);
+
+	if (!spool)
+		return;
+	(void)kept_remove(spool->dir_fd, spool->name);
+	free_spool(spool);
+}
+
+/* Takes the file. */
+static int set_spool(struct output *output, int dir_fd, const char *name, int fd_take)
+{
+	struct output_spool *spool = calloc(1, sizeof(*spool));
+
+	if (!spool) {
+		close_fd(fd_take);
+		return -ENOMEM;
+	}
+	snprintf(spool->name, sizeof(spool->name), "%s", name);
+	spool->fd = fd_take;
+	spool->dir_fd = fcntl(dir_fd, F_DUPFD_CLOEXEC, 0);
+	if (spool->dir_fd < 0) {
+		int r = -errno;
+
+		free_spool(spool);
+		return r;
+	}
+	output->spool = spool;
+	return 0;
+}
+
+int output_spool_to(struct output *output, int dir_fd, const char *name)
+{
+	int fd, r;
+
+	if (!kept_name_is_valid(name))
+		return -EINVAL;
+	r = kept_remove(dir_fd, name);
+	if (r < 0)
+		return r;
+	fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_NOFOLLOW | O_CLOEXEC,
+		    0600);
+	if (fd < 0)
+		return -errno;
+	r = set_spool(output, dir_fd, name, fd);
+	if (r < 0)
+		(void)kept_remove(dir_fd, name);
+	return r;
+}
+
+/* A spool with a gap would be taken for the whole: it is all or nothing. */
+static void write_spool(struct output *output, const uint8_t *data, size_t len)
+{
+	int r = write_all(output->spool->fd, data, len);
+
+	if (r == 0)
+		return;
+	log_warning(NULL, "Cannot keep output in '%s': %s; it does not outlive the daemon",
+		    output->spool->name, strerror(-r));
+	output_spool_end(output);
+}
+
+/* --- Bytes. --- */
+
+static int grow(struct output *output, size_t len)
 {
 	size_t size = MAX(output->size, (size_t)SIZE_MIN);
 	uint8_t *grown;
 
-	if (len > output->limit - output->len)
-		return -EMSGSIZE;
 	while (size < output->len + len)
 		size *= 2;
-	if (size != output->size) {
-		grown = realloc(output->data, size);
-		if (!grown)
-			return -ENOMEM;
-		output->data = grown;
-		output->size = size;
-	}
+	if (size == output->size)
+		return 0;
+	grown = realloc(output->data, size);
+	if (!grown)
+		return -ENOMEM;
+	output->data = grown;
+	output->size = size;
+	return 0;
+}
+
+int output_add(struct output *output, const uint8_t *data, size_t len)
+{
+	int r;
+
+	if (len > output->limit - output->len)
+		return -EMSGSIZE;
+	r = grow(output, len);
+	if (r < 0)
+		return r;
+	if (output->spool)
+		write_spool(output, data, len);
 	memcpy(output->data + output->len, data, len);
 	output->len += len;
 	return 0;
+}
+
+int output_spool_load(struct output *output, int dir_fd, const char *name)
+{
+	uint64_t size;
+	_cleanup_free_ char *data = NULL;
+	ssize_t len;
+	int fd, r;
+
+	if (!kept_name_is_valid(name))
+		return -EINVAL;
+	fd = kept_open(dir_fd, name, O_RDWR | O_APPEND, &size);
+	if (fd < 0)
+		return fd;
+	len = size > output->limit ? -EMSGSIZE : read_file_fd(fd, (size_t)size, &data);
+	if (len < 0) {
+		close_fd(fd);
+		return (int)len;
+	}
+	r = output_add(output, (const uint8_t *)data, (size_t)len);
+	if (r == 0)
+		r = set_spool(output, dir_fd, name, fd);
+	else
+		close_fd(fd);
+	if (r < 0)
+		output->len = 0;
+	return r;
 }
 
 json_t *output_chunk(const uint8_t *data, size_t len)
@@ -117,6 +238,29 @@ void output_to_result_from(const struct output *output, const char *name, uint64
 		set(result, name, "_bytes", json_integer((json_int_t)output->len));
 }
 
+int output_from_result(struct output *output, const char *name, const json_t *result)
+{
+	const json_t *value = json_object_get(result, name), *encoding;
+	_cleanup_free_ char *bytes = NULL;
+	const char *data = json_string_value(value);
+	size_t text_len = json_string_length(value);
+	ssize_t len = (ssize_t)text_len;
+	char key[32];
+
+	snprintf(key, sizeof(key), "%s_encoding", name);
+	encoding = json_object_get(result, key);
+	if (!data || (encoding && strcmp(json_string_value(encoding) ?: "", "base64") != 0))
+		return -EINVAL;
+	if (encoding) {
+		len = base64_decode(data, text_len, (uint8_t **)&bytes);
+		data = bytes;
+	}
+	if (len < 0)
+		return (int)len;
+	output->limit = (size_t)len;
+	return output_add(output, (const uint8_t *)data, (size_t)len);
+}
+
 void output_trim(struct output *output)
 {
 	uint8_t *data = output->len > 0 ? realloc(output->data, output->len) : NULL;
@@ -130,6 +274,7 @@ void output_trim(struct output *output)
 
 void output_fini(struct output *output)
 {
+	output_spool_end(output);
 	free(output->data);
 	*output = (struct output){0};
 }

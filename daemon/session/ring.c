@@ -2,10 +2,11 @@
 /* The last bytes of a stream that goes on for ever, by their offsets from its beginning. */
 #include "daemon/session/ring.h"
 
-#include "base/util.h"
 #include "daemon/session/output.h"
+#include "daemon/session/ring_file.h"
 #include "protocol/utf8.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -18,7 +19,10 @@ void ring_init(struct ring *ring, size_t limit)
 
 void ring_fini(struct ring *ring)
 {
-	free(ring->data);
+	if (ring->file)
+		ring_file_remove(ring->file);
+	else
+		free(ring->data);
 	*ring = (struct ring){0};
 }
 
@@ -42,43 +46,101 @@ static void copy_in(struct ring *ring, uint64_t offset, const uint8_t *from, siz
 	memcpy(ring->data, from + first, len - first);
 }
 
-/* To a size that holds all that is kept. */
-static void resize(struct ring *ring, size_t size)
+/* Copies all that is kept into another ring of the same offsets. */
+static void copy_all(const struct ring *from, struct ring *to)
 {
-	size_t kept = (size_t)(ring->end - ring->start);
-	uint8_t *old = ring->data, *data = size > 0 ? malloc(size) : NULL;
-	struct ring was = *ring;
+	size_t kept = (size_t)(from->end - from->start);
 
-	if (size > 0 && !data)
-		return;
-	ring->data = data;
-	ring->size = size;
 	for (size_t done = 0; done < kept;) {
-		size_t at = (size_t)((was.start + done) % was.size);
-		size_t len = MIN(kept - done, was.size - at);
+		size_t at = (size_t)((from->start + done) % from->size);
+		size_t len = MIN(kept - done, from->size - at);
 
-		copy_in(ring, was.start + done, old + at, len);
+		copy_in(to, from->start + done, from->data + at, len);
 		done += len;
 	}
-	free(old);
+}
+
+/* To a size that holds all that is kept; into `file` if there is one. 0 or -errno. */
+static int move(struct ring *ring, size_t size, struct ring_file *file)
+{
+	struct ring moved = *ring;
+	struct ring_map map;
+	int r;
+
+	moved.size = size;
+	moved.file = file;
+	if (file) {
+		r = ring_file_begin(file, size, ring->limit, &map);
+		if (r < 0)
+			return r;
+		moved.data = map.data;
+	} else {
+		moved.data = size > 0 ? malloc(size) : NULL;
+		if (size > 0 && !moved.data)
+			return -ENOMEM;
+	}
+	copy_all(ring, &moved);
+	if (file) {
+		r = ring_file_commit(file, &map, ring->start, ring->end);
+		if (r < 0)
+			return r;
+	}
+	if (!ring->file)
+		free(ring->data);
+	*ring = moved;
+	return 0;
+}
+
+int ring_keep(struct ring *ring, int dir_fd, const char *name)
+{
+	struct ring_file *file;
+	int r = ring_file_create(dir_fd, name, &file);
+
+	if (r < 0)
+		return r;
+	r = move(ring, ring->size, file);
+	if (r < 0)
+		ring_file_remove(file);
+	return r;
+}
+
+int ring_load(struct ring *ring, size_t limit, int dir_fd, const char *name)
+{
+	struct ring_file *file;
+	struct ring_map map;
+	int r;
+
+	ring_init(ring, limit);
+	r = ring_file_load(dir_fd, name, limit, &file, &map, &ring->start, &ring->end);
+	if (r < 0)
+		return r;
+	ring->file = file;
+	ring->data = map.data;
+	ring->size = map.size;
+	return 0;
 }
 
 void ring_add(struct ring *ring, const uint8_t *data, size_t len, size_t room)
 {
 	size_t kept = (size_t)(ring->end - ring->start);
 	size_t size = MAX(ring->size, (size_t)SIZE_MIN), skip;
+	uint64_t end = ring->end + len;
 
 	while (size < kept + len)
 		size *= 2;
 	size = MIN(size, MIN(ring->limit, ring->size + room));
 	if (size > ring->size)
-		resize(ring, size);
+		(void)move(ring, size, ring->file);
 	/* What would be overwritten at once. */
 	skip = len > ring->size ? len - ring->size : 0;
-	ring->end += len;
-	ring->start = MAX(ring->start, ring->end - MIN(ring->end, (uint64_t)ring->size));
+	ring->start = MAX(ring->start, end - MIN(end, (uint64_t)ring->size));
+	if (ring->file)
+		ring_file_set_start(ring->file, ring->start);
 	if (len > skip)
-		copy_in(ring, ring->end - (len - skip), data + skip, len - skip);
+		copy_in(ring, end - (len - skip), data + skip, len - skip);
+	ring->end = end;
+	if (ring->file)
+		ring_file_set_end(ring->file, ring->end);
 }
 
 void ring_trim(struct ring *ring)
@@ -86,7 +148,7 @@ void ring_trim(struct ring *ring)
 	size_t kept = (size_t)(ring->end - ring->start);
 
 	if (kept < ring->size)
-		resize(ring, kept);
+		(void)move(ring, kept, ring->file);
 }
 
 /* A copy of what is kept from an offset on, which is moved to where that begins. NULL without

@@ -3,23 +3,43 @@
  * The last bytes of a stream that goes on for ever, by their offsets from its beginning.
  *
  * Theory of operation: a ring grows with what comes up to its limit; from then on the oldest bytes
- * make room for new ones. `start` and `end` are the offsets of what is kept. No I/O.
+ * make room for new ones. `start` and `end` are the offsets of what is kept.
+ *
+ * A ring that is kept lies in a mapped file (ring_file.h) and nowhere else, so that the next daemon
+ * finds it however this one ends. The old bytes are given up before they are overwritten, and the
+ * new ones are there before they are counted: between any two instructions the file is whole. To
+ * another size it goes by way of a new file, which replaces the old one by its name.
  */
 #ifndef DAEMON_SESSION_RING_H
 #define DAEMON_SESSION_RING_H
+
+#include "base/util.h"
 
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+struct ring_file;
+
 struct ring {
 	uint8_t *data; /* byte `o` lives at o % size */
 	size_t size, limit;
 	uint64_t start, end;
+	struct ring_file *file; /* NULL: in memory */
 };
 
 void ring_init(struct ring *ring, size_t limit);
+
+/* Keeps a ring in a new file of that name (kept.h) in the directory; an old one is replaced. 0 or
+ * -errno: then it stays in memory. */
+int ring_keep(struct ring *ring, int dir_fd, const char *name) WARN_UNUSED;
+
+/* Instead of ring_init(): goes on with the file that another process has left. 0 or -errno, -EINVAL
+ * when it is none or of another limit; then it is an empty ring in memory. */
+int ring_load(struct ring *ring, size_t limit, int dir_fd, const char *name) WARN_UNUSED;
+
+/* Removes the file, too. */
 void ring_fini(struct ring *ring);
 
 /* Adds bytes; the ring allocates at most `room` more for it. Never fails: what there is no memory

@@ -2,10 +2,10 @@
 /* Output of a run: chunks never split UTF-8, bytes survive, truncation is told. */
 #include "daemon/session/output.h"
 
-#include "base/util.h"
 #include "protocol/base64.h"
 #include "tests/unit/suite.h"
 #include "tests/unit/test_json.h"
+#include "tests/unit/test_small_disk.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -230,10 +230,162 @@ START_TEST(test_bytes_are_never_less_than_what_is_there)
 }
 END_TEST
 
+/* What a result says can be turned into its bytes again. */
+START_TEST(test_bytes_from_a_result)
+{
+	static const struct {
+		const char *data;
+		size_t len, total;
+	} cases[] = {{"", 0, 0},       {"abc", 3, 3},       {"a\0b", 3, 3},
+		     {"\xff\0", 2, 2}, {"x\xe2\x82", 3, 3}, {"\xff", 1, 1000}};
+
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+		struct output again = {0};
+		json_auto_t *result = NULL;
+
+		add(cases[i].data, cases[i].len);
+		result = result_with(cases[i].total);
+		ck_assert_int_eq(output_from_result(&again, "stdout", result), 0);
+		ck_assert_uint_eq(again.len, cases[i].len);
+		ck_assert_mem_eq(again.data, cases[i].data, cases[i].len);
+		output_fini(&again);
+		output_fini(&output);
+		setup();
+	}
+}
+END_TEST
+
+START_TEST(test_no_bytes_in_a_result)
+{
+	static const char *const bad[] = {"{}",
+					  "[]",
+					  "{\"stdout\": 1}",
+					  "{\"stdout\": \"x\", \"stdout_encoding\": \"base64\"}",
+					  "{\"stdout\": \"\", \"stdout_encoding\": null}",
+					  "{\"stdout\": \"\", \"stdout_encoding\": \"hex\"}"};
+
+	for (size_t i = 0; i < ELEMENTSOF(bad); i++) {
+		json_auto_t *result = json_of(bad[i]);
+
+		ck_assert_int_eq(output_from_result(&output, "stdout", result), -EINVAL);
+		ck_assert_uint_eq(output.len, 0);
+	}
+}
+END_TEST
+
+/* --- The spool. --- */
+
+static char dir[TEST_DIR_SIZE];
+static int dir_fd;
+
+static void setup_dir(void)
+{
+	setup();
+	test_dir_make(dir);
+	dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	ck_assert_int_ge(dir_fd, 0);
+}
+
+static void teardown_dir(void)
+{
+	teardown();
+	close(dir_fd);
+	test_dir_remove(dir);
+}
+
+static void assert_file(int in_fd, const char *name, const char *wanted)
+{
+	_cleanup_free_ char *data = NULL;
+
+	ck_assert_int_eq(read_file_at(in_fd, name, 1 << 20, &data), strlen(wanted));
+	ck_assert_str_eq(data, wanted);
+}
+
+START_TEST(test_spool)
+{
+	struct output loaded = {.limit = 6};
+
+	test_dir_write(dir, "out", "old", 3);
+	ck_assert_int_eq(output_spool_to(&output, dir_fd, "out"), 0);
+	assert_file(dir_fd, "out", "");
+	add("abc", 3);
+	assert_file(dir_fd, "out", "abc");
+	/* The next daemon's; this one was killed. */
+	test_dir_write(dir, "left", "abc", 3);
+	ck_assert_int_eq(output_spool_load(&loaded, dir_fd, "left"), 0);
+	ck_assert_uint_eq(loaded.len, 3);
+	ck_assert_mem_eq(loaded.data, "abc", 3);
+	ck_assert_int_eq(output_add(&loaded, (const uint8_t *)"def", 3), 0);
+	assert_file(dir_fd, "left", "abcdef");
+	ck_assert_int_eq(output_add(&loaded, (const uint8_t *)"g", 1), -EMSGSIZE);
+	assert_file(dir_fd, "left", "abcdef");
+	output_spool_end(&loaded);
+	ck_assert(!test_dir_has(dir, "left"));
+	ck_assert_uint_eq(loaded.len, 6);
+	output_fini(&loaded);
+	output_fini(&output);
+	ck_assert(!test_dir_has(dir, "out"));
+}
+END_TEST
+
+/* The directory's descriptor is its own: whose it was may be gone. */
+START_TEST(test_spool_outlives_its_owner)
+{
+	int other_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	ck_assert_int_eq(output_spool_to(&output, other_fd, "out"), 0);
+	close(other_fd);
+	other_fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	add("abc", 3);
+	output_fini(&output);
+	ck_assert(!test_dir_has(dir, "out"));
+	close(other_fd);
+}
+END_TEST
+
+START_TEST(test_spool_that_is_none)
+{
+	int before = test_open_fds();
+
+	output.limit = 2;
+	test_dir_write(dir, "large", "abc", 3);
+	ck_assert_int_eq(symlinkat("large", dir_fd, "link"), 0);
+	ck_assert_int_eq(mkfifoat(dir_fd, "fifo", 0600), 0);
+	ck_assert_int_eq(output_spool_load(&output, dir_fd, "large"), -EMSGSIZE);
+	ck_assert_int_eq(output_spool_load(&output, dir_fd, "link"), -ELOOP);
+	ck_assert_int_eq(output_spool_load(&output, dir_fd, "fifo"), -EINVAL);
+	ck_assert_int_eq(output_spool_load(&output, dir_fd, "nowhere"), -ENOENT);
+	ck_assert_int_eq(output_spool_load(&output, dir_fd, "../x"), -EINVAL);
+	ck_assert_int_eq(output_spool_to(&output, dir_fd, "../x"), -EINVAL);
+	ck_assert_ptr_null(output.spool);
+	ck_assert_uint_eq(output.len, 0);
+	ck_assert_int_eq(test_open_fds(), before);
+}
+END_TEST
+
+/* It goes on without, and no file with a gap is left. */
+START_TEST(test_spool_on_a_full_disk)
+{
+	_cleanup_close_ int small_fd = test_small_disk(dir, "size=64k,mode=700");
+	static char bytes[10000];
+	struct stat st;
+
+	ck_assert_int_eq(output_spool_to(&output, small_fd, "out"), 0);
+	add("abc", 3);
+	test_fill_disk(small_fd);
+	add(bytes, sizeof(bytes));
+	ck_assert_ptr_null(output.spool);
+	ck_assert_int_eq(fstatat(small_fd, "out", &st, 0), -1);
+	test_empty_disk(small_fd);
+	add("def", 3);
+	ck_assert_uint_eq(output.len, sizeof(bytes) + 6);
+}
+END_TEST
+
 Suite *unit_suite(void)
 {
 	Suite *suite = suite_create("output");
-	TCase *tests = tcase_create("output");
+	TCase *tests = tcase_create("output"), *spool = tcase_create("spool");
 
 	tcase_set_timeout(tests, 60);
 	tcase_add_checked_fixture(tests, setup, teardown);
@@ -246,6 +398,15 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, test_result_keeps_nul_and_binary);
 	tcase_add_test(tests, test_truncation_in_a_sequence_stays_text);
 	tcase_add_test(tests, test_bytes_are_never_less_than_what_is_there);
+	tcase_add_test(tests, test_bytes_from_a_result);
+	tcase_add_test(tests, test_no_bytes_in_a_result);
+	tcase_set_timeout(spool, 60);
+	tcase_add_checked_fixture(spool, setup_dir, teardown_dir);
+	tcase_add_test(spool, test_spool);
+	tcase_add_test(spool, test_spool_outlives_its_owner);
+	tcase_add_test(spool, test_spool_that_is_none);
+	tcase_add_test(spool, test_spool_on_a_full_disk);
 	suite_add_tcase(suite, tests);
+	suite_add_tcase(suite, spool);
 	return suite;
 }

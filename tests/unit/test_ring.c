@@ -2,9 +2,11 @@
 /* The last bytes of a stream by their offsets: against a plain buffer that keeps all. */
 #include "daemon/session/ring.h"
 
-#include "base/util.h"
 #include "tests/unit/suite.h"
+#include "tests/unit/test_child.h"
+#include "tests/unit/test_small_disk.h"
 
+#include <errno.h>
 #include <string.h>
 
 static void add(struct ring *ring, const char *text)
@@ -129,15 +131,253 @@ START_TEST(test_random)
 }
 END_TEST
 
+/* --- Kept in a file. --- */
+
+static char dir[TEST_DIR_SIZE];
+static int dir_fd;
+
+static void setup_dir(void)
+{
+	test_dir_make(dir);
+	dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	ck_assert_int_ge(dir_fd, 0);
+}
+
+static void teardown_dir(void)
+{
+	close(dir_fd);
+	test_dir_remove(dir);
+}
+
+/* As a daemon that was killed: the file stays as it is. */
+static void copy_file(const char *from, const char *to)
+{
+	_cleanup_free_ char *data = NULL;
+	ssize_t len = read_file_at(dir_fd, from, 1 << 24, &data);
+
+	ck_assert_int_ge(len, 0);
+	test_dir_write(dir, to, data, (size_t)len);
+}
+
+START_TEST(test_kept)
+{
+	struct ring ring, loaded;
+	uint64_t offset = 0;
+
+	ring_init(&ring, 10);
+	add(&ring, "before");
+	ck_assert_int_eq(ring_keep(&ring, dir_fd, "ring"), 0);
+	add(&ring, "0123456789AB");
+	copy_file("ring", "copy");
+	ck_assert_int_eq(ring_load(&loaded, 10, dir_fd, "copy"), 0);
+	assert_chunk(&loaded, &offset, 100, true, "23456789AB", NULL, 18);
+	/* It goes on, and is kept further. */
+	add(&loaded, "CD");
+	copy_file("copy", "again");
+	ring_fini(&loaded);
+	ck_assert(!test_dir_has(dir, "copy"));
+	ck_assert_int_eq(ring_load(&loaded, 10, dir_fd, "again"), 0);
+	offset = 0;
+	assert_chunk(&loaded, &offset, 100, true, "456789ABCD", NULL, 20);
+	ring_trim(&loaded);
+	ring_fini(&loaded);
+	ring_fini(&ring);
+	ck_assert(!test_dir_has(dir, "ring"));
+	ck_assert_int_eq(ring_keep(&ring, dir_fd, "no/name"), -EINVAL);
+}
+END_TEST
+
+/* One without bytes, one that may keep none, and one that is cut to what it has. */
+START_TEST(test_kept_empty)
+{
+	struct ring ring, loaded;
+	uint64_t offset = 0;
+
+	ring_init(&ring, 1 << 20);
+	ck_assert_int_eq(ring_keep(&ring, dir_fd, "ring"), 0);
+	copy_file("ring", "copy");
+	ck_assert_int_eq(ring_load(&loaded, 1 << 20, dir_fd, "copy"), 0);
+	assert_chunk(&loaded, &offset, 100, true, NULL, NULL, 0);
+	ring_fini(&loaded);
+	add(&ring, "abc");
+	ring_trim(&ring);
+	ck_assert_uint_eq(ring.size, 3);
+	copy_file("ring", "copy");
+	ck_assert_int_eq(ring_load(&loaded, 1 << 20, dir_fd, "copy"), 0);
+	assert_chunk(&loaded, &offset, 100, true, "abc", NULL, 3);
+	ring_fini(&loaded);
+	ring_fini(&ring);
+	ring_init(&ring, 0);
+	ck_assert_int_eq(ring_keep(&ring, dir_fd, "ring"), 0);
+	add(&ring, "abc");
+	copy_file("ring", "copy");
+	ring_fini(&ring);
+	ck_assert_int_eq(ring_load(&loaded, 0, dir_fd, "copy"), 0);
+	ck_assert_uint_eq(loaded.start, 3);
+	ck_assert_uint_eq(loaded.end, 3);
+	ring_fini(&loaded);
+}
+END_TEST
+
+#define HEADER_WORDS 8
+
+/* Each field of the header, and the file's length: refused, or a ring that can be read. */
+START_TEST(test_kept_malformed)
+{
+	static const uint64_t values[] = {0, 1, 9, 11, 4096, 1 << 20, UINT64_MAX, UINT64_MAX / 2};
+	_cleanup_free_ char *good = NULL;
+	struct ring ring, loaded;
+	ssize_t len;
+
+	ring_init(&ring, 10);
+	ck_assert_int_eq(ring_keep(&ring, dir_fd, "ring"), 0);
+	add(&ring, "0123456789AB");
+	len = read_file_at(dir_fd, "ring", 4096, &good);
+	ck_assert_int_eq(len, 8 * HEADER_WORDS + 10);
+	for (size_t at = 0; at < 5; at++) {
+		for (size_t i = 0; i < ELEMENTSOF(values); i++) {
+			char bad[8 * HEADER_WORDS + 10];
+			uint64_t offset = 0, word;
+
+			memcpy(bad, good, sizeof(bad));
+			memcpy(&word, bad + 8 * at, 8);
+			memcpy(bad + 8 * at, &values[i], 8);
+			test_dir_write(dir, "bad", bad, sizeof(bad));
+			if (ring_load(&loaded, 10, dir_fd, "bad") < 0) {
+				ck_assert_ptr_null(loaded.file);
+				continue;
+			}
+			ck_assert(at >= 3 || word == values[i]);
+			json_decref(ring_next_chunk(&loaded, &offset, 100, true));
+			add(&loaded, "more than there is room for");
+			ring_fini(&loaded);
+		}
+	}
+	for (size_t cut = 0; cut < (size_t)len; cut++) {
+		test_dir_write(dir, "bad", good, cut);
+		ck_assert_int_eq(ring_load(&loaded, 10, dir_fd, "bad"), -EINVAL);
+	}
+	ck_assert_int_eq(ring_load(&loaded, 11, dir_fd, "ring"), -EINVAL);
+	ck_assert_int_eq(ring_load(&loaded, 10, dir_fd, "nowhere"), -ENOENT);
+	ck_assert_int_eq(symlinkat("ring", dir_fd, "link"), 0);
+	ck_assert_int_eq(ring_load(&loaded, 10, dir_fd, "link"), -ELOOP);
+	ring_fini(&ring);
+}
+END_TEST
+
+/* No SIGBUS: the ring stays as large as it is. */
+START_TEST(test_kept_on_a_full_disk)
+{
+	_cleanup_close_ int small_fd = test_small_disk(dir, "size=64k,mode=700");
+	static uint8_t bytes[20000];
+	struct ring ring, second;
+	uint64_t offset = 0;
+
+	ring_init(&ring, 1 << 20);
+	ck_assert_int_eq(ring_keep(&ring, small_fd, "ring"), 0);
+	add(&ring, "0123456789");
+	test_fill_disk(small_fd);
+	memset(bytes, 'x', sizeof(bytes));
+	ring_add(&ring, bytes, sizeof(bytes), SIZE_MAX / 2);
+	ck_assert_uint_eq(ring.end, sizeof(bytes) + 10);
+	ck_assert_uint_eq(ring.end - ring.start, 4096);
+	json_decref(ring_next_chunk(&ring, &offset, SIZE_MAX, true));
+	ring_init(&second, 10);
+	ck_assert_int_eq(ring_keep(&second, small_fd, "second"), -ENOSPC);
+	add(&second, "in memory");
+	ring_fini(&second);
+	test_empty_disk(small_fd);
+	ring_add(&ring, bytes, sizeof(bytes), SIZE_MAX / 2);
+	ck_assert_uint_ge(ring.end - ring.start, sizeof(bytes));
+	ring_fini(&ring);
+}
+END_TEST
+
+#define KILL_ROUNDS 60
+#define KILL_LIMIT  200000u
+/* No multiple of a ring's size: what a place had before is not what it has now. */
+#define KILL_PERIOD 65537u
+
+/* The known stream has this period. Copies of it are all that the writer does. */
+static uint8_t known[KILL_PERIOD + 2 * KILL_LIMIT];
+
+static void make_known_stream(void)
+{
+	srandom(1);
+	for (size_t i = 0; i < sizeof(known); i++)
+		known[i] = i < KILL_PERIOD ? (uint8_t)random() : known[i - KILL_PERIOD];
+}
+
+/* Pieces of all lengths up to more than fits. Every other time it grows in small steps, over and
+ * over again, and else at once. */
+static void add_for_ever(unsigned seed)
+{
+	bool is_growing = seed % 2;
+	struct ring ring;
+
+	ring_init(&ring, KILL_LIMIT);
+	EXPECT(ring_keep(&ring, dir_fd, "ring") == 0);
+	die_within(5000);
+	for (;;) {
+		size_t max = rand_r(&seed) % 4 == 0 ? 2 * KILL_LIMIT : KILL_LIMIT / 2;
+		size_t len = 1 + (size_t)rand_r(&seed) % max;
+
+		ring_add(&ring, known + ring.end % KILL_PERIOD, len,
+			 is_growing ? 7000 : KILL_LIMIT);
+		if (is_growing && rand_r(&seed) % 64 == 0) {
+			ring_fini(&ring);
+			ring_init(&ring, KILL_LIMIT);
+			EXPECT(ring_keep(&ring, dir_fd, "ring") == 0);
+		}
+	}
+}
+
+static void assert_known_stream(const struct ring *ring)
+{
+	for (uint64_t offset = ring->start; offset < ring->end; offset++)
+		ck_assert_uint_eq(ring->data[offset % ring->size], known[offset % KILL_PERIOD]);
+}
+
+START_TEST(test_a_killed_writer)
+{
+	size_t with_bytes = 0;
+
+	make_known_stream();
+	for (unsigned i = 0; i < KILL_ROUNDS; i++) {
+		struct ring ring;
+
+		in_dying_child(add_for_ever, i);
+		/* Between the two of a new one there is none. */
+		if (ring_load(&ring, KILL_LIMIT, dir_fd, "ring") == -ENOENT)
+			continue;
+		ck_assert_ptr_nonnull(ring.file);
+		ck_assert(!test_dir_has(dir, ".new-ring"));
+		assert_known_stream(&ring);
+		with_bytes += ring.end > ring.start;
+		ring_fini(&ring);
+		ck_assert(!test_dir_has(dir, "ring"));
+	}
+	ck_assert_uint_gt(with_bytes, 0);
+}
+END_TEST
+
 Suite *unit_suite(void)
 {
 	Suite *suite = suite_create("ring");
-	TCase *tests = tcase_create("ring");
+	TCase *tests = tcase_create("ring"), *kept = tcase_create("kept");
 
 	tcase_add_test(tests, test_chunks);
 	tcase_add_test(tests, test_results);
 	tcase_add_test(tests, test_no_room);
 	tcase_add_test(tests, test_random);
+	tcase_set_timeout(kept, 60);
+	tcase_add_checked_fixture(kept, setup_dir, teardown_dir);
+	tcase_add_test(kept, test_kept);
+	tcase_add_test(kept, test_kept_empty);
+	tcase_add_test(kept, test_kept_malformed);
+	tcase_add_test(kept, test_kept_on_a_full_disk);
+	tcase_add_test(kept, test_a_killed_writer);
 	suite_add_tcase(suite, tests);
+	suite_add_tcase(suite, kept);
 	return suite;
 }
