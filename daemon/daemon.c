@@ -295,7 +295,7 @@ static int start_sessions(struct daemon *daemon)
 
 	daemon->exec_env = (struct exec_env){
 		.loop = daemon->loop, .config = daemon->config, .counters = &daemon->run_counters};
-	r = results_create(daemon->loop, daemon->config, &daemon->results);
+	r = results_create(daemon->loop, daemon->config, -1, &daemon->results);
 	if (r < 0)
 		return r;
 	daemon->exec_env.results = daemon->results;

@@ -78,6 +78,10 @@ static void set_state(struct exec *exec, enum exec_state state)
 static void finish(struct exec *exec, enum exec_end end)
 {
 	loop_timer_stop(exec->config.env->loop, &exec->deadline);
+	/* The guest may forget it only when its result is kept; its number is free there before the
+	 * next program comes. */
+	if (end == EXEC_REPORTED && exec->config.is_shared)
+		agent_link_exec_done(vm_link(exec->vm), exec->number);
 	set_state(exec, EXEC_DONE);
 	loop_defer(exec->config.env->loop, &exec->free_later, free_later, exec);
 	exec->config.ops->on_done(exec->config.user, exec, end);
@@ -262,9 +266,6 @@ void exec_collected(struct exec *exec, json_t *files_take)
 
 static void on_receipt(struct exec *exec, const struct msg_exit *exit)
 {
-	/* Its number is free in the guest before the next program comes. */
-	if (exec->config.is_shared)
-		agent_link_exec_done(vm_link(exec->vm), exec->number);
 	if (strcmp(exit->reason, MSG_REASON_FAILED) == 0 && exec->verdict == VERDICT_NONE) {
 		answer_error(exec, run_start_error(exit->detail), EXEC_REPORTED);
 		return;
@@ -363,6 +364,21 @@ static int dispatch(struct exec *exec)
 			       TAKE_PTR(request->input), request->input_len);
 }
 
+/* From here on the next daemon knows of it. */
+static void keep_record(const struct exec *exec)
+{
+	struct results_dispatch dispatch = {
+		.vm = exec->vm_id,
+		.session = exec->config.session,
+		.language = exec->request.language,
+		.start = pool_start_name(exec->start),
+		.number = exec->number,
+		.granted_us = exec->granted_us,
+	};
+
+	results_dispatched(exec->record, &dispatch);
+}
+
 void exec_begin(struct exec *exec, struct vm *vm, uint32_t number, enum pool_start start,
 		uint64_t granted_us)
 {
@@ -375,6 +391,8 @@ void exec_begin(struct exec *exec, struct vm *vm, uint32_t number, enum pool_sta
 	exec->granted_us = granted_us;
 	exec->dispatched_us = now_us();
 	set_state(exec, EXEC_RUNNING);
+	if (exec->record)
+		keep_record(exec);
 	r = dispatch(exec);
 	if (r < 0) {
 		answer_error(exec,

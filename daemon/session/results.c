@@ -3,15 +3,10 @@
 #include "daemon/session/results.h"
 
 #include "daemon/session/exec.h"
-#include "daemon/template/store_hash.h"
+#include "daemon/session/results_internal.h"
 
 #include <errno.h>
 #include <string.h>
-#include <sys/queue.h>
-
-#define EXEC_ID_SIZE 129
-/* Of a record besides what it holds: itself, and the result's objects. */
-#define RECORD_BYTES 8192
 
 /* A call that joined a program that ran already. */
 struct waiter {
@@ -20,39 +15,59 @@ struct waiter {
 	struct rpc_call *call;
 };
 
-struct result_record {
-	TAILQ_ENTRY(result_record) link; /* oldest first; those that have ended by their end */
-	struct results *results;
-	uid_t uid;
-	char exec_id[EXEC_ID_SIZE];
-	char request[STORE_HASH_SIZE];
-	struct exec *exec; /* NULL: it has ended */
-	LIST_HEAD(, waiter) waiters;
-	size_t bytes;
-	/* Once it has ended: one of them. */
-	json_t *result;
-	struct rpc_error *error;
-	struct output out, err;
-	uint64_t ended_us;
-};
-
-struct results {
-	struct loop *loop;
-	const struct config *config;
-	TAILQ_HEAD(, result_record) records;
-	ev_timer expiry;
-};
-
 /* --- Records. --- */
 
-static void free_record(struct result_record *record)
+struct result_record *results_new_record(struct results *results, uid_t uid, const char *exec_id)
 {
-	TAILQ_REMOVE(&record->results->records, record, link);
+	struct result_record *record = calloc(1, sizeof(*record));
+
+	if (!record)
+		return NULL;
+	record->results = results;
+	record->uid = uid;
+	strncpy(record->exec_id, exec_id, sizeof(record->exec_id) - 1);
+	LIST_INIT(&record->waiters);
+	return record;
+}
+
+void results_free_record(struct result_record *record)
+{
+	json_decref(record->params);
+	json_decref(record->progress);
 	json_decref(record->result);
 	rpc_error_free(record->error);
 	output_fini(&record->out);
 	output_fini(&record->err);
 	free(record);
+}
+
+void results_insert(struct result_record *record)
+{
+	struct results *results = record->results;
+	struct result_record *next = NULL;
+
+	if (record->has_ended) {
+		TAILQ_FOREACH(next, &results->records, link)
+		if (next->has_ended && next->ended_us > record->ended_us)
+			break;
+	}
+	if (next)
+		TAILQ_INSERT_BEFORE(next, record, link);
+	else
+		TAILQ_INSERT_TAIL(&results->records, record, link);
+}
+
+static void release_record(struct result_record *record)
+{
+	TAILQ_REMOVE(&record->results->records, record, link);
+	results_free_record(record);
+}
+
+/* Nobody shall hear of it any more, nor of the next daemon. */
+static void drop_record(struct result_record *record)
+{
+	results_file_remove(record);
+	release_record(record);
 }
 
 static struct result_record *find(struct results *results, uid_t uid, const char *exec_id)
@@ -65,24 +80,24 @@ static struct result_record *find(struct results *results, uid_t uid, const char
 	return NULL;
 }
 
-static uint64_t keep_us(const struct results *results)
+uint64_t results_keep_us(const struct results *results)
 {
 	return (uint64_t)(results->config->result_seconds * 1e6);
 }
 
-static void drop_expired(struct results *results)
+void results_drop_expired(struct results *results)
 {
 	struct result_record *record, *next;
 	uint64_t now = now_us(), first = UINT64_MAX;
 
 	for (record = TAILQ_FIRST(&results->records); record; record = next) {
 		next = TAILQ_NEXT(record, link);
-		if (record->exec)
+		if (!record->has_ended)
 			continue;
-		if (now - record->ended_us >= keep_us(results))
-			free_record(record);
+		if (now - record->ended_us >= results_keep_us(results))
+			drop_record(record);
 		else
-			first = MIN(first, record->ended_us + keep_us(results));
+			first = MIN(first, record->ended_us + results_keep_us(results));
 	}
 	loop_timer_stop(results->loop, &results->expiry);
 	if (first != UINT64_MAX)
@@ -91,7 +106,7 @@ static void drop_expired(struct results *results)
 
 static void on_expiry(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
 {
-	drop_expired(timer->data);
+	results_drop_expired(timer->data);
 }
 
 /* Makes room for `bytes` more of one user's; false when too much of it still runs. */
@@ -105,7 +120,7 @@ static bool make_room(struct results *results, uid_t uid, size_t bytes)
 		if (record->uid != uid)
 			continue;
 		sum += record->bytes;
-		if (record->exec)
+		if (!record->has_ended)
 			running += record->bytes;
 	}
 	/* What has ended is not given up for one that does not fit anyway. */
@@ -113,18 +128,23 @@ static bool make_room(struct results *results, uid_t uid, size_t bytes)
 		return false;
 	for (record = TAILQ_FIRST(&results->records); record && sum > max; record = next) {
 		next = TAILQ_NEXT(record, link);
-		if (record->uid != uid || record->exec)
+		if (record->uid != uid || !record->has_ended)
 			continue;
 		sum -= record->bytes;
-		free_record(record);
+		drop_record(record);
 	}
 	return sum <= max;
+}
+
+void results_drop_oldest(struct results *results, uid_t uid)
+{
+	(void)make_room(results, uid, 0);
 }
 
 /* --- What was asked. --- */
 
 /* How it is answered is no part of it. */
-static int hash_request(const json_t *params, char ret[STORE_HASH_SIZE])
+int results_hash_request(const json_t *params, char ret[STORE_HASH_SIZE])
 {
 	json_auto_t *request = json_copy((json_t *)params);
 	_cleanup_free_ char *text = NULL;
@@ -152,7 +172,10 @@ static void on_cancel(void *user)
 	struct waiter *waiter = user;
 
 	/* The program is the same, whoever wants it to end. */
-	exec_cancel(waiter->record->exec);
+	if (waiter->record->exec)
+		exec_cancel(waiter->record->exec);
+	else
+		waiter->record->is_cancelled = true;
 }
 
 static void on_gone(void *user)
@@ -202,7 +225,7 @@ bool results_join(struct results *results, struct rpc_call *call, const json_t *
 
 	if (!record)
 		return false;
-	if (hash_request(params, request) < 0)
+	if (results_hash_request(params, request) < 0)
 		*ret = rpc_reply_error(call, rpc_error_no_memory());
 	else if (strcmp(record->request, request) != 0)
 		*ret = rpc_reply_error(call, conflict(exec_id));
@@ -245,64 +268,108 @@ struct result_record *results_begin(struct results *results, const struct rpc_ca
 			"wait for some of them to end");
 		return NULL;
 	}
-	record = calloc(1, sizeof(*record));
-	if (!record || hash_request(params, record->request) < 0) {
+	record = results_new_record(results, uid, exec_id);
+	if (!record || results_hash_request(params, record->request) < 0) {
 		free(record);
 		*ret_error = rpc_error_no_memory();
 		return NULL;
 	}
-	record->results = results;
-	record->uid = uid;
-	strncpy(record->exec_id, exec_id, sizeof(record->exec_id) - 1);
 	record->exec = exec;
 	record->bytes = bytes + RECORD_BYTES;
-	LIST_INIT(&record->waiters);
-	TAILQ_INSERT_TAIL(&results->records, record, link);
+	record->asked_ns = realtime_ns();
+	record->asked_us = now_us();
+	if (results->dir_fd >= 0)
+		record->params = json_incref((json_t *)params);
+	results_insert(record);
 	return record;
 }
 
+void results_dispatched(struct result_record *record, const struct results_dispatch *dispatch)
+{
+	results_file_running(record, dispatch);
+	json_decref(TAKE_PTR(record->params));
+}
+
+void results_show_output(struct result_record *record, const struct output *out,
+			 const struct output *err)
+{
+	record->out_now = out;
+	record->err_now = err;
+}
+
+/* Of the time without an exec. */
+static void clear_orphan(struct result_record *record)
+{
+	json_decref(TAKE_PTR(record->progress));
+	record->out_now = record->err_now = NULL;
+}
+
+void results_adopted(struct result_record *record, struct exec *exec)
+{
+	record->exec = exec;
+	clear_orphan(record);
+	if (record->is_cancelled)
+		exec_cancel(exec);
+}
+
+void results_count_ended(struct result_record *record)
+{
+	const json_t *result = record->result;
+
+	record->bytes = RECORD_BYTES;
+	if (record->error)
+		record->bytes += json_dumpb(record->error->data, NULL, 0, JSON_COMPACT);
+	if (!result)
+		return;
+	/* As bytes, and as text. */
+	record->bytes += 2 * (record->out.len + record->err.len) +
+			 json_dumpb(json_object_get(result, "error"), NULL, 0,
+				    JSON_COMPACT | JSON_ENCODE_ANY) +
+			 json_dumpb(json_object_get(result, "files"), NULL, 0, JSON_COMPACT);
+}
+
+/* In its file before anybody hears of it: whoever does may forget the program. */
 static void set_ended(struct result_record *record)
 {
 	struct results *results = record->results;
 
 	record->exec = NULL;
+	clear_orphan(record);
+	record->has_ended = true;
 	record->ended_us = now_us();
+	results_count_ended(record);
+	results_file_ended(record);
+	output_spool_end(&record->out);
+	output_spool_end(&record->err);
+	answer_waiters(record, record->result, record->error);
 	TAILQ_REMOVE(&results->records, record, link);
-	TAILQ_INSERT_TAIL(&results->records, record, link);
-	(void)make_room(results, record->uid, 0);
-	drop_expired(results);
+	results_insert(record);
+	results_drop_oldest(results, record->uid);
+	results_drop_expired(results);
 }
 
 void results_end(struct result_record *record, json_t *result, struct output *out,
 		 struct output *err)
 {
-	answer_waiters(record, result, NULL);
 	record->result = json_incref(result);
 	record->out = *out;
 	record->err = *err;
 	*out = *err = (struct output){0};
 	output_trim(&record->out);
 	output_trim(&record->err);
-	/* As bytes, and as text. */
-	record->bytes = RECORD_BYTES + 2 * (record->out.len + record->err.len) +
-			json_dumpb(json_object_get(result, "error"), NULL, 0,
-				   JSON_COMPACT | JSON_ENCODE_ANY) +
-			json_dumpb(json_object_get(result, "files"), NULL, 0, JSON_COMPACT);
 	set_ended(record);
 }
 
 void results_fail(struct result_record *record, const struct rpc_error *error)
 {
-	answer_waiters(record, NULL, error);
 	record->error = rpc_error_copy(error);
-	record->bytes = RECORD_BYTES + json_dumpb(record->error->data, NULL, 0, JSON_COMPACT);
 	set_ended(record);
 }
 
 void results_forget(struct result_record *record, const struct rpc_error *error)
 {
 	answer_waiters(record, NULL, error);
-	free_record(record);
+	drop_record(record);
 }
 
 /* --- session.result --- */
@@ -327,6 +394,17 @@ static json_t *ended_result(const struct result_record *record, uint64_t out, ui
 	return result;
 }
 
+/* How far one is that has no exec. */
+static json_t *orphan_progress(const struct result_record *record, uint64_t out, uint64_t err)
+{
+	static const struct output nothing;
+	json_t *progress = json_copy(record->progress);
+
+	output_to_result_from(record->out_now ?: &nothing, "stdout", out, false, progress);
+	output_to_result_from(record->err_now ?: &nothing, "stderr", err, false, progress);
+	return progress;
+}
+
 struct rpc_reply results_get(struct results *results, struct rpc_call *call, const json_t *params)
 {
 	const char *exec_id = json_string_value(json_object_get(params, "exec_id"));
@@ -345,6 +423,8 @@ struct rpc_reply results_get(struct results *results, struct rpc_call *call, con
 	}
 	if (record->exec)
 		return rpc_reply_result(call, exec_progress(record->exec, out, err));
+	if (!record->has_ended)
+		return rpc_reply_result(call, orphan_progress(record, out, err));
 	if (record->error)
 		return rpc_reply_error(call, rpc_error_copy(record->error));
 	return rpc_reply_result(call, ended_result(record, out, err));
@@ -352,7 +432,7 @@ struct rpc_reply results_get(struct results *results, struct rpc_call *call, con
 
 /* --- Life. --- */
 
-int results_create(struct loop *loop, const struct config *config, struct results **ret)
+int results_create(struct loop *loop, const struct config *config, int dir_fd, struct results **ret)
 {
 	struct results *results = calloc(1, sizeof(*results));
 
@@ -360,6 +440,7 @@ int results_create(struct loop *loop, const struct config *config, struct result
 		return -ENOMEM;
 	results->loop = loop;
 	results->config = config;
+	results->dir_fd = dir_fd;
 	TAILQ_INIT(&results->records);
 	ev_timer_init(&results->expiry, on_expiry, 0., 0.);
 	results->expiry.data = results;
@@ -372,7 +453,7 @@ static struct result_record *first_running(struct results *results)
 	struct result_record *record;
 
 	TAILQ_FOREACH(record, &results->records, link)
-	if (record->exec)
+	if (!record->has_ended)
 		return record;
 	return NULL;
 }
@@ -380,14 +461,21 @@ static struct result_record *first_running(struct results *results)
 void results_destroy(struct results *results)
 {
 	struct result_record *record;
+	struct rpc_error *error;
 
 	if (!results)
 		return;
-	while ((record = first_running(results)))
-		exec_fail(record->exec,
-			  rpc_error_new(RPC_VM_LOST, "The daemon stopped while the code ran"));
+	while ((record = first_running(results))) {
+		error = rpc_error_new(RPC_VM_LOST, "The daemon stopped while the code ran");
+		if (record->exec) {
+			exec_fail(record->exec, error);
+		} else {
+			results_fail(record, error);
+			rpc_error_free(error);
+		}
+	}
 	while ((record = TAILQ_FIRST(&results->records)))
-		free_record(record);
+		release_record(record);
 	loop_timer_stop(results->loop, &results->expiry);
 	free(results);
 }
