@@ -284,7 +284,7 @@ static void on_session_event(void *user, const char *type, const char *session, 
 	events_publish(rpc_server_events(daemon->server), type, uid, fields);
 }
 
-static int start_sessions(struct daemon *daemon)
+static int start_sessions(struct daemon *daemon, const struct daemon_fds *fds)
 {
 	struct sessions_config config = {.exec = &daemon->exec_env,
 					 .pool = daemon->pool,
@@ -295,11 +295,12 @@ static int start_sessions(struct daemon *daemon)
 
 	daemon->exec_env = (struct exec_env){
 		.loop = daemon->loop, .config = daemon->config, .counters = &daemon->run_counters};
-	r = results_create(daemon->loop, daemon->config, -1, &daemon->results);
+	r = results_create(daemon->loop, daemon->config, fds->results_fd, &daemon->results);
 	if (r < 0)
 		return r;
 	daemon->exec_env.results = daemon->results;
-	daemon->run_env = (struct run_env){.exec = &daemon->exec_env, .pool = daemon->pool};
+	daemon->run_env = (struct run_env){
+		.exec = &daemon->exec_env, .pool = daemon->pool, .vms_fd = fds->vms_fd};
 	return sessions_create(&config, &daemon->sessions);
 }
 
@@ -323,11 +324,31 @@ static int start_server(struct daemon *daemon, const struct daemon_fds *fds)
 		.admin_gid = fds->admin_gid,
 		.limits = {.connections_per_uid = (size_t)daemon->config->connections_per_uid,
 			   .uid_buffered_max_bytes = daemon->config->buffered_bytes_per_uid},
+		.is_waiting = true,
 		.context = daemon,
 		.on_idle = on_idle,
 	};
 
 	return rpc_server_create(&config, &daemon->server);
+}
+
+static void on_adopted(void *user)
+{
+	struct daemon *daemon = user;
+
+	rpc_server_accept(daemon->server);
+}
+
+/* What an earlier daemon has left goes on before anybody is let in. */
+static int adopt(struct daemon *daemon)
+{
+	const struct adoption_config config = {.run = &daemon->run_env,
+					       .sessions = daemon->sessions,
+					       .host = &daemon->vm_host,
+					       .on_done = on_adopted,
+					       .user = daemon};
+
+	return adoption_start(&config, &daemon->adoption);
 }
 
 /* --- Signals. --- */
@@ -336,33 +357,51 @@ static void on_drain_deadline(struct ev_loop *ev UNUSED, ev_timer *timer, int ev
 {
 	struct daemon *daemon = timer->data;
 
-	log_warning(NULL, "Not idle after %g s, stopping anyway",
-		    daemon->config->drain_timeout_seconds);
+	log_warning(NULL, "Not idle in time, stopping anyway");
 	loop_stop(daemon->loop);
+}
+
+static void drain(struct daemon *daemon, const char *what, double seconds)
+{
+	log_notice(NULL, "%s: %zu VMs in use", what, pool_admission(daemon->pool)->vms);
+	daemon->is_draining = true;
+	for (size_t i = 0; pool_language(daemon->pool, i); i++)
+		(void)pool_set(daemon->pool, pool_language(daemon->pool, i), 0);
+	rpc_server_set_draining(daemon->server, true);
+	notify_stopping(what);
+	loop_timer_start(daemon->loop, &daemon->drain_deadline, seconds);
 }
 
 static void on_sigterm(struct ev_loop *ev UNUSED, ev_signal *watcher, int events UNUSED)
 {
 	struct daemon *daemon = watcher->data;
 
+	daemon->is_handing_over = false;
 	if (daemon->is_draining || rpc_server_is_idle(daemon->server)) {
 		loop_stop(daemon->loop);
 		return;
 	}
-	log_notice(NULL, "Draining: %zu VMs in use", pool_admission(daemon->pool)->vms);
-	daemon->is_draining = true;
-	for (size_t i = 0; pool_language(daemon->pool, i); i++)
-		(void)pool_set(daemon->pool, pool_language(daemon->pool, i), 0);
-	rpc_server_set_draining(daemon->server, true);
-	notify_stopping("Draining");
-	loop_timer_start(daemon->loop, &daemon->drain_deadline,
-			 daemon->config->drain_timeout_seconds);
+	drain(daemon, "Draining", daemon->config->drain_timeout_seconds);
+}
+
+static void on_sigusr1(struct ev_loop *ev UNUSED, ev_signal *watcher, int events UNUSED)
+{
+	struct daemon *daemon = watcher->data;
+
+	if (daemon->is_draining)
+		return;
+	daemon->is_handing_over = true;
+	if (rpc_server_is_idle(daemon->server))
+		loop_stop(daemon->loop);
+	else
+		drain(daemon, "Handing over", DAEMON_HANDOVER_SECONDS);
 }
 
 static void on_sigint(struct ev_loop *ev UNUSED, ev_signal *watcher, int events UNUSED)
 {
 	struct daemon *daemon = watcher->data;
 
+	daemon->is_handing_over = false;
 	loop_stop(daemon->loop);
 }
 
@@ -409,12 +448,14 @@ int daemon_start(struct daemon *daemon, const struct config *config, const struc
 		r = start_pool(daemon, fds->templates_fd);
 	}
 	if (r == 0)
-		r = start_sessions(daemon);
+		r = start_sessions(daemon, fds);
 	if (r == 0)
 		r = start_server(daemon, fds);
 	/* Its callbacks come from the loop, with a server to publish events. */
 	if (r == 0)
 		r = memory_owner_start(daemon);
+	if (r == 0)
+		r = adopt(daemon);
 	if (r < 0)
 		return r;
 	ev_timer_init(&daemon->drain_deadline, on_drain_deadline, 0., 0.);
@@ -422,17 +463,23 @@ int daemon_start(struct daemon *daemon, const struct config *config, const struc
 	watch_signal(daemon, &daemon->sigterm, SIGTERM, on_sigterm);
 	watch_signal(daemon, &daemon->sigint, SIGINT, on_sigint);
 	watch_signal(daemon, &daemon->sighup, SIGHUP, on_sighup);
+	watch_signal(daemon, &daemon->sigusr1, SIGUSR1, on_sigusr1);
 	notify_init(&daemon->notify, daemon->loop);
 	return 0;
 }
 
-void daemon_run(struct daemon *daemon)
+bool daemon_run(struct daemon *daemon)
 {
 	notify_ready("Serving");
 	log_info(NULL, "Serving, version %s", EXECSANDBOX_VERSION);
 	loop_run(daemon->loop);
+	if (daemon->is_handing_over) {
+		log_notice(NULL, "Handed over: %zu VMs", pool_admission(daemon->pool)->vms);
+		return true;
+	}
 	notify_stopping("Stopping");
 	log_info(NULL, "Stopping");
+	return false;
 }
 
 void daemon_fini(struct daemon *daemon)
@@ -443,6 +490,7 @@ void daemon_fini(struct daemon *daemon)
 	/* Runs are answered, hand their VMs back, and then these are destroyed. */
 	if (server)
 		rpc_server_stop_calls(server);
+	adoption_destroy(TAKE_PTR(daemon->adoption));
 	results_destroy(daemon->results);
 	sessions_destroy(TAKE_PTR(daemon->sessions));
 	rpc_server_destroy(server);
@@ -455,6 +503,7 @@ void daemon_fini(struct daemon *daemon)
 		ev_signal_stop(loop_ev(daemon->loop), &daemon->sigterm);
 		ev_signal_stop(loop_ev(daemon->loop), &daemon->sigint);
 		ev_signal_stop(loop_ev(daemon->loop), &daemon->sighup);
+		ev_signal_stop(loop_ev(daemon->loop), &daemon->sigusr1);
 		loop_timer_stop(daemon->loop, &daemon->drain_deadline);
 	}
 	notify_fini(&daemon->notify);

@@ -6,8 +6,10 @@
  * the VM host, templates are loaded or built on it, the pool clones VMs from them, the RPC server's
  * handlers (daemon/method) call the session layer. SIGTERM drains: new work is refused with 1001,
  * running work may end within drain_timeout_seconds. SIGINT, a second SIGTERM or the end of that
- * time stop at once: connections close, VMs are killed and waited for. After READY nothing makes
- * the daemon exit but these signals.
+ * time stop at once: connections close, VMs are killed and waited for. SIGUSR1 hands over: it
+ * drains, too, but leaves sessions and programs with an exec_id to the next daemon, as a daemon
+ * that is killed does (session/adoption.h), and exits with DAEMON_EXIT_HANDOVER. After READY
+ * nothing makes the daemon exit but these signals.
  */
 #ifndef DAEMON_DAEMON_H
 #define DAEMON_DAEMON_H
@@ -18,6 +20,7 @@
 #include "daemon/pool/pool.h"
 #include "daemon/rpc/events.h"
 #include "daemon/rpc/server.h"
+#include "daemon/session/adoption.h"
 #include "daemon/session/run.h"
 #include "daemon/session/sessions.h"
 #include "daemon/template/templates.h"
@@ -41,18 +44,27 @@ struct daemon {
 	struct run_env run_env;
 	struct results *results;
 	struct sessions *sessions;
+	struct adoption *adoption;
 	struct run_counters run_counters;
 	uint64_t started_us, started_ns; /* monotonic; wall clock */
-	ev_signal sigterm, sigint, sighup;
+	ev_signal sigterm, sigint, sighup, sigusr1;
 	ev_timer drain_deadline;
 	bool is_draining;
+	bool is_handing_over; /* what goes on without us is left to the next daemon */
 };
+
+/* EX_TEMPFAIL of sysexits.h: the unit starts the next daemon at once. */
+#define DAEMON_EXIT_HANDOVER 75
+
+/* So long calls may take at a hand-over; connections are lost then. */
+#define DAEMON_HANDOVER_SECONDS 5.
 
 struct daemon_fds {
 	const int *listen_fds; /* borrowed */
 	size_t listen_count;
 	int runtime_fd;              /* borrowed */
 	int vms_fd;                  /* borrowed: runtime directory's vm/ */
+	int results_fd;              /* borrowed: its results/ */
 	int launcher_listen_fd_take; /* as setup.h has them */
 	int launcher_program_fd_take;
 	int images_fd; /* borrowed: images_dir, held since before privileges were dropped; or -1 */
@@ -63,8 +75,9 @@ struct daemon_fds {
 /* Wires everything up. 0, or -errno after the reason was logged. daemon_fini() in both cases. */
 int daemon_start(struct daemon *daemon, const struct config *config, const struct daemon_fds *fds);
 
-/* Tells systemd that it is ready, and serves until stopped. */
-void daemon_run(struct daemon *daemon);
+/* Tells systemd that it is ready, and serves until stopped. True when the process shall just exit,
+ * with DAEMON_EXIT_HANDOVER: everything is the next daemon's. */
+bool daemon_run(struct daemon *daemon);
 
 /* Ends every VM and frees everything. */
 void daemon_fini(struct daemon *daemon);

@@ -191,6 +191,7 @@ static int serve(const struct config *config)
 			.listen_count = (size_t)listen_count,
 			.runtime_fd = setup.runtime_fd,
 			.vms_fd = setup.vms_fd,
+			.results_fd = setup.results_fd,
 			.launcher_listen_fd_take = TAKE_FD(setup.launcher_listen_fd),
 			.launcher_program_fd_take = TAKE_FD(setup.launcher_program_fd),
 			.images_fd = setup.images_fd,
@@ -198,8 +199,9 @@ static int serve(const struct config *config)
 			.admin_gid = setup.admin_gid};
 
 		r = daemon_start(&daemon, config, &fds);
-		if (r == 0)
-			daemon_run(&daemon);
+		/* As if killed: whatever is taken down here the next daemon would miss. */
+		if (r == 0 && daemon_run(&daemon))
+			_exit(DAEMON_EXIT_HANDOVER);
 		daemon_fini(&daemon);
 	}
 	setup_finish(config, &setup);

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * The start after another daemon: the launcher is found or started, and what a daemon that was
- * killed left behind is taken care of.
- */
+/* The start after another daemon: the launcher is found, or started. What it has left goes on in
+ * session/adoption.h. */
 #ifndef DAEMON_RECOVERY_H
 #define DAEMON_RECOVERY_H
 
@@ -10,8 +8,7 @@
 
 /*
  * Connects daemon->vm_host.launcher, with the user the daemon runs as; takes the launcher's
- * descriptors of `fds` in every case. VMs that live are killed, and when they are dead all
- * directories of VMs are removed. 0, or -errno after the reason was logged.
+ * descriptors of `fds` in every case. 0, or -errno after the reason was logged.
  */
 int recovery_start(struct daemon *daemon, const struct daemon_fds *fds);
 

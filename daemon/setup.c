@@ -16,6 +16,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#define RESULTS_DIR   "results"
 #define TEMPLATES_DIR "templates"
 #define LOCK_FILE     "lock"
 /* Connections that wait to be accepted: a burst of clients, not a limit on them. */
@@ -99,15 +100,15 @@ static int take_lock(struct setup *setup, const struct config *config)
 	return -EBUSY;
 }
 
-static int open_vms_dir(struct setup *setup, const struct config *config)
+static int open_subdir(int dir_fd, const char *name, const char *path, const struct config *config,
+		       int *ret_fd)
 {
-	if (mkdirat(setup->runtime_fd, VM_DIR_PARENT, 0700) < 0 && errno != EEXIST)
-		return failed("make the VMs' directory in", config->runtime_dir, -errno);
-	setup->vms_fd = openat(setup->runtime_fd, VM_DIR_PARENT,
-			       O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	if (setup->vms_fd < 0)
-		return failed("open the VMs' directory in", config->runtime_dir, -errno);
-	return give_to_user(setup->vms_fd, config);
+	if (mkdirat(dir_fd, name, 0700) < 0 && errno != EEXIST)
+		return failed("make a directory in", path, -errno);
+	*ret_fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (*ret_fd < 0)
+		return failed("open a directory in", path, -errno);
+	return give_to_user(*ret_fd, config);
 }
 
 /* Only now may we write there and see our own program's directory. One that listens, of a daemon
@@ -129,17 +130,6 @@ static int prepare_launcher(struct setup *setup, const struct config *config)
 		return failed("make the launcher's socket in", config->runtime_dir, r);
 	setup->launcher_listen_fd = r;
 	return 0;
-}
-
-static int open_templates_dir(int state_fd, struct setup *setup, const struct config *config)
-{
-	if (mkdirat(state_fd, TEMPLATES_DIR, 0700) < 0 && errno != EEXIST)
-		return failed("make the templates' directory in", config->state_dir, -errno);
-	setup->templates_fd =
-		openat(state_fd, TEMPLATES_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	if (setup->templates_fd < 0)
-		return failed("open the templates' directory in", config->state_dir, -errno);
-	return give_to_user(setup->templates_fd, config);
 }
 
 /* Nobody listens on a stale socket; one that answers belongs to somebody, and so does a file that
@@ -226,13 +216,18 @@ int setup_prepare(const struct config *config, bool own_socket, struct setup *re
 	if (r == 0)
 		r = open_dir(config->state_dir, 0700, config, &state_fd);
 	if (r == 0)
-		r = open_templates_dir(state_fd, ret, config);
+		r = open_subdir(state_fd, TEMPLATES_DIR, config->state_dir, config,
+				&ret->templates_fd);
 	if (r == 0)
 		r = open_dir(config->runtime_dir, 0755, config, &ret->runtime_fd);
 	if (r == 0)
 		r = take_lock(ret, config);
 	if (r == 0)
-		r = open_vms_dir(ret, config);
+		r = open_subdir(ret->runtime_fd, VM_DIR_PARENT, config->runtime_dir, config,
+				&ret->vms_fd);
+	if (r == 0)
+		r = open_subdir(ret->runtime_fd, RESULTS_DIR, config->runtime_dir, config,
+				&ret->results_fd);
 	if (r == 0)
 		r = prepare_launcher(ret, config);
 	ret->images_fd = open(config->images_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -256,6 +251,7 @@ void setup_finish(const struct config *config, struct setup *setup)
 	setup->images_fd = close_fd(setup->images_fd);
 	setup->templates_fd = close_fd(setup->templates_fd);
 	setup->vms_fd = close_fd(setup->vms_fd);
+	setup->results_fd = close_fd(setup->results_fd);
 	setup->launcher_listen_fd = close_fd(setup->launcher_listen_fd);
 	setup->launcher_program_fd = close_fd(setup->launcher_program_fd);
 	setup->lock_fd = close_fd(setup->lock_fd);

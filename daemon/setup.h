@@ -16,7 +16,8 @@
 
 struct setup {
 	int runtime_fd; /* holds the lock */
-	int vms_fd;     /* <runtime_dir>/vm */
+	int vms_fd;     /* <runtime_dir>/vm: what an earlier daemon has left is in there */
+	int results_fd; /* <runtime_dir>/results, the same */
 	int lock_fd;
 	int listen_fd;           /* of our own socket; -1 when systemd passed one */
 	int socket_dir_fd;       /* where it lies */
@@ -27,11 +28,11 @@ struct setup {
 	gid_t admin_gid;         /* RPC_NO_GID without an admin group */
 };
 
-#define SETUP_NONE                                                              \
-	{                                                                       \
-		.runtime_fd = -1, .vms_fd = -1, .lock_fd = -1, .listen_fd = -1, \
-		.socket_dir_fd = -1, .images_fd = -1, .templates_fd = -1,       \
-		.launcher_listen_fd = -1, .launcher_program_fd = -1             \
+#define SETUP_NONE                                                                                \
+	{                                                                                         \
+		.runtime_fd = -1, .vms_fd = -1, .results_fd = -1, .lock_fd = -1, .listen_fd = -1, \
+		.socket_dir_fd = -1, .images_fd = -1, .templates_fd = -1,                         \
+		.launcher_listen_fd = -1, .launcher_program_fd = -1                               \
 	}
 
 /*

@@ -12,6 +12,12 @@ void flow_sender_init(struct flow_sender *sender)
 	*sender = (struct flow_sender){.limit = FLOW_WINDOW};
 }
 
+void flow_sender_init_at(struct flow_sender *sender, uint64_t offset)
+{
+	*sender = (struct flow_sender){
+		.taken = offset, .sent = offset, .written = offset, .limit = offset};
+}
+
 void flow_sender_fini(struct flow_sender *sender)
 {
 	free(sender->ring);
@@ -103,6 +109,12 @@ bool flow_sender_is_done(const struct flow_sender *sender)
 void flow_receiver_init(struct flow_receiver *receiver)
 {
 	*receiver = (struct flow_receiver){.limit = FLOW_WINDOW};
+}
+
+void flow_receiver_init_at(struct flow_receiver *receiver, uint64_t offset)
+{
+	*receiver = (struct flow_receiver){
+		.received = offset, .taken = offset, .limit = offset + FLOW_WINDOW};
 }
 
 int flow_receiver_data(struct flow_receiver *receiver, uint64_t offset, size_t len,

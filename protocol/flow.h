@@ -30,6 +30,9 @@ struct flow_sender {
 };
 
 void flow_sender_init(struct flow_sender *sender);
+/* The same where another sender was before: the receiver has everything before `offset`. How much
+ * more it takes it says itself. */
+void flow_sender_init_at(struct flow_sender *sender, uint64_t offset);
 void flow_sender_fini(struct flow_sender *sender);
 
 /* Bytes that flow_sender_write() takes now. */
@@ -70,6 +73,9 @@ struct flow_receiver {
 
 /* Starts with a grant of one window, which both ends know without a message. */
 void flow_receiver_init(struct flow_receiver *receiver);
+/* Goes on for another receiver, who took everything before `offset`: a CREDIT (`taken`, `limit`) is
+ * due. */
+void flow_receiver_init_at(struct flow_receiver *receiver, uint64_t offset);
 
 /*
  * A DATA frame of `len` bytes at `offset` came. Sets how many leading bytes are repeats to skip. 0,

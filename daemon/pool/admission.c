@@ -390,6 +390,18 @@ enum admission_state admission_request(struct admission *admission, struct admis
 	return ticket->state;
 }
 
+bool admission_take(struct admission *admission, struct admission_ticket *ticket, uint64_t now_us)
+{
+	struct admission_uid *uid = uid_get(admission, ticket->uid);
+
+	if (!uid)
+		return false;
+	/* A spare of its kind is somebody else's. */
+	ticket->kind = NULL;
+	grant(admission, uid, ticket, now_us);
+	return true;
+}
+
 void admission_cancel(struct admission *admission, struct admission_ticket *ticket, uint64_t now_us)
 {
 	struct admission_uid *uid = ticket->holder;

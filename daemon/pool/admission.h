@@ -144,6 +144,10 @@ void admission_fini(struct admission *admission);
 enum admission_state admission_request(struct admission *admission, struct admission_ticket *ticket,
 				       uint64_t now_us, enum admission_refusal *ret_refusal);
 
+/* Grants a share without asking for room: its VM is there already, of an earlier daemon. Over the
+ * limits others wait. False when there is no memory. */
+bool admission_take(struct admission *admission, struct admission_ticket *ticket, uint64_t now_us);
+
 /* Leaves the queue; grants whom that lets through. Other states are left alone. */
 void admission_cancel(struct admission *admission, struct admission_ticket *ticket,
 		      uint64_t now_us);

@@ -125,6 +125,10 @@ void claim_deliver(struct pool_claim *claim)
 	set_state(claim, CLAIM_HELD);
 	claim->pool->delivered_us = now_us();
 	request->claim = NULL;
+	if (slot->is_adopted) {
+		request->on_vm(request->user, slot->vm);
+		return;
+	}
 	request->granted_us = claim->ticket.granted_us;
 	request->start = slot->is_warm ? POOL_START_WARM
 			 : slot->image ? POOL_START_CLONE
@@ -382,6 +386,28 @@ struct rpc_error *pool_acquire(struct pool *pool, struct pool_request *request)
 	request->claim = claim;
 	TAILQ_INSERT_TAIL(&pool->claims, claim, link);
 	return NULL;
+}
+
+struct rpc_error *pool_adopt(struct pool *pool, struct pool_request *request,
+			     const struct vm_record *record, json_t *received_take)
+{
+	struct pool_claim *claim = claim_new(pool, request);
+	struct rpc_error *error;
+
+	if (!claim || !admission_take(&pool->admission, &claim->ticket, now_us())) {
+		free(claim);
+		json_decref(received_take);
+		return rpc_error_no_memory();
+	}
+	/* There is no other VM that it could be. */
+	claim->attempts_left = 0;
+	request->claim = claim;
+	TAILQ_INSERT_TAIL(&pool->claims, claim, link);
+	set_state(claim, CLAIM_STARTING);
+	error = slot_start_adopted(pool, claim, record, received_take);
+	if (error)
+		end_claim(claim);
+	return error;
 }
 
 void pool_cancel(struct pool *pool UNUSED, struct pool_request *request)

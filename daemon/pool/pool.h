@@ -33,6 +33,7 @@
 
 struct pool;
 struct pool_claim;
+struct vm_record;
 
 struct pool_config {
 	struct vm_host *host;
@@ -92,6 +93,14 @@ void pool_destroy(struct pool *pool);
 
 /* NULL when the request is on its way; otherwise the error (3002 when the queue is full). */
 struct rpc_error *pool_acquire(struct pool *pool, struct pool_request *request) WARN_UNUSED;
+
+/*
+ * The same for a VM that an earlier daemon has left (vm_adopt(), which takes `received_take`). It
+ * has its share at once, whatever the limits are; on_vm comes when it has answered, with `start`
+ * and `granted_us` as they are. NULL, or the error: it is gone.
+ */
+struct rpc_error *pool_adopt(struct pool *pool, struct pool_request *request,
+			     const struct vm_record *record, json_t *received_take) WARN_UNUSED;
 
 /* Takes a wish back before it came true. Harmless afterwards, and when it never was one. */
 void pool_cancel(struct pool *pool, struct pool_request *request);

@@ -32,6 +32,7 @@ struct slot {
 	struct rehearsal rehearsal;
 	bool is_hot;  /* it was or shall be rehearsed */
 	bool is_warm; /* it was rehearsed and stopped when it was claimed */
+	bool is_adopted;
 	struct defer free_later;
 };
 
@@ -121,6 +122,11 @@ void claim_slot_gone(struct pool_claim *claim);
 /* A VM for a claim, a clone if `image_take` is not NULL. NULL, or the error. */
 struct rpc_error *slot_start(struct pool *pool, struct pool_claim *claim,
 			     struct template_image *image_take) WARN_UNUSED;
+
+/* The same for a VM that an earlier daemon has left. */
+struct rpc_error *slot_start_adopted(struct pool *pool, struct pool_claim *claim,
+				     const struct vm_record *record,
+				     json_t *received_take) WARN_UNUSED;
 
 /* A spare, if admission lets it. True when one is on its way. */
 bool slot_start_spare(struct pool *pool, struct pool_kind *kind);

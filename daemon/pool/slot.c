@@ -249,6 +249,27 @@ struct rpc_error *slot_start(struct pool *pool, struct pool_claim *claim,
 	return NULL;
 }
 
+struct rpc_error *slot_start_adopted(struct pool *pool, struct pool_claim *claim,
+				     const struct vm_record *record, json_t *received_take)
+{
+	struct slot *slot = slot_new(pool, claim->template, NULL);
+	struct rpc_error *error;
+
+	if (!slot) {
+		json_decref(received_take);
+		return rpc_error_no_memory();
+	}
+	error = vm_adopt(pool->config.host, record, received_take, &vm_ops, slot, &slot->vm);
+	if (error) {
+		slot_free(slot);
+		return error;
+	}
+	slot->is_adopted = true;
+	slot->claim = claim;
+	claim->slot = slot;
+	return NULL;
+}
+
 bool slot_start_spare(struct pool *pool, struct pool_kind *kind)
 {
 	struct vm_spec spec = {.memory_mb = kind->template->memory_mb,

@@ -165,8 +165,14 @@ static int listen_on(struct rpc_server *server, const struct rpc_server_config *
 		ev_io_init(&listener->watcher, on_acceptable, config->listen_fds[i], EV_READ);
 		listener->watcher.data = listener;
 	}
-	set_accepting(server, true);
+	if (!config->is_waiting)
+		set_accepting(server, true);
 	return 0;
+}
+
+void rpc_server_accept(struct rpc_server *server)
+{
+	set_accepting(server, true);
 }
 
 int rpc_server_create(const struct rpc_server_config *config, struct rpc_server **ret)

@@ -44,6 +44,7 @@ struct rpc_server_config {
 	gid_t admin_gid;          /* RPC_NO_GID: only root is admin */
 	struct rpc_limits limits; /* members that are 0 take their default */
 	void *context;            /* what rpc_call_context() returns */
+	bool is_waiting;          /* nobody is let in before rpc_server_accept() */
 	/* While draining: the last call has ended and all bytes are sent. From the loop. May be
 	 * NULL. */
 	void (*on_idle)(void *context);
@@ -54,6 +55,9 @@ struct rpc_server_config {
  * (logged by name; rpc.ping, rpc.version and rpc.discover have built-in ones); -ENOMEM.
  */
 int rpc_server_create(const struct rpc_server_config *config, struct rpc_server **ret);
+
+/* Lets in who connects: they have waited in the kernel. */
+void rpc_server_accept(struct rpc_server *server);
 
 /* Closes all connections (pending calls hear on_gone) and frees the server. NULL is fine. Not from
  * inside a handler or call callback. */

@@ -3,48 +3,17 @@
 #include "daemon/session/exec.h"
 
 #include "base/log.h"
-#include "daemon/session/output.h"
-#include "daemon/session/result.h"
+#include "daemon/session/exec_internal.h"
+#include "daemon/session/exec_recall.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-enum exec_state {
-	EXEC_WAITING,
-	EXEC_RUNNING,
-	EXEC_KILLING,
-	EXEC_COLLECTING,
-	EXEC_DONE,
-};
-
-struct exec {
-	struct exec_config config;
-	enum exec_state state;
-	enum run_verdict verdict;
-	struct rpc_call *call;        /* NULL once answered or gone */
-	struct result_record *record; /* NULL: none, or it has its end */
-	struct run_request request;
-	struct vm *vm; /* from exec_begin() to the end */
-	uint32_t number;
-	enum pool_start start;
-	char vm_id[VM_ID_SIZE], session_id[SESSION_ID_SIZE];
-	struct output out, err;
-	size_t held[2];  /* bytes not credited yet because the caller is slow */
-	json_int_t seq;  /* of run.output */
-	bool is_started; /* run.started was sent */
-	uint64_t asked_us, granted_us, dispatched_us;
-	uint64_t ended_us;    /* COLLECTING; else 0 */
-	struct msg_exit exit; /* the same: the guest's receipt */
-	json_t *files;        /* for the result; NULL: none */
-	ev_timer deadline;
-	struct defer free_later;
-};
-
 static const char *const state_names[] = {
-	[EXEC_WAITING] = "waiting",       [EXEC_RUNNING] = "running", [EXEC_KILLING] = "killing",
-	[EXEC_COLLECTING] = "collecting", [EXEC_DONE] = "done",
+	[EXEC_WAITING] = "waiting", [EXEC_RECALLED] = "recalled",     [EXEC_RUNNING] = "running",
+	[EXEC_KILLING] = "killing", [EXEC_COLLECTING] = "collecting", [EXEC_DONE] = "done",
 };
 static_assert(ELEMENTSOF(state_names) == EXEC_DONE + 1, "every state has a name");
 
@@ -68,7 +37,7 @@ static void free_later(void *user)
 	exec_free(user);
 }
 
-static void set_state(struct exec *exec, enum exec_state state)
+void exec_set_state(struct exec *exec, enum exec_state state)
 {
 	log_debug(exec->vm_id, "Run %s -> %s", state_names[exec->state], state_names[state]);
 	exec->state = state;
@@ -82,7 +51,7 @@ static void finish(struct exec *exec, enum exec_end end)
 	 * next program comes. */
 	if (end == EXEC_REPORTED && exec->config.is_shared)
 		agent_link_exec_done(vm_link(exec->vm), exec->number);
-	set_state(exec, EXEC_DONE);
+	exec_set_state(exec, EXEC_DONE);
 	loop_defer(exec->config.env->loop, &exec->free_later, free_later, exec);
 	exec->config.ops->on_done(exec->config.user, exec, end);
 }
@@ -170,7 +139,7 @@ json_t *exec_progress(const struct exec *exec, uint64_t stdout_offset, uint64_t 
 	return progress;
 }
 
-static void answer_error(struct exec *exec, struct rpc_error *error_take, enum exec_end end)
+void exec_answer_error(struct exec *exec, struct rpc_error *error_take, enum exec_end end)
 {
 	struct rpc_call *call = TAKE_PTR(exec->call);
 	struct result_record *record = TAKE_PTR(exec->record);
@@ -195,7 +164,7 @@ void exec_fail(struct exec *exec, struct rpc_error *error_take)
 	if (exec->state == EXEC_DONE)
 		rpc_error_free(error_take);
 	else
-		answer_error(exec, error_take, end_of(exec, EXEC_UNREPORTED));
+		exec_answer_error(exec, error_take, end_of(exec, EXEC_UNREPORTED));
 }
 
 /* There is an outcome; `exit` is the guest's receipt or NULL. */
@@ -211,7 +180,7 @@ static void answer(struct exec *exec, const struct msg_exit *exit, enum exec_end
 		struct rpc_error *error = rpc_error_new(
 			RPC_CANCELLED, "The run was cancelled; data.result has its output so far");
 
-		answer_error(exec, rpc_error_set(error, "result", result), end);
+		exec_answer_error(exec, rpc_error_set(error, "result", result), end);
 		return;
 	}
 	if (exec->record && result)
@@ -250,7 +219,7 @@ static void collect(struct exec *exec, const struct msg_exit *exit)
 	json_incref(exec->exit.error);
 	exec->ended_us = now_us();
 	loop_timer_stop(exec->config.env->loop, &exec->deadline);
-	set_state(exec, EXEC_COLLECTING);
+	exec_set_state(exec, EXEC_COLLECTING);
 	exec->config.ops->on_ended(exec->config.user, exec);
 }
 
@@ -267,7 +236,7 @@ void exec_collected(struct exec *exec, json_t *files_take)
 static void on_receipt(struct exec *exec, const struct msg_exit *exit)
 {
 	if (strcmp(exit->reason, MSG_REASON_FAILED) == 0 && exec->verdict == VERDICT_NONE) {
-		answer_error(exec, run_start_error(exit->detail), EXEC_REPORTED);
+		exec_answer_error(exec, run_start_error(exit->detail), EXEC_REPORTED);
 		return;
 	}
 	if (exec->config.ops->on_ended && exec->verdict != VERDICT_CANCELLED)
@@ -309,12 +278,13 @@ static void on_output(void *user, uint32_t number, enum frame_substream sub, con
 		return;
 	r = output_add(output_of(exec, sub), data, len);
 	if (r < 0) {
-		answer_error(exec,
-			     rpc_error_new(r == -EMSGSIZE ? RPC_GUEST_PROTOCOL : RPC_INTERNAL_ERROR,
-					   r == -EMSGSIZE ? "The guest sent more output than "
-							    "the run's limit"
-							  : "The daemon is out of memory"),
-			     EXEC_BROKEN);
+		exec_answer_error(
+			exec,
+			rpc_error_new(r == -EMSGSIZE ? RPC_GUEST_PROTOCOL : RPC_INTERNAL_ERROR,
+				      r == -EMSGSIZE ? "The guest sent more output than "
+						       "the run's limit"
+						     : "The daemon is out of memory"),
+			EXEC_BROKEN);
 		return;
 	}
 	stream_chunk(exec, sub, false);
@@ -332,7 +302,7 @@ static void on_lost(void *user, struct rpc_error *error_take)
 		return;
 	}
 	rpc_error_hint(error_take, "whether the program had effects is not known; the VM is gone");
-	answer_error(exec, error_take, EXEC_LOST);
+	exec_answer_error(exec, error_take, EXEC_LOST);
 }
 
 const struct vm_client_ops exec_client_ops = {
@@ -364,10 +334,17 @@ static int dispatch(struct exec *exec)
 			       TAKE_PTR(request->input), request->input_len);
 }
 
-/* From here on the next daemon knows of it. */
-static void keep_record(const struct exec *exec)
+void exec_set_vm(struct exec *exec, struct vm *vm, uint32_t number)
 {
-	struct results_dispatch dispatch = {
+	exec->vm = vm;
+	exec->number = number;
+	memcpy(exec->vm_id, vm_id(vm), sizeof(exec->vm_id));
+}
+
+/* What the next daemon would need is written before the guest can know of it. */
+static void keep(struct exec *exec)
+{
+	const struct results_dispatch dispatch = {
 		.vm = exec->vm_id,
 		.session = exec->config.session,
 		.language = exec->request.language,
@@ -376,6 +353,10 @@ static void keep_record(const struct exec *exec)
 		.granted_us = exec->granted_us,
 	};
 
+	if (!exec->record)
+		return;
+	if (!exec->out.spool) /* one that was recalled has it */
+		exec_spool(exec);
 	results_dispatched(exec->record, &dispatch);
 }
 
@@ -384,27 +365,25 @@ void exec_begin(struct exec *exec, struct vm *vm, uint32_t number, enum pool_sta
 {
 	int r;
 
-	exec->vm = vm;
-	exec->number = number;
+	exec_set_vm(exec, vm, number);
 	exec->start = start;
-	memcpy(exec->vm_id, vm_id(vm), sizeof(exec->vm_id));
 	exec->granted_us = granted_us;
 	exec->dispatched_us = now_us();
-	set_state(exec, EXEC_RUNNING);
-	if (exec->record)
-		keep_record(exec);
+	exec_set_state(exec, EXEC_RUNNING);
+	keep(exec);
 	r = dispatch(exec);
 	if (r < 0) {
-		answer_error(exec,
-			     rpc_error_new(RPC_VM_TRANSIENT, "Cannot send the program to VM %s: %s",
-					   exec->vm_id, strerror(-r)),
-			     EXEC_LOST);
+		exec_answer_error(exec,
+				  rpc_error_new(RPC_VM_TRANSIENT,
+						"Cannot send the program to VM %s: %s", exec->vm_id,
+						strerror(-r)),
+				  EXEC_LOST);
 		return;
 	}
 	loop_timer_start(exec->config.env->loop, &exec->deadline, exec->request.timeout_seconds);
 }
 
-static void kill_program(struct exec *exec, enum run_verdict verdict)
+void exec_kill_program(struct exec *exec, enum run_verdict verdict)
 {
 	double grace_seconds = (double)exec->config.env->config->kill_grace_ms / 1000;
 	struct msg msg = {.type = FRAME_KILL,
@@ -412,7 +391,7 @@ static void kill_program(struct exec *exec, enum run_verdict verdict)
 				   .grace_ms = (uint64_t)exec->config.env->config->kill_grace_ms}};
 
 	exec->verdict = verdict;
-	set_state(exec, EXEC_KILLING);
+	exec_set_state(exec, EXEC_KILLING);
 	/* A link that takes no KILL has the same end as a guest that ignores it: the next deadline.
 	 */
 	(void)agent_link_send(vm_link(exec->vm), &msg);
@@ -428,7 +407,7 @@ static void on_deadline(struct ev_loop *ev UNUSED, ev_timer *timer, int events U
 	struct exec *exec = timer->data;
 
 	if (exec->state == EXEC_RUNNING)
-		kill_program(exec, VERDICT_TIMEOUT);
+		exec_kill_program(exec, VERDICT_TIMEOUT);
 	else
 		answer(exec, NULL, EXEC_UNREPORTED);
 }
@@ -442,8 +421,11 @@ void exec_cancel(struct exec *exec)
 		exec->verdict = VERDICT_CANCELLED;
 		answer(exec, NULL, EXEC_NOT_BEGUN);
 		break;
+	case EXEC_RECALLED:
+		exec->verdict = VERDICT_CANCELLED;
+		break;
 	case EXEC_RUNNING:
-		kill_program(exec, VERDICT_CANCELLED);
+		exec_kill_program(exec, VERDICT_CANCELLED);
 		break;
 	case EXEC_COLLECTING:
 		exec->verdict = VERDICT_CANCELLED;
@@ -484,7 +466,7 @@ static void on_gone(void *user)
 	}
 	run_counters_add_abandoned(exec->config.env->counters, exec->request.language);
 	if (exec->config.is_shared && exec->state == EXEC_RUNNING)
-		kill_program(exec, VERDICT_CANCELLED);
+		exec_kill_program(exec, VERDICT_CANCELLED);
 	else if (!exec->config.is_shared || exec->state == EXEC_WAITING)
 		finish(exec, end_of(exec, EXEC_UNREPORTED));
 }
@@ -507,7 +489,7 @@ static void on_stop(void *user)
 	if (exec->state == EXEC_DONE)
 		rpc_error_free(error);
 	else
-		answer_error(exec, error, end_of(exec, EXEC_STOPPED));
+		exec_answer_error(exec, error, end_of(exec, EXEC_STOPPED));
 }
 
 static const struct rpc_call_ops call_ops = {.on_cancel = on_cancel,
@@ -517,8 +499,8 @@ static const struct rpc_call_ops call_ops = {.on_cancel = on_cancel,
 
 /* --- Life. --- */
 
-static struct exec *exec_new(const struct exec_config *config, struct rpc_call *call,
-			     struct run_request *request_take)
+struct exec *exec_new(const struct exec_config *config, struct rpc_call *call,
+		      struct run_request *request_take)
 {
 	struct exec *exec = calloc(1, sizeof(*exec));
 
@@ -578,6 +560,11 @@ struct rpc_reply exec_reply_pending(struct exec *exec)
 bool exec_hold(struct exec *exec, size_t bytes)
 {
 	return !exec->call || rpc_call_hold(exec->call, bytes);
+}
+
+bool exec_is_kept(const struct exec *exec)
+{
+	return exec->record != NULL;
 }
 
 bool exec_is_waiting(const struct exec *exec)

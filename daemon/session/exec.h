@@ -17,6 +17,7 @@
  *
  * States:                          side exits
  *   WAITING  for a VM              cancel, caller gone, exec_fail()
+ *   RECALLED an earlier daemon began it, and its VM is being adopted (exec_recall.h); exec_fail()
  *   RUNNING  EXEC was sent         deadline, cancel, caller gone, VM lost, protocol broken
  *   KILLING  KILL was sent         EXIT or the kill deadline, whichever is first; VM lost
  *   COLLECTING  it has ended, its owner fetches what it has left; cancel, caller gone, VM lost
@@ -117,6 +118,9 @@ json_t *exec_output_chunk(const struct exec *exec, enum frame_substream sub, uin
 json_t *exec_partial_result(struct exec *exec);
 
 bool exec_is_waiting(const struct exec *exec);
+
+/* Has it an exec_id, and goes on without its caller? */
+bool exec_is_kept(const struct exec *exec);
 
 /* Counts bytes against its caller's buffers, if it has one. False when that is too much. */
 bool exec_hold(struct exec *exec, size_t bytes);

@@ -2,8 +2,8 @@
 /* One output stream of one run: the bytes kept for the result, and what of them was streamed. */
 #include "daemon/session/output.h"
 
+#include "base/kept.h"
 #include "base/log.h"
-#include "daemon/session/kept.h"
 #include "protocol/base64.h"
 #include "protocol/utf8.h"
 

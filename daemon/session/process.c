@@ -116,15 +116,29 @@ static char *make_command(const struct run_request *request)
 	return text;
 }
 
-static struct process *process_new(struct processes *processes, struct rpc_call *call,
-				   const struct run_request *request, struct vm *vm,
-				   uint32_t number)
+struct process *process_new(struct processes *processes)
 {
 	struct process *process = calloc(1, sizeof(*process));
 
 	if (!process)
 		return NULL;
 	process->processes = processes;
+	process_input_init(&process->input);
+	LIST_INIT(&process->followers);
+	TAILQ_INIT(&process->waits);
+	ev_timer_init(&process->start_deadline, on_start_deadline, 0., 0.);
+	process->start_deadline.data = process;
+	return process;
+}
+
+static struct process *process_of_request(struct processes *processes, struct rpc_call *call,
+					  const struct run_request *request, struct vm *vm,
+					  uint32_t number)
+{
+	struct process *process = process_new(processes);
+
+	if (!process)
+		return NULL;
 	process->call = call;
 	process->vm = vm;
 	process->number = number;
@@ -134,11 +148,6 @@ static struct process *process_new(struct processes *processes, struct rpc_call 
 	process->begun_us = now_us();
 	ring_init(&process->rings[PROCESS_STDOUT], request->stdout_limit);
 	ring_init(&process->rings[PROCESS_STDERR], request->stderr_limit);
-	process_input_init(&process->input);
-	LIST_INIT(&process->followers);
-	TAILQ_INIT(&process->waits);
-	ev_timer_init(&process->start_deadline, on_start_deadline, 0., 0.);
-	process->start_deadline.data = process;
 	draw_id(process->id, sizeof(process->id), processes->config.node, "proc");
 	return process;
 }
@@ -171,7 +180,7 @@ struct process *process_create(struct processes *processes, struct rpc_call *cal
 			       struct run_request *request_take, struct vm *vm, uint32_t number,
 			       struct rpc_error **ret_error)
 {
-	struct process *process = process_new(processes, call, request_take, vm, number);
+	struct process *process = process_of_request(processes, call, request_take, vm, number);
 	int r = process ? send_exec(process, request_take) : 0;
 
 	if (!process)
@@ -208,6 +217,7 @@ void process_on_started(struct process *process)
 		loop_timer_stop(loop_of(process), &process->start_deadline);
 	set_state(process, PROCESS_RUNNING);
 	process->started_ns = realtime_ns();
+	processes_save(process->processes);
 	if (call)
 		rpc_call_finish_result(call,
 				       json_pack("{s:s, s:s}", "process", process->id, "session",
@@ -284,7 +294,6 @@ void process_on_exit(struct process *process, const struct msg_exit *exit)
 	struct rpc_call *call = TAKE_PTR(process->call);
 	struct rpc_error *error;
 
-	agent_link_exec_done(vm_link(process->vm), process->number);
 	stop_timers(process);
 	process->vm = NULL;
 	process->exit = *exit;
@@ -397,6 +406,7 @@ struct rpc_reply process_resize(struct process *process, struct rpc_call *call,
 		return rpc_reply_error(call, error);
 	process->rows = rows;
 	process->columns = columns;
+	processes_save(process->processes);
 	return rpc_reply_result(call, json_object());
 }
 

@@ -40,6 +40,7 @@ struct process {
 	struct processes *processes;
 	char id[PROCESS_ID_SIZE];
 	enum process_state state;
+	bool is_kept;     /* process_record.h */
 	bool is_unwanted; /* its caller has cancelled it before it was there */
 	uint32_t number;
 	struct vm *vm;         /* NULL when the session has closed */
@@ -59,6 +60,9 @@ struct process {
 	struct defer free_later;
 };
 
+/* An empty one with its lists and timers. NULL without memory. */
+struct process *process_new(struct processes *processes);
+
 /* Makes one of a request, which it takes, and sends it to the guest. NULL with the error. */
 struct process *process_create(struct processes *processes, struct rpc_call *call,
 			       struct run_request *request_take, struct vm *vm, uint32_t number,
@@ -71,7 +75,7 @@ struct rpc_reply process_reply_pending(struct process *process) WARN_UNUSED;
 void process_fail(struct process *process, const struct rpc_error *error);
 void process_free(struct process *process);
 
-/* The guest speaks of it. */
+/* The guest speaks of it. That its end was heard is acknowledged by who keeps it. */
 void process_on_started(struct process *process);
 void process_on_exit(struct process *process, const struct msg_exit *exit);
 void process_on_output(struct process *process, enum frame_substream sub, const uint8_t *data,

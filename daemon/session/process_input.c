@@ -294,6 +294,7 @@ struct rpc_reply process_close_stdin(struct process *process, struct rpc_call *c
 								   "The daemon is out of memory"));
 	} else {
 		process->input.is_closing = true;
+		processes_save(process->processes);
 	}
 	process_input_pump(process);
 	return rpc_reply_result(call, json_object());

@@ -4,6 +4,7 @@
 
 #include "daemon/session/attach.h"
 #include "daemon/session/process.h"
+#include "daemon/session/process_record.h"
 #include "daemon/session/session_internal.h"
 
 #include <string.h>
@@ -133,6 +134,7 @@ struct rpc_reply processes_start(struct processes *processes, struct rpc_call *c
 		return rpc_reply_error(call, error);
 	TAILQ_INSERT_TAIL(&processes->list, process, link);
 	processes->living++;
+	process_keep(process);
 	attach_add(process);
 	changed(processes);
 	return process_reply_pending(process);
@@ -153,6 +155,8 @@ static struct process *find_number(const struct processes *processes, uint64_t n
 static void take_exit(struct processes *processes, struct process *process,
 		      const struct msg_exit *exit)
 {
+	struct agent_link *link = vm_link(process->vm);
+	uint32_t number = process->number;
 	bool was_there;
 
 	if (process->state == PROCESS_STARTING && strcmp(exit->reason, MSG_REASON_FAILED) != 0)
@@ -166,6 +170,9 @@ static void take_exit(struct processes *processes, struct process *process,
 		forget(processes, process);
 	if (processes->ended > PROCESSES_REMEMBERED)
 		forget_oldest_ended(processes);
+	/* The guest forgets it only when the next daemon would know. */
+	processes_save(processes);
+	agent_link_exec_done(link, number);
 	changed(processes);
 }
 
@@ -203,6 +210,70 @@ bool processes_on_input(struct processes *processes, uint32_t number, uint64_t t
 	if (process)
 		process_input_taken(process, taken);
 	return process != NULL;
+}
+
+/* --- From one daemon to the next. --- */
+
+void processes_save(const struct processes *processes)
+{
+	processes->config.on_save(processes->config.user);
+}
+
+json_t *processes_record(const struct processes *processes)
+{
+	const struct process *process;
+	json_t *list = json_array();
+
+	TAILQ_FOREACH(process, &processes->list, link)
+	json_array_append_new(list, process_record(process));
+	return list;
+}
+
+bool processes_recall(struct processes *processes, const json_t *record, int vm_dir_fd)
+{
+	const json_t *one;
+	size_t i;
+
+	if (json_array_size(record) > PROCESSES_MAX + PROCESSES_REMEMBERED)
+		return false;
+	json_array_foreach (record, i, one) {
+		struct process *process = process_recall(processes, one, vm_dir_fd);
+
+		/* What the guest is at is a stray then. */
+		if (!process)
+			continue;
+		TAILQ_INSERT_TAIL(&processes->list, process, link);
+		if (process->state == PROCESS_ENDED)
+			processes->ended++;
+		else
+			processes->living++;
+	}
+	return true;
+}
+
+void processes_tell_received(const struct processes *processes, json_t *received)
+{
+	const struct process *process;
+
+	TAILQ_FOREACH(process, &processes->list, link)
+	process_tell_received(process, received);
+}
+
+int processes_take_up(struct processes *processes, struct vm *vm,
+		      const struct msg_hello_reply *hello)
+{
+	struct process *process;
+	int r = 0;
+
+	TAILQ_FOREACH(process, &processes->list, link)
+	if (r == 0)
+		r = process_take_up(process, vm, hello);
+	return r;
+}
+
+bool processes_has_number(const struct processes *processes, uint64_t number)
+{
+	return find_number(processes, number) != NULL;
 }
 
 /* --- Who asks. --- */

@@ -40,6 +40,8 @@ struct processes_config {
 	const char *node;    /* prefix of ids; may be empty */
 	/* What processes_living() or processes_are_used() say may have changed. */
 	void (*on_change)(void *user);
+	/* What the next daemon would have to know of them has changed. */
+	void (*on_save)(void *user);
 	/* The guest has neither started nor refused one in time. */
 	void (*on_unresponsive)(void *user);
 	/* Bytes that the rings of this user may still take. */
@@ -99,6 +101,25 @@ bool processes_on_message(struct processes *processes, const struct msg *msg);
 bool processes_on_output(struct processes *processes, uint32_t number, enum frame_substream sub,
 			 const uint8_t *data, size_t len);
 bool processes_on_input(struct processes *processes, uint32_t number, uint64_t taken);
+
+/* What the next daemon has to know of them has changed. */
+void processes_save(const struct processes *processes);
+
+/* What the next daemon has to know. New reference, an array. */
+json_t *processes_record(const struct processes *processes);
+
+/* Those of an earlier daemon, whose VM has this directory; they live from processes_take_up() on.
+ * False when that is no record. */
+bool processes_recall(struct processes *processes, const json_t *record, int vm_dir_fd);
+
+/* Adds what is here of their outputs, as in HELLO. */
+void processes_tell_received(const struct processes *processes, json_t *received);
+
+/* They go on in their VM. 0 or -errno: then it is of no use. */
+int processes_take_up(struct processes *processes, struct vm *vm,
+		      const struct msg_hello_reply *hello);
+
+bool processes_has_number(const struct processes *processes, uint64_t number);
 
 /* The process that params.process names. NULL with PROCESS_NOT_FOUND. */
 struct process *processes_find(const struct processes *processes, const json_t *params,

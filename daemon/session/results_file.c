@@ -9,9 +9,9 @@
  * Only the daemon's user can write there; all the same a file is believed only as far as it was
  * checked.
  */
+#include "base/kept.h"
 #include "base/log.h"
 #include "daemon/session/exec.h"
-#include "daemon/session/kept.h"
 #include "daemon/session/results_internal.h"
 
 #include <errno.h>

@@ -2,7 +2,7 @@
 /* The file that a ring lies in: mapped, with a header in front of its bytes. */
 #include "daemon/session/ring_file.h"
 
-#include "daemon/session/kept.h"
+#include "base/kept.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -2,8 +2,13 @@
 /* One `run`: a program and a fresh VM. */
 #include "daemon/session/run.h"
 
+#include "base/log.h"
+#include "daemon/session/exec_recall.h"
 #include "daemon/session/file_io.h"
 #include "daemon/session/run_files.h"
+#include "daemon/vm/vm_record.h"
+
+#include <string.h>
 
 struct run {
 	struct run_env env;
@@ -16,6 +21,9 @@ struct run {
 	struct vm *vm;      /* from on_vm to the end */
 	uint32_t number;    /* of the last EXEC */
 	struct file_io *io; /* files on their way; NULL: none are */
+	bool is_recalled;   /* an earlier daemon began it; then, until its VM has answered: */
+	void (*on_settled)(void *user);
+	void *settled_user;
 	struct defer free_later;
 };
 
@@ -75,8 +83,20 @@ static bool begin_io(struct run *run, struct file_batch *batch, const struct fil
 	return run->io != NULL;
 }
 
+/* With an exec_id it shall go on without us. */
+static void record_vm(const struct run *run)
+{
+	int r = exec_is_kept(run->exec)
+			? vm_record_write(run->vm, json_pack("{s:s}", "kind", "run"))
+			: 0;
+
+	if (r < 0)
+		log_warning(vm_id(run->vm), "Would not outlive the daemon: %s", strerror(-r));
+}
+
 static void begin_program(struct run *run)
 {
+	record_vm(run);
 	exec_begin(run->exec, run->vm, ++run->number, run->wish.start, run->wish.granted_us);
 }
 
@@ -104,12 +124,42 @@ static struct rpc_error *cannot_send(void)
 	return rpc_error_new(RPC_VM_TRANSIENT, "Cannot send the files to the VM");
 }
 
+static void settled(struct run *run)
+{
+	void (*on_settled)(void *user) = TAKE_PTR(run->on_settled);
+
+	if (on_settled)
+		on_settled(run->settled_user);
+}
+
+/* Its files were placed before it was sent; what it leaves is fetched anew. */
+static void go_on(struct run *run)
+{
+	const struct msg_hello_reply *hello = vm_hello(run->vm);
+	const json_t *number;
+	size_t i;
+
+	/* What else was begun, files being fetched, is given up with the VM. */
+	run->number = exec_number(run->exec);
+	json_array_foreach (hello->execs, i, number)
+		if (json_integer_value(number) > run->number &&
+		    json_integer_value(number) < FRAME_EXEC_MAX)
+			run->number = (uint32_t)json_integer_value(number);
+	log_info(vm_id(run->vm), "Its run is taken up again");
+	exec_take_up(run->exec, run->vm, hello);
+	settled(run);
+}
+
 static void on_vm(void *user, struct vm *vm)
 {
 	struct run *run = user;
 
 	run->vm = vm;
 	vm_attach(vm, run->wish.spec.uid, &client_ops, run);
+	if (run->is_recalled) {
+		go_on(run);
+		return;
+	}
 	run->placed = json_incref(run->files.placed.operations);
 	if (!run->placed)
 		begin_program(run);
@@ -161,6 +211,9 @@ static void on_no_vm(void *user, struct rpc_error *error_take)
 {
 	struct run *run = user;
 
+	/* It was sent, once: that it never ran is not known. */
+	if (run->is_recalled)
+		error_take->code = RPC_VM_LOST;
 	exec_fail(run->exec, error_take);
 }
 
@@ -185,14 +238,15 @@ static void on_done(void *user, struct exec *exec UNUSED, enum exec_end end UNUS
 		pool_release(run->env.pool, run->vm);
 	else
 		pool_cancel(run->env.pool, &run->wish);
+	settled(run);
 	loop_defer(run->env.exec->loop, &run->free_later, free_run, run);
 }
 
 static const struct exec_ops exec_ops = {.on_ended = on_ended, .on_done = on_done};
 
 /* Takes the files. */
-static struct run *run_new(const struct run_env *env, const struct rpc_call *call,
-			   const struct run_request *request, struct run_files *files_take)
+static struct run *run_new(const struct run_env *env, uid_t uid, const struct run_request *request,
+			   struct run_files *files_take)
 {
 	struct run *run = calloc(1, sizeof(*run));
 
@@ -204,12 +258,11 @@ static struct run *run_new(const struct run_env *env, const struct rpc_call *cal
 	run->files = *files_take;
 	run->disk_mb = request->disk_mb;
 	memcpy(run->language, request->language, sizeof(run->language));
-	run->wish = (struct pool_request){.spec = {.memory_mb = request->vm_memory_mb,
-						   .uid = rpc_call_peer(call)->uid,
-						   .language = run->language},
-					  .on_vm = on_vm,
-					  .on_failed = on_no_vm,
-					  .user = run};
+	run->wish = (struct pool_request){
+		.spec = {.memory_mb = request->vm_memory_mb, .uid = uid, .language = run->language},
+		.on_vm = on_vm,
+		.on_failed = on_no_vm,
+		.user = run};
 	return run;
 }
 
@@ -219,7 +272,7 @@ static struct run *make(const struct run_env *env, struct rpc_call *call, const 
 			struct rpc_error **ret_error)
 {
 	struct exec_config config = {.env = env->exec, .ops = &exec_ops};
-	struct run *run = run_new(env, call, request_take, files_take);
+	struct run *run = run_new(env, rpc_call_peer(call)->uid, request_take, files_take);
 
 	if (!run) {
 		run_request_fini(request_take);
@@ -266,4 +319,58 @@ struct rpc_reply run_start(const struct run_env *env, struct rpc_call *call, con
 	if (!run)
 		return rpc_reply_error(call, exec_refused(env->exec, error));
 	return exec_reply_pending(run->exec);
+}
+
+/* --- From one daemon to the next. --- */
+
+/* NULL with the error. */
+static struct run *recall(const struct run_env *env, const struct vm_record *vm,
+			  struct result_record *record, const json_t *saved,
+			  struct rpc_error **ret_error)
+{
+	struct exec_config config = {.env = env->exec, .ops = &exec_ops};
+	struct run_request request;
+	struct run_files files;
+	struct run *run;
+
+	*ret_error = parse(env, json_object_get(saved, "params"), &request, &files);
+	if (*ret_error)
+		return NULL;
+	run = run_new(env, vm->uid, &request, &files);
+	if (!run) {
+		run_request_fini(&request);
+		*ret_error = rpc_error_no_memory();
+		return NULL;
+	}
+	config.user = run;
+	run->is_recalled = true;
+	run->exec = exec_recall(&config, &request, record, saved, env->vms_fd);
+	if (run->exec)
+		return run;
+	free_run(run);
+	*ret_error = rpc_error_new(RPC_VM_LOST, "What is known of the program is not enough");
+	return NULL;
+}
+
+struct rpc_error *run_recall(const struct run_env *env, const struct vm_record *vm,
+			     struct result_record *record, const json_t *saved,
+			     void (*on_settled)(void *user), void *user)
+{
+	struct rpc_error *error = NULL;
+	struct run *run = recall(env, vm, record, saved, &error);
+	json_t *received;
+
+	if (!run)
+		return error;
+	received = json_object();
+	exec_tell_received(run->exec, received);
+	error = pool_adopt(env->pool, &run->wish, vm, received);
+	if (error) {
+		on_no_vm(run, error);
+		on_settled(user);
+		return NULL;
+	}
+	run->on_settled = on_settled;
+	run->settled_user = user;
+	return NULL;
 }

@@ -4,15 +4,14 @@
 
 #include "base/log.h"
 #include "daemon/session/attach.h"
+#include "daemon/session/exec_recall.h"
 #include "daemon/session/session_internal.h"
+#include "daemon/session/session_record.h"
 #include "protocol/moment.h"
 
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
-
-/* Rendered. */
-#define METADATA_MAX_BYTES (16u * 1024)
 
 static const char *const state_names[] = {
 	[SESSION_STARTING] = "starting",
@@ -55,10 +54,20 @@ static struct loop *loop_of(const struct session *session)
 	return session->sessions->config.exec->loop;
 }
 
-static void free_session(void *user)
+static void free_later(void *user)
 {
-	struct session *session = user;
+	session_free(user);
+}
 
+void session_free(struct session *session)
+{
+	struct session_program *program;
+
+	while ((program = TAILQ_FIRST(&session->programs))) {
+		TAILQ_REMOVE(&session->programs, program, link);
+		exec_free(program->exec);
+		free(program);
+	}
 	processes_fini(&session->processes);
 	run_request_fini(&session->request);
 	json_decref(session->metadata);
@@ -77,6 +86,15 @@ static void publish(const struct session *session, const char *type, const char 
 
 	if (config->on_event)
 		config->on_event(config->user, type, session->id, session->uid, reason);
+}
+
+/* Who recalled it waits no longer. */
+static void settled(struct session *session)
+{
+	void (*on_settled)(void *user) = TAKE_PTR(session->on_settled);
+
+	if (on_settled)
+		on_settled(session->settled_user);
 }
 
 /* --- Its end. --- */
@@ -111,7 +129,7 @@ void session_close(struct session *session, enum session_reason reason)
 {
 	struct sessions *sessions = session->sessions;
 	struct rpc_call *call = TAKE_PTR(session->call);
-	bool had_vm = session->state != SESSION_STARTING;
+	bool had_vm = session->state != SESSION_STARTING || session->is_recalled;
 
 	if (session->state == SESSION_CLOSED)
 		return;
@@ -120,6 +138,7 @@ void session_close(struct session *session, enum session_reason reason)
 	loop_timer_stop(loop_of(session), &session->idle_timer);
 	loop_timer_stop(loop_of(session), &session->timeout_timer);
 	rpc_conn_watch_stop(&session->conn_watch);
+	strays_stop(&session->strays);
 	fail_programs(session, reason);
 	session_files_fail(session, reason);
 	processes_close(&session->processes, reason);
@@ -132,7 +151,8 @@ void session_close(struct session *session, enum session_reason reason)
 	sessions_remove(sessions, session, reason);
 	if (had_vm)
 		publish(session, "session.closed", session_reason_name(reason));
-	loop_defer(loop_of(session), &session->free_later, free_session, session);
+	settled(session);
+	loop_defer(loop_of(session), &session->free_later, free_later, session);
 }
 
 static void on_idle_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
@@ -215,12 +235,39 @@ static void announce(const struct session *session)
 
 static void begin(struct session *session, struct session_program *program)
 {
+	uint32_t number;
+
 	if (!session_work_begin(session))
 		return;
+
 	set_state(session, SESSION_BUSY);
 	attach_program_begin(&session->processes, program->exec, ++session->exec_count);
-	exec_begin(program->exec, session->vm, session_next_number(session), session->wish.start,
-		   now_us());
+	number = session_next_number(session);
+	session_save(session);
+	exec_begin(program->exec, session->vm, number, session->wish.start, now_us());
+}
+
+void session_go_on_with(struct session *session, struct session_program *program)
+{
+	(void)session_work_begin(session);
+	set_state(session, SESSION_BUSY);
+	attach_program_begin(&session->processes, program->exec, session->exec_count);
+}
+
+static void begin_first(struct session *session)
+{
+	struct session_program *first = TAILQ_FIRST(&session->programs);
+
+	if (first)
+		begin(session, first);
+	else
+		rest(session);
+}
+
+void session_open(struct session *session)
+{
+	set_state(session, SESSION_IDLE);
+	begin_first(session);
 }
 
 static enum session_reason reason_of_end(const struct session *session, enum exec_end end)
@@ -269,7 +316,7 @@ static void on_program_done(void *user, struct exec *exec, enum exec_end end)
 
 static const struct exec_ops program_ops = {.on_done = on_program_done};
 
-static size_t waiting_count(const struct session *session)
+size_t session_waiting(const struct session *session)
 {
 	return session->program_count - (session->state == SESSION_BUSY ? 1 : 0);
 }
@@ -277,10 +324,53 @@ static size_t waiting_count(const struct session *session)
 static struct rpc_error *busy(const struct session *session)
 {
 	struct rpc_error *error = rpc_error_new(RPC_SESSION_BUSY, "%zu programs wait in session %s",
-						waiting_count(session), session->id);
+						session_waiting(session), session->id);
 
 	rpc_error_set(error, "session", json_string(session->id));
 	return rpc_error_hint(error, "wait for some of them to end");
+}
+
+static struct session_program *program_new(struct session *session,
+					   const struct run_request *request)
+{
+	struct session_program *program = calloc(1, sizeof(*program));
+
+	if (!program)
+		return NULL;
+	program->session = session;
+	program->is_resident = request->is_resident;
+	return program;
+}
+
+static struct exec_config program_config(struct session_program *program)
+{
+	return (struct exec_config){.env = program->session->sessions->config.exec,
+				    .is_shared = true,
+				    .session = program->session->id,
+				    .ops = &program_ops,
+				    .user = program};
+}
+
+struct rpc_error *session_recall_program(struct session *session, struct run_request *request_take,
+					 struct result_record *record, const json_t *saved,
+					 int vms_fd)
+{
+	struct session_program *program = program_new(session, request_take);
+	struct exec_config config;
+
+	if (!program) {
+		run_request_fini(request_take);
+		return rpc_error_no_memory();
+	}
+	config = program_config(program);
+	program->exec = exec_recall(&config, request_take, record, saved, vms_fd);
+	if (!program->exec) {
+		free(program);
+		return rpc_error_new(RPC_VM_LOST, "What is known of the program is not enough");
+	}
+	TAILQ_INSERT_HEAD(&session->programs, program, link);
+	session->program_count++;
+	return NULL;
 }
 
 /* Takes the request. NULL with the error. */
@@ -288,20 +378,15 @@ static struct session_program *add_program(struct session *session, struct rpc_c
 					   const json_t *params, struct run_request *request_take,
 					   struct rpc_error **ret_error)
 {
-	struct session_program *program = calloc(1, sizeof(*program));
-	struct exec_config config = {.env = session->sessions->config.exec,
-				     .is_shared = true,
-				     .session = session->id,
-				     .ops = &program_ops,
-				     .user = program};
+	struct session_program *program = program_new(session, request_take);
+	struct exec_config config;
 
 	if (!program) {
 		run_request_fini(request_take);
-		*ret_error = rpc_error_new(RPC_INTERNAL_ERROR, "The daemon is out of memory");
+		*ret_error = rpc_error_no_memory();
 		return NULL;
 	}
-	program->session = session;
-	program->is_resident = request_take->is_resident;
+	config = program_config(program);
 	program->exec = exec_create(&config, call, params, request_take, ret_error);
 	if (!program->exec) {
 		free(program);
@@ -322,7 +407,7 @@ struct rpc_reply session_exec(struct session *session, struct rpc_call *call, co
 
 	if (json_is_true(json_object_get(params, "background")))
 		return session_exec_background(session, call, params);
-	if (waiting_count(session) >= SESSION_EXECS_MAX)
+	if (session_waiting(session) >= SESSION_EXECS_MAX)
 		error = busy(session);
 	else
 		error = exec_request_parse(params, env->config, &session->request, &request);
@@ -343,7 +428,7 @@ static void on_message(void *user, const struct msg *msg)
 	struct session *session = user;
 
 	if (processes_on_message(&session->processes, msg) ||
-	    session_files_on_message(session, msg))
+	    session_files_on_message(session, msg) || strays_on_message(&session->strays, msg))
 		return;
 	if (session->state == SESSION_BUSY)
 		exec_client_ops.on_message(TAILQ_FIRST(&session->programs)->exec, msg);
@@ -402,7 +487,16 @@ static void on_lost(void *user, struct rpc_error *error_take)
 static const struct vm_client_ops client_ops = {
 	.on_message = on_message, .on_output = on_output, .on_input = on_input, .on_lost = on_lost};
 
-static void start_timeout(struct session *session)
+static void go_on_with_timeout(struct session *session)
+{
+	uint64_t now = realtime_ns(), left = session->expires_ns - MIN(session->expires_ns, now);
+
+	if (session->expires_ns > 0)
+		loop_timer_start(loop_of(session), &session->timeout_timer,
+				 MIN((double)left / 1e9, session->timeout_seconds));
+}
+
+void session_start_timeout(struct session *session)
 {
 	loop_timer_stop(loop_of(session), &session->timeout_timer);
 	session->expires_ns = 0;
@@ -419,17 +513,21 @@ static void on_vm(void *user, struct vm *vm)
 
 	session->vm = vm;
 	vm_attach(vm, session->uid, &client_ops, session);
-	start_timeout(session);
+	if (session->is_recalled) {
+		go_on_with_timeout(session);
+		session_take_up(session);
+		settled(session);
+		return;
+	}
+	session_start_timeout(session);
 	set_state(session, SESSION_IDLE);
+	session_save(session);
 	announce(session);
 	session->sessions->counters.created++;
 	publish(session, "session.created", NULL);
 	if (call)
 		rpc_call_finish_result(call, session_describe(session));
-	if (TAILQ_EMPTY(&session->programs))
-		rest(session);
-	else
-		begin(session, TAILQ_FIRST(&session->programs));
+	begin_first(session);
 	session_files_advance(session);
 }
 
@@ -442,7 +540,7 @@ static void on_no_vm(void *user, struct rpc_error *error_take)
 		rpc_call_finish_error(call, error_take);
 	else
 		rpc_error_free(error_take);
-	session_close(session, REASON_NO_VM);
+	session_close(session, session->is_recalled ? REASON_VM_LOST : REASON_NO_VM);
 }
 
 /* --- session.create --- */
@@ -477,88 +575,7 @@ static void on_create_stop(void *user)
 static const struct rpc_call_ops create_ops = {
 	.on_cancel = on_create_cancel, .on_gone = on_create_gone, .on_stop = on_create_stop};
 
-static struct rpc_error *limit_error(const char *field, double value, double max)
-{
-	struct rpc_error *error =
-		rpc_error_new(RPC_LIMIT_INVALID, "%s is %g, outside 1 to %g", field, value, max);
-
-	rpc_error_set(error, "min", json_integer(1));
-	rpc_error_set(error, "max", json_real(max));
-	rpc_error_set(error, "field", json_string(field));
-	return rpc_error_hint(error, "the configuration of the daemon sets these bounds");
-}
-
-static struct rpc_error *check_name(const struct session *session, const char *name)
-{
-	if (strstr(name, "ses_"))
-		return rpc_error_field(
-			rpc_error_new(RPC_INVALID_PARAMS, "A name does not hold 'ses_', as ids do"),
-			"name");
-	if (*name && sessions_has_name(session->sessions, session->uid, name, session))
-		return rpc_error_field(
-			rpc_error_hint(rpc_error_new(RPC_INVALID_PARAMS,
-						     "There is a session named '%.64s'", name),
-				       "close it, or choose another name"),
-			"name");
-	return NULL;
-}
-
-/* What session.create and session.update have in common. */
-static struct rpc_error *check_settings(const struct session *session, const json_t *params)
-{
-	const struct config *config = session->sessions->config.exec->config;
-	const json_t *idle = json_object_get(params, "idle_timeout_seconds");
-	const json_t *timeout = json_object_get(params, "timeout_seconds");
-	const json_t *name = json_object_get(params, "name");
-	const json_t *metadata = json_object_get(params, "metadata");
-	double max = config->max_session_seconds;
-
-	if (idle && json_number_value(idle) > max)
-		return limit_error("idle_timeout_seconds", json_number_value(idle), max);
-	if (timeout && json_number_value(timeout) > max)
-		return limit_error("timeout_seconds", json_number_value(timeout), max);
-	if (metadata && json_dumpb(metadata, NULL, 0, JSON_COMPACT) > METADATA_MAX_BYTES)
-		return rpc_error_field(rpc_error_new(RPC_INVALID_PARAMS,
-						     "'metadata' is over %u bytes long",
-						     METADATA_MAX_BYTES),
-				       "metadata");
-	return name ? check_name(session, json_string_value(name)) : NULL;
-}
-
-static void apply_settings(struct session *session, const json_t *params)
-{
-	const json_t *idle = json_object_get(params, "idle_timeout_seconds");
-	const json_t *timeout = json_object_get(params, "timeout_seconds");
-	const char *name = json_string_value(json_object_get(params, "name"));
-	json_t *metadata = json_object_get(params, "metadata");
-
-	if (idle)
-		session->idle_timeout_seconds = json_number_value(idle);
-	if (timeout)
-		session->timeout_seconds = json_number_value(timeout);
-	if (name)
-		snprintf(session->name, sizeof(session->name), "%s", name);
-	if (metadata) {
-		json_decref(session->metadata);
-		session->metadata = json_deep_copy(metadata);
-	}
-}
-
-struct rpc_error *session_update(struct session *session, const json_t *params)
-{
-	struct rpc_error *error = check_settings(session, params);
-
-	if (error)
-		return error;
-	apply_settings(session, params);
-	if (json_object_get(params, "timeout_seconds") && session->vm)
-		start_timeout(session);
-	if (json_object_get(params, "idle_timeout_seconds"))
-		session_settle(session);
-	return NULL;
-}
-
-static struct session *session_new(struct sessions *sessions, const struct rpc_call *call)
+struct session *session_new(struct sessions *sessions, uid_t uid)
 {
 	const struct config *config = sessions->config.exec->config;
 	struct session *session = calloc(1, sizeof(*session));
@@ -566,7 +583,7 @@ static struct session *session_new(struct sessions *sessions, const struct rpc_c
 	if (!session)
 		return NULL;
 	session->sessions = sessions;
-	session->uid = rpc_call_peer(call)->uid;
+	session->uid = uid;
 	session->created_ns = realtime_ns();
 	session->idle_timeout_seconds = config->session_idle_seconds;
 	session->metadata = json_object();
@@ -580,6 +597,16 @@ static struct session *session_new(struct sessions *sessions, const struct rpc_c
 	return session;
 }
 
+void session_make_wish(struct session *session)
+{
+	session->wish.spec = (struct vm_spec){.memory_mb = session->request.vm_memory_mb,
+					      .uid = session->uid,
+					      .language = session->request.language};
+	session->wish.on_vm = on_vm;
+	session->wish.on_failed = on_no_vm;
+	session->wish.user = session;
+}
+
 /* NULL, or the error: then there is no session yet. */
 static struct rpc_error *prepare_session(struct session *session, const json_t *params)
 {
@@ -589,24 +616,19 @@ static struct rpc_error *prepare_session(struct session *session, const json_t *
 		params, config->exec->config, pool_max_memory_mb(config->pool), &session->request);
 
 	if (!error)
-		error = check_settings(session, params);
+		error = session_check_settings(session, params);
 	if (error)
 		return error;
-	apply_settings(session, params);
+	session_apply_settings(session, params);
 	session->is_bound = bind && strcmp(bind, "connection") == 0;
-	session->wish = (struct pool_request){.spec = {.memory_mb = session->request.vm_memory_mb,
-						       .uid = session->uid,
-						       .language = session->request.language},
-					      .on_vm = on_vm,
-					      .on_failed = on_no_vm,
-					      .user = session};
+	session_make_wish(session);
 	return pool_acquire(config->pool, &session->wish);
 }
 
 struct rpc_reply session_create(struct sessions *sessions, struct rpc_call *call,
 				const json_t *params)
 {
-	struct session *session = session_new(sessions, call);
+	struct session *session = session_new(sessions, rpc_call_peer(call)->uid);
 	struct rpc_error *error;
 
 	if (!session)
@@ -614,7 +636,7 @@ struct rpc_reply session_create(struct sessions *sessions, struct rpc_call *call
 			call, rpc_error_new(RPC_INTERNAL_ERROR, "The daemon is out of memory"));
 	error = prepare_session(session, params);
 	if (error) {
-		free_session(session);
+		session_free(session);
 		return rpc_reply_error(call, error);
 	}
 	sessions_add(sessions, session);
@@ -623,36 +645,4 @@ struct rpc_reply session_create(struct sessions *sessions, struct rpc_call *call
 				     session);
 	session->call = call;
 	return rpc_reply_pending(call, &create_ops, session);
-}
-
-/* --- Session, as the API shows it. --- */
-
-json_t *session_describe(const struct session *session)
-{
-	json_t *object =
-		json_pack("{s:s, s:o, s:s, s:s, s:s?, s:I, s:I}", "session", session->id, "name",
-			  *session->name ? json_string(session->name) : json_null(), "state",
-			  state_names[session->state], "language", session->request.language, "vm",
-			  session->vm ? vm_id(session->vm) : NULL, "memory_mb",
-			  (json_int_t)session->request.memory_mb, "uid", (json_int_t)session->uid);
-	bool is_idle = session->state == SESSION_IDLE && session->work_count == 0;
-
-	if (!object)
-		return NULL;
-	json_object_set_new(object, "start",
-			    session->vm ? json_string(pool_start_name(session->wish.start))
-					: json_null());
-	json_object_set_new(object, "execs", json_integer((json_int_t)session->exec_count));
-	json_object_set_new(object, "queued", json_integer((json_int_t)waiting_count(session)));
-	json_object_set_new(object, "processes",
-			    json_integer((json_int_t)processes_living(&session->processes)));
-	json_object_set_new(object, "created_at", moment_json(session->created_ns));
-	json_object_set_new(object, "idle_since", moment_json(is_idle ? session->idle_ns : 0));
-	json_object_set_new(object, "idle_timeout_seconds",
-			    json_real(session->idle_timeout_seconds));
-	json_object_set_new(object, "expires_at", moment_json(session->expires_ns));
-	json_object_set_new(object, "on_timeout", json_string("close"));
-	json_object_set_new(object, "bind", json_string(session->is_bound ? "connection" : "none"));
-	json_object_set(object, "metadata", session->metadata);
-	return object;
 }

@@ -7,6 +7,7 @@
 #include "daemon/session/processes.h"
 #include "daemon/session/session.h"
 #include "daemon/session/session_files.h"
+#include "daemon/session/stray.h"
 
 #include <sys/queue.h>
 
@@ -51,6 +52,12 @@ struct session {
 	uint64_t expires_ns;                          /* wall clock; 0: never */
 	struct rpc_conn_watch conn_watch;
 	bool is_bound;
+	bool is_unsaved;  /* its record could not be written */
+	bool is_recalled; /* an earlier daemon made it; then, until its VM has answered or has not:
+			   */
+	void (*on_settled)(void *user);
+	void *settled_user;
+	struct strays strays; /* of one that was recalled */
 	ev_timer idle_timer, timeout_timer;
 	struct defer free_later;
 };
@@ -74,12 +81,35 @@ struct sessions {
  * timer runs or stands. */
 void session_settle(struct session *session);
 
+/* What session.create and session.update have in common (session_settings.c). */
+struct rpc_error *session_check_settings(const struct session *session,
+					 const json_t *params) WARN_UNUSED;
+void session_apply_settings(struct session *session, const json_t *params);
+void session_start_timeout(struct session *session);
+
+/* Programs that wait behind the one that runs. */
+size_t session_waiting(const struct session *session);
+
+/* For session_record.c: the life of a session, in parts. */
+struct session *session_new(struct sessions *sessions, uid_t uid);
+void session_free(struct session *session);
+/* What it asks the pool for. */
+void session_make_wish(struct session *session);
+/* A program that an earlier daemon began: the first of its programs. Takes the request. */
+struct rpc_error *session_recall_program(struct session *session, struct run_request *request_take,
+					 struct result_record *record, const json_t *saved,
+					 int vms_fd) WARN_UNUSED;
+/* The program goes on, and is waited for. */
+void session_go_on_with(struct session *session, struct session_program *program);
+/* STARTING no longer: its next program begins, or it rests. */
+void session_open(struct session *session);
+
 /* Background processes (session_process.c). */
 void session_init_processes(struct session *session);
 struct rpc_reply session_exec_background(struct session *session, struct rpc_call *call,
 					 const json_t *params) WARN_UNUSED;
 
-/* A new session is known from here on: draws its id. */
+/* A session is known from here on: draws its id and its place in the order, if it has none. */
 void sessions_add(struct sessions *sessions, struct session *session);
 
 /* A session is closed: forgets it, but for its id and the reason. */

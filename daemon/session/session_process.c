@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A session and its background processes: what the one asks of the other. */
 #include "daemon/session/session_internal.h"
+#include "daemon/session/session_record.h"
 
 static void on_change(void *user)
 {
 	session_settle(user);
+}
+
+static void on_save(void *user)
+{
+	session_save(user);
 }
 
 static void on_unresponsive(void *user)
@@ -30,6 +36,7 @@ void session_init_processes(struct session *session)
 						.session = session->id,
 						.node = session->sessions->config.node,
 						.on_change = on_change,
+						.on_save = on_save,
 						.on_unresponsive = on_unresponsive,
 						.room = room,
 						.user = session};
@@ -48,7 +55,7 @@ static struct rpc_error *no_vm(const struct session *session)
 /* It works from now on. NULL, or why it does not. */
 static struct rpc_error *begin_work(struct session *session)
 {
-	if (session->state == SESSION_STARTING)
+	if (!session->vm)
 		return no_vm(session);
 	return session_work_begin(session)
 		       ? NULL

@@ -35,9 +35,21 @@ void sessions_destroy(struct sessions *sessions)
 
 void sessions_add(struct sessions *sessions, struct session *session)
 {
-	draw_id(session->id, sizeof(session->id), sessions->config.node, "ses");
-	session->order = ++sessions->last_order;
-	TAILQ_INSERT_TAIL(&sessions->open, session, link);
+	struct session *next;
+
+	if (!*session->id) {
+		draw_id(session->id, sizeof(session->id), sessions->config.node, "ses");
+		session->order = sessions->last_order + 1;
+	}
+	sessions->last_order = MAX(sessions->last_order, session->order);
+	/* Those of an earlier daemon come in any order. */
+	TAILQ_FOREACH(next, &sessions->open, link)
+	if (next->order > session->order)
+		break;
+	if (next)
+		TAILQ_INSERT_BEFORE(next, session, link);
+	else
+		TAILQ_INSERT_TAIL(&sessions->open, session, link);
 }
 
 void sessions_remove(struct sessions *sessions, struct session *session, enum session_reason reason)

@@ -3,9 +3,7 @@
 #include "daemon/vm/agent_link.h"
 
 #include "base/log.h"
-#include "base/stream.h"
-#include "base/util.h"
-#include "protocol/flow.h"
+#include "daemon/vm/agent_link_internal.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -20,44 +18,6 @@
 #define DATA_QUEUE (128u * 1024)
 /* Execs that one VM may have at once; sessions will use more than one. */
 #define EXECS_MAX 64
-
-/* READY may come before or after our HELLO; the nonce settles which conversation counts. */
-enum link_state {
-	LINK_GREETING, /* waiting for READY or HELLO_REPLY */
-	LINK_OPEN,
-	LINK_CLOSED,
-};
-
-/* A host-to-guest stream, fed from a buffer. */
-struct outgoing {
-	struct flow_sender flow;
-	char *data;
-	size_t len, written;
-	bool is_open; /* more may be written */
-};
-
-struct link_exec {
-	struct link_exec *next;
-	uint32_t number;
-	bool is_background;
-	struct outgoing code, input;
-	struct flow_receiver output[2]; /* stdout, stderr */
-};
-
-struct agent_link {
-	struct loop *loop;
-	struct stream stream;
-	struct frame_decoder decoder;
-	const struct agent_link_ops *ops;
-	void *user;
-	char name[64];
-	enum link_state state;
-	uint8_t nonce[FRAME_MARKER_SIZE], sync[FRAME_MARKER_SIZE];
-	struct link_exec *execs;
-	size_t exec_count;
-	struct defer send_failed;
-	const char *why; /* of the protocol error being returned through the decoder */
-};
 
 static int broken(struct agent_link *link, const char *why)
 {
@@ -98,10 +58,12 @@ int agent_link_send(struct agent_link *link, const struct msg *msg)
 
 static int send_hello(struct agent_link *link)
 {
-	struct msg msg = {.type = FRAME_HELLO, .hello = {.version = LINK_VERSION}};
+	struct msg msg = {.type = FRAME_HELLO,
+			  .hello = {.version = LINK_VERSION, .received = link->received}};
 
 	frame_marker_draw(link->nonce);
-	frame_marker_draw(link->sync);
+	if (!link->received)
+		frame_marker_draw(link->sync);
 	memcpy(msg.hello.nonce, link->nonce, sizeof(link->nonce));
 	memcpy(msg.hello.sync, link->sync, sizeof(link->sync));
 	frame_decoder_watch(&link->decoder, link->nonce, true);
@@ -169,7 +131,7 @@ static int pump(struct agent_link *link, uint32_t stream, struct outgoing *outgo
 	return 0;
 }
 
-static int pump_exec(struct agent_link *link, struct link_exec *exec)
+int link_pump_exec(struct agent_link *link, struct link_exec *exec)
 {
 	int r = pump(link, frame_stream_id(exec->number, SUBSTREAM_CODE), &exec->code);
 
@@ -185,7 +147,7 @@ static int on_credit(struct agent_link *link, uint32_t stream, const uint8_t *pa
 
 	if (len != 16 || (sub != SUBSTREAM_CODE && sub != SUBSTREAM_STDIN))
 		return broken(link, "malformed CREDIT");
-	if (!exec) /* crossed our EXIT_ACK */
+	if (!exec || exec->is_stray) /* crossed our EXIT_ACK; or of what another daemon sent */
 		return 0;
 	outgoing = sub == SUBSTREAM_CODE ? &exec->code : &exec->input;
 	r = flow_sender_credit(&outgoing->flow, frame_get_u64(payload), frame_get_u64(payload + 8));
@@ -195,6 +157,24 @@ static int on_credit(struct agent_link *link, uint32_t stream, const uint8_t *pa
 	if (r == 0 && outgoing == &exec->input && exec->is_background && link->ops->on_input)
 		link->ops->on_input(link->user, exec->number, outgoing->flow.taken);
 	return r;
+}
+
+int link_send_credit(struct agent_link *link, uint32_t stream, const struct flow_receiver *flow)
+{
+	uint8_t payload[16];
+
+	frame_put_u64(payload, flow->taken);
+	frame_put_u64(payload + 8, flow->limit);
+	return send_frame(link, FRAME_CREDIT, stream, payload, sizeof(payload));
+}
+
+/* What was sent before we came is not known: every offset is right. */
+static int on_stray_data(struct agent_link *link, uint8_t type, uint32_t stream,
+			 struct flow_receiver *flow, uint64_t offset, size_t len)
+{
+	flow_receiver_init_at(flow, MIN(offset, UINT64_MAX / 2) + len);
+	flow->is_ended = type == FRAME_END;
+	return flow->is_ended ? 0 : link_send_credit(link, stream, flow);
 }
 
 static int on_data(struct agent_link *link, uint8_t type, uint32_t stream, const uint8_t *payload,
@@ -211,6 +191,8 @@ static int on_data(struct agent_link *link, uint8_t type, uint32_t stream, const
 	if (!exec)
 		return broken(link, "output of an exec that is not there");
 	flow = &exec->output[sub == SUBSTREAM_STDERR];
+	if (exec->is_stray)
+		return on_stray_data(link, type, stream, flow, frame_get_u64(payload), len - 8);
 	if (type == FRAME_END) {
 		r = flow_receiver_end(flow, frame_get_u64(payload));
 		return r < 0 ? broken(link, "END before all data") : 0;
@@ -231,6 +213,7 @@ static int on_hello_reply(struct agent_link *link, const struct msg_hello_reply 
 	if (reply->version != LINK_VERSION)
 		return broken(link, "agent speaks another version of the guest link");
 	link->state = LINK_OPEN;
+	json_decref(TAKE_PTR(link->received));
 	link->ops->on_ready(link->user, reply);
 	return 0;
 }
@@ -322,7 +305,7 @@ static void on_drain(void *user)
 	struct agent_link *link = user;
 
 	for (struct link_exec *exec = link->execs; exec; exec = exec->next) {
-		int r = pump_exec(link, exec);
+		int r = link_pump_exec(link, exec);
 
 		if (r < 0) {
 			fail(link, r, "cannot write to the guest");
@@ -334,15 +317,14 @@ static void on_drain(void *user)
 static const struct stream_ops stream_ops = {
 	.on_data = on_bytes, .on_end = on_end, .on_drain = on_drain};
 
-int agent_link_create(struct loop *loop, int fd_take, const char *name, const uint8_t *sync,
-		      const struct agent_link_ops *ops, void *user, struct agent_link **ret)
+static struct agent_link *link_new(struct loop *loop, int fd_take, const char *name,
+				   const struct agent_link_ops *ops, void *user)
 {
 	struct agent_link *link = calloc(1, sizeof(*link));
-	int r = 0;
 
 	if (!link) {
 		close_fd(fd_take);
-		return -ENOMEM;
+		return NULL;
 	}
 	link->loop = loop;
 	link->ops = ops;
@@ -351,11 +333,49 @@ int agent_link_create(struct loop *loop, int fd_take, const char *name, const ui
 	snprintf(link->name, sizeof(link->name), "%s", name);
 	frame_decoder_init(&link->decoder);
 	stream_init(&link->stream, loop, fd_take, QUEUE_MAX, &stream_ops, link);
-	if (sync) {
-		r = stream_write(&link->stream, sync, FRAME_MARKER_SIZE);
-		if (r == 0)
-			r = send_hello(link);
+	return link;
+}
+
+/* To an agent that watches for a marker already. */
+static int greet(struct agent_link *link, const uint8_t *sync)
+{
+	int r = stream_write(&link->stream, sync, FRAME_MARKER_SIZE);
+
+	return r < 0 ? r : send_hello(link);
+}
+
+int agent_link_create(struct loop *loop, int fd_take, const char *name, const uint8_t *sync,
+		      const struct agent_link_ops *ops, void *user, struct agent_link **ret)
+{
+	struct agent_link *link = link_new(loop, fd_take, name, ops, user);
+	int r;
+
+	if (!link)
+		return -ENOMEM;
+	r = sync ? greet(link, sync) : 0;
+	if (r < 0) {
+		agent_link_destroy(link);
+		return r;
 	}
+	*ret = link;
+	return 0;
+}
+
+int agent_link_adopt(struct loop *loop, int fd_take, const char *name, const uint8_t *sync,
+		     json_t *received_take, const struct agent_link_ops *ops, void *user,
+		     struct agent_link **ret)
+{
+	struct agent_link *link = link_new(loop, fd_take, name, ops, user);
+	int r;
+
+	if (!link || !received_take) {
+		json_decref(received_take);
+		agent_link_destroy(link);
+		return -ENOMEM;
+	}
+	link->received = received_take;
+	memcpy(link->sync, sync, sizeof(link->sync));
+	r = greet(link, sync);
 	if (r < 0) {
 		agent_link_destroy(link);
 		return r;
@@ -388,27 +408,28 @@ void agent_link_destroy(struct agent_link *link)
 		exec_free(exec);
 	}
 	frame_decoder_fini(&link->decoder);
+	json_decref(link->received);
 	free(link);
 }
 
-int agent_link_exec(struct agent_link *link, const struct msg_exec *exec_msg, char *code_take,
-		    size_t code_len, char *stdin_take, size_t stdin_len)
+struct link_exec *link_add_exec(struct agent_link *link, uint32_t number, bool is_background,
+				const struct outgoing *code_take, const struct outgoing *input_take,
+				int *ret_error)
 {
-	struct msg msg = {.type = FRAME_EXEC, .exec = *exec_msg};
 	struct link_exec *exec = calloc(1, sizeof(*exec));
-	int r;
 
 	if (!exec || link->exec_count >= EXECS_MAX) {
+		*ret_error = exec ? -EBUSY : -ENOMEM;
 		free(exec);
-		free(code_take);
-		free(stdin_take);
-		return exec ? -EBUSY : -ENOMEM;
+		free(code_take->data);
+		free(input_take->data);
+		return NULL;
 	}
-	exec->number = (uint32_t)exec_msg->exec;
-	exec->code = (struct outgoing){.data = code_take, .len = code_len};
-	exec->is_background = exec_msg->is_background;
-	exec->input = (struct outgoing){
-		.data = stdin_take, .len = stdin_len, .is_open = exec_msg->is_background};
+	exec->number = number;
+	exec->is_background = is_background;
+	exec->code = *code_take;
+	exec->input = *input_take;
+	exec->input.is_open = is_background;
 	flow_sender_init(&exec->code.flow);
 	flow_sender_init(&exec->input.flow);
 	flow_receiver_init(&exec->output[0]);
@@ -416,9 +437,23 @@ int agent_link_exec(struct agent_link *link, const struct msg_exec *exec_msg, ch
 	exec->next = link->execs;
 	link->execs = exec;
 	link->exec_count++;
+	return exec;
+}
 
-	r = agent_link_send(link, &msg);
-	return r < 0 ? r : pump_exec(link, exec);
+int agent_link_exec(struct agent_link *link, const struct msg_exec *exec_msg, char *code_take,
+		    size_t code_len, char *stdin_take, size_t stdin_len)
+{
+	const struct outgoing code = {.data = code_take, .len = code_len};
+	const struct outgoing input = {.data = stdin_take, .len = stdin_len};
+	struct msg msg = {.type = FRAME_EXEC, .exec = *exec_msg};
+	struct link_exec *exec;
+	int r = 0;
+
+	exec = link_add_exec(link, (uint32_t)exec_msg->exec, exec_msg->is_background, &code, &input,
+			     &r);
+	if (exec)
+		r = agent_link_send(link, &msg);
+	return r < 0 ? r : link_pump_exec(link, exec);
 }
 
 static void on_send_failed(void *user)
@@ -444,7 +479,7 @@ ssize_t agent_link_write(struct agent_link *link, uint32_t number, const void *d
 	len = MIN(len, flow_sender_room(&exec->input.flow));
 	r = flow_sender_write(&exec->input.flow, data, len);
 	if (r == 0)
-		r = pump_exec(link, exec);
+		r = link_pump_exec(link, exec);
 	return r < 0 ? r : (ssize_t)len;
 }
 
@@ -455,7 +490,7 @@ void agent_link_write_end(struct agent_link *link, uint32_t number)
 	if (!exec)
 		return;
 	exec->input.is_open = false;
-	if (pump_exec(link, exec) < 0) /* the guest would wait for the end for ever */
+	if (link_pump_exec(link, exec) < 0) /* the guest would wait for the end for ever */
 		loop_defer(link->loop, &link->send_failed, on_send_failed, link);
 }
 
@@ -464,7 +499,6 @@ void agent_link_take(struct agent_link *link, uint32_t exec_number, enum frame_s
 {
 	struct link_exec *exec = find_exec(link, exec_number);
 	struct flow_receiver *flow;
-	uint8_t payload[16];
 	int r;
 
 	if (!exec || link->state != LINK_OPEN)
@@ -472,9 +506,7 @@ void agent_link_take(struct agent_link *link, uint32_t exec_number, enum frame_s
 	flow = &exec->output[sub == SUBSTREAM_STDERR];
 	if (!flow_receiver_take(flow, len))
 		return;
-	frame_put_u64(payload, flow->taken);
-	frame_put_u64(payload + 8, flow->limit);
-	r = send_frame(link, FRAME_CREDIT, frame_stream_id(exec_number, sub), payload, 16);
+	r = link_send_credit(link, frame_stream_id(exec_number, sub), flow);
 	if (r < 0) /* the guest would wait for it for ever */
 		loop_defer(link->loop, &link->send_failed, on_send_failed, link);
 }

@@ -3,7 +3,8 @@
  * The daemon's end of the guest link: one virtio-serial port of one VM.
  *
  * Theory of operation: the link waits for the agent's READY and says HELLO; to the agent of a
- * clone, which said READY in its template, it says the template's SYNC and HELLO at once.
+ * clone, which said READY in its template, it says the template's SYNC and HELLO at once, and so to
+ * one that served another daemon.
  * Everything the guest sends before the nonce of that HELLO is thrown away. From then on control
  * messages go both ways, and each exec has four data streams with credit: code and standard input
  * are pumped from buffers the link owns (that of a background exec is written in pieces into the
@@ -47,6 +48,42 @@ struct agent_link_ops {
  */
 int agent_link_create(struct loop *loop, int fd_take, const char *name, const uint8_t *sync,
 		      const struct agent_link_ops *ops, void *user, struct agent_link **ret);
+
+/*
+ * The same for an agent that served another daemon. It goes on watching for the same `sync`, so
+ * that a third daemon needs to know no other. `received_take` says what of its outputs is here, as
+ * in HELLO ({"<stream>": offset}). In on_ready, before anything of them comes, each number in
+ * `execs` of the reply must be taken up, by agent_link_resume() or agent_link_resume_stray().
+ */
+int agent_link_adopt(struct loop *loop, int fd_take, const char *name, const uint8_t *sync,
+		     json_t *received_take, const struct agent_link_ops *ops, void *user,
+		     struct agent_link **ret);
+
+/* An exec that another daemon began. */
+struct agent_link_resume {
+	uint32_t exec;
+	bool is_background;
+	/* All of its code and of its input; of that of a background exec nothing: more may be
+	 * written. Taken. */
+	char *code_take, *stdin_take;
+	size_t code_len, stdin_len;
+	uint64_t output_bytes[2]; /* that are here; as in HELLO */
+};
+
+/* 0, -EPROTO when the guest has received more than there is, -EBUSY, -ENOMEM or what sending
+ * failed of. Takes the buffers in any case. */
+int agent_link_resume(struct agent_link *link, const struct agent_link_resume *resume,
+		      const struct msg_hello_reply *hello);
+
+/* An exec whose outputs nobody wants: they are thrown away. Its EXIT comes to on_message. */
+int agent_link_resume_stray(struct agent_link *link, uint32_t exec);
+
+/* Does the guest know this exec: does it run, or has its end not been acknowledged? */
+bool agent_link_knows(const struct msg_hello_reply *hello, uint32_t exec);
+
+/* How much of a background exec's input the guest has received, from HELLO_REPLY. */
+uint64_t agent_link_received(const struct msg_hello_reply *hello, uint32_t exec,
+			     enum frame_substream sub);
 
 void agent_link_close(struct agent_link *link);
 void agent_link_destroy(struct agent_link *link);

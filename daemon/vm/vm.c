@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "daemon/vm/vm_internal.h"
+#include "daemon/vm/vm_record.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -95,7 +96,7 @@ void vm_fail(struct vm *vm, enum rpc_code code, const char *format, ...)
 	va_end(args);
 	log_warning(vm->id, "Failed while %s: %s", vm_state_name(vm->state), reason);
 	vm->host->counters.failures[vm->state]++;
-	if (vm->state == VM_STARTING) {
+	if (vm->state == VM_STARTING && !vm->is_adopted) {
 		vm->host->failed_boots++;
 		log_last_words(vm);
 	}
@@ -165,6 +166,7 @@ static void free_vm(void *user)
 	agent_link_destroy(vm->link);
 	console_close(&vm->console);
 	close_fd(vm->agent_fd);
+	json_decref(vm->received);
 	rpc_error_free(vm->error);
 	free(vm);
 }
@@ -233,7 +235,6 @@ static struct vm *vm_new(struct vm_host *host, const struct vm_spec *spec, const
 	vm->spec.language = vm->language;
 	vm->created_ns = realtime_ns();
 	vm->created_us = now_us();
-	draw_id(vm->id, sizeof(vm->id), host->node, "vm");
 	vm->agent_fd = -1;
 	snapshot_init(&vm->snapshot, host->loop);
 	ev_timer_init(&vm->start_deadline, on_start_deadline, 0., 0.);
@@ -241,6 +242,18 @@ static struct vm *vm_new(struct vm_host *host, const struct vm_spec *spec, const
 	ev_timer_init(&vm->end_deadline, on_end_deadline, 0., 0.);
 	vm->end_deadline.data = vm;
 	return vm;
+}
+
+/* The host knows it from here on. */
+static void begin(struct vm *vm)
+{
+	struct vm_host *host = vm->host;
+
+	vm->next = host->vms;
+	host->vms = vm;
+	if (host->on_state)
+		host->on_state(host->user, vm, VM_STARTING);
+	loop_timer_start(host->loop, &vm->start_deadline, host->boot_timeout_seconds);
 }
 
 struct rpc_error *vm_create(struct vm_host *host, const struct vm_spec *spec,
@@ -254,6 +267,7 @@ struct rpc_error *vm_create(struct vm_host *host, const struct vm_spec *spec,
 
 	if (!vm)
 		return rpc_error_new(RPC_VM_TRANSIENT, "Cannot start a VM: out of memory");
+	draw_id(vm->id, sizeof(vm->id), host->node, "vm");
 	r = vm_spawn(host, vm->id, &vm->spec, &proc_ops, vm, &vm->launch, &sockets, &what);
 	if (r < 0) {
 		error = start_error(vm, what, r);
@@ -262,17 +276,71 @@ struct rpc_error *vm_create(struct vm_host *host, const struct vm_spec *spec,
 		return error;
 	}
 	host->counters.starts[vm->spec.start]++;
-	vm->next = host->vms;
-	host->vms = vm;
-	if (host->on_state)
-		host->on_state(host->user, vm, VM_STARTING);
-	loop_timer_start(host->loop, &vm->start_deadline, host->boot_timeout_seconds);
+	begin(vm);
 	r = vm_start_links(vm, &sockets);
 	vm_sockets_close(&sockets);
 	if (r < 0)
 		vm_fail(vm, RPC_VM_TRANSIENT, "cannot use its sockets: %s", strerror(-r));
 	*ret = vm;
 	return NULL;
+}
+
+/* --- One that is there already. --- */
+
+static void apply_record(struct vm *vm, const struct vm_record *record, json_t *received_take)
+{
+	memcpy(vm->id, record->id, sizeof(vm->id));
+	memcpy(vm->sync, record->sync, sizeof(vm->sync));
+	vm->created_ns = record->created_ns;
+	vm->start_us = record->start_us;
+	vm->received = received_take;
+	vm->is_adopted = true;
+}
+
+static struct rpc_error *not_there(const struct vm_record *record, int error)
+{
+	log_warning(record->id, "Cannot be adopted: %s", strerror(-error));
+	return rpc_error_new(RPC_VM_LOST, "VM %s did not outlive the daemon: %s", record->id,
+			     strerror(-error));
+}
+
+struct rpc_error *vm_adopt(struct vm_host *host, const struct vm_record *record,
+			   json_t *received_take, const struct vm_ops *ops, void *user,
+			   struct vm **ret)
+{
+	const struct vm_spec spec = {.start = record->is_clone ? QEMU_CLONE : QEMU_BOOT,
+				     .memory_mb = record->memory_mb,
+				     .uid = record->uid,
+				     .language = record->language};
+	struct vm *vm = vm_new(host, &spec, ops, user);
+	struct vm_sockets sockets = VM_SOCKETS_NONE;
+	int r;
+
+	if (!vm) {
+		json_decref(received_take);
+		return not_there(record, -ENOMEM);
+	}
+	apply_record(vm, record, received_take);
+	r = launch_adopt(host->launcher, vm->id, &proc_ops, vm, &vm->launch);
+	if (r < 0) {
+		free_vm(vm);
+		return not_there(record, r);
+	}
+	host->counters.adoptions++;
+	begin(vm);
+	r = vm_connect(host, vm->id, &sockets);
+	if (r == 0)
+		r = vm_start_adopted(vm, &sockets);
+	vm_sockets_close(&sockets);
+	if (r < 0)
+		vm_fail(vm, RPC_VM_LOST, "cannot be adopted: %s", strerror(-r));
+	*ret = vm;
+	return NULL;
+}
+
+const struct msg_hello_reply *vm_hello(const struct vm *vm)
+{
+	return vm->hello;
 }
 
 /* --- Owner and client. --- */

@@ -17,12 +17,16 @@
  * vm_rest(): memory control may then take the VM's memory, and halt its vCPU when it has nothing
  * left to do; vm_work() wakes it.
  *
+ * A VM that a client uses outlives the daemon if its record is written (vm_record.h): vm_adopt()
+ * connects to it anew. It is READY when QMP is negotiated, its vCPU runs, and the agent has said
+ * what it knows.
+ *
  * Whatever goes wrong, and vm_stop(), leads to STOPPING: QEMU is killed, and when its processes are
  * confirmed dead, the directory is removed and the owner's on_gone comes, last; the VM frees itself
  * behind it.
  *
  * States:                         what is allowed
- *   STARTING  boots or loads        vm_stop
+ *   STARTING  boots, loads, or is adopted   vm_stop
  *   LOADED    a clone that waits    vm_wake, vm_stop
  *   READY     nobody's code runs    vm_attach, vm_pause, vm_save, vm_stop
  *   PAUSED    its vCPU is stopped   vm_attach, vm_stop
@@ -67,6 +71,7 @@ struct vm;
 /* What became of VMs since the start: for `metrics`. */
 struct vm_counters {
 	uint64_t starts[QEMU_CLONE + 1];
+	uint64_t adoptions;
 	uint64_t failures[VM_STOPPING]; /* by the state it was in */
 };
 
@@ -153,6 +158,20 @@ unsigned vm_translation_mb(const struct vm_host *host, const char *language);
 struct rpc_error *vm_create(struct vm_host *host, const struct vm_spec *spec,
 			    const struct vm_ops *ops, void *user, struct vm **ret) WARN_UNUSED;
 
+struct vm_record;
+
+/*
+ * Takes up a VM that an earlier daemon has left, as `record` says, with what is here of the outputs
+ * of its execs (as in HELLO; taken). Callbacks and results as of vm_create(); 3004 when it is not
+ * there any more.
+ */
+struct rpc_error *vm_adopt(struct vm_host *host, const struct vm_record *record,
+			   json_t *received_take, const struct vm_ops *ops, void *user,
+			   struct vm **ret) WARN_UNUSED;
+
+/* What the agent of an adopted VM has said; NULL of others. Valid in on_ready. */
+const struct msg_hello_reply *vm_hello(const struct vm *vm);
+
 /* Has a LOADED clone go on to READY. */
 void vm_wake(struct vm *vm);
 
@@ -219,6 +238,10 @@ bool vm_is_alive(const struct vm *vm);
 
 /* Walks host->vms. */
 struct vm *vm_next(const struct vm *vm);
+
+/* The directory of a VM of this id, O_PATH, or -errno: for files that shall be there for who adopts
+ * it, and go with it. */
+int vm_open_dir(const struct vm_host *host, const char *id);
 
 struct vm_host *vm_get_host(const struct vm *vm);
 

@@ -38,6 +38,12 @@ struct vm {
 	uint64_t rest_us; /* 0: code runs, or nobody's */
 	bool is_halted;
 	bool has_machine, has_agent; /* the two halves of READY */
+	/* Of an adopted VM: what is here of its outputs, until the link has it; the marker its
+	 * agent watches for; and what that has said, while the owner hears of it. */
+	json_t *received;
+	uint8_t sync[FRAME_MARKER_SIZE];
+	const struct msg_hello_reply *hello;
+	bool is_adopted;
 	ev_timer start_deadline;
 	ev_timer end_deadline; /* QMP has closed: the process ends by then */
 	struct defer fail_later, free_later;
@@ -68,5 +74,8 @@ enum rpc_code vm_lost_code(const struct vm *vm);
 /* Connects QMP, console and agent of a QEMU that was just spawned, and goes on to READY. 0 or
  * -errno. */
 int vm_start_links(struct vm *vm, struct vm_sockets *sockets);
+
+/* The same for one that an earlier daemon has left. */
+int vm_start_adopted(struct vm *vm, struct vm_sockets *sockets);
 
 #endif

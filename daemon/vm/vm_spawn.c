@@ -70,6 +70,31 @@ static int listen_and_connect(int dir_fd, const char *name, int *ret_listen, int
 	return 0;
 }
 
+int vm_open_dir(const struct vm_host *host, const char *id)
+{
+	int fd = openat(host->vms_fd, id, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int vm_connect(const struct vm_host *host, const char *id, struct vm_sockets *ret)
+{
+	_cleanup_(vm_sockets_close) struct vm_sockets sockets = VM_SOCKETS_NONE;
+	_cleanup_close_ int dir_fd = vm_open_dir(host, id);
+
+	if (dir_fd < 0)
+		return dir_fd;
+	sockets.qmp_fd = unix_connect_at(dir_fd, QMP_SOCKET);
+	if (sockets.qmp_fd < 0)
+		return sockets.qmp_fd;
+	sockets.agent_fd = unix_connect_at(dir_fd, AGENT_SOCKET);
+	if (sockets.agent_fd < 0)
+		return sockets.agent_fd;
+	*ret = sockets;
+	sockets = (struct vm_sockets)VM_SOCKETS_NONE;
+	return 0;
+}
+
 static int make_sockets(const struct vm_host *host, const char *id, struct vm_sockets *ours,
 			struct child_ends *theirs)
 {
@@ -78,9 +103,9 @@ static int make_sockets(const struct vm_host *host, const char *id, struct vm_so
 
 	if (mkdirat(host->vms_fd, id, 0700) < 0)
 		return -errno;
-	dir_fd = openat(host->vms_fd, id, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	dir_fd = vm_open_dir(host, id);
 	if (dir_fd < 0)
-		return -errno;
+		return dir_fd;
 	r = listen_and_connect(dir_fd, QMP_SOCKET, &theirs->qmp_fd, &ours->qmp_fd);
 	if (r < 0)
 		return r;

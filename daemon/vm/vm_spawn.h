@@ -28,6 +28,10 @@ int vm_spawn(const struct vm_host *host, const char *id, const struct vm_spec *s
 	     const struct proc_ops *ops, void *user, struct launch **ret,
 	     struct vm_sockets *ret_sockets, const char **ret_what);
 
+/* Connects to the sockets of a VM that an earlier daemon has left; it has no console any more. 0 or
+ * -errno. */
+int vm_connect(const struct vm_host *host, const char *id, struct vm_sockets *ret);
+
 /* Removes a VM's directory and the files in it. What is absent is fine. */
 void vm_remove_files(int vms_fd, const char *id);
 

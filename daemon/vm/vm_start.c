@@ -17,7 +17,8 @@ static void become_ready(struct vm *vm)
 		return;
 	vm->host->failed_boots = 0;
 	loop_timer_stop(vm->host->loop, &vm->start_deadline);
-	vm->start_us = now_us() - vm->created_us;
+	if (!vm->is_adopted)
+		vm->start_us = now_us() - vm->created_us;
 	vm_set_state(vm, VM_READY);
 	vm->ops->on_ready(vm->user);
 }
@@ -70,11 +71,30 @@ static void on_loaded(void *user, int error, const char *why)
 	proceed(vm);
 }
 
+static int open_link(struct vm *vm);
+
+/* It may have been stopped while it rested; it is READY when its agent has answered. */
+static void take_up(struct vm *vm)
+{
+	int r = vm_continue(vm);
+
+	if (r == 0)
+		r = open_link(vm);
+	if (r < 0)
+		vm_fail(vm, RPC_VM_LOST, "cannot be adopted: %s", strerror(-r));
+	else
+		vm->has_machine = true;
+}
+
 static void on_qmp_ready(void *user)
 {
 	struct vm *vm = user;
 	int r;
 
+	if (vm->is_adopted) {
+		take_up(vm);
+		return;
+	}
 	if (vm->spec.start != QEMU_CLONE) {
 		vm->has_machine = true;
 		become_ready(vm);
@@ -133,11 +153,16 @@ static void send_identity(struct vm *vm)
 }
 
 /* The agent of a clone was told in the same breath as HELLO. */
-static void on_link_ready(void *user, const struct msg_hello_reply *hello UNUSED)
+static void on_link_ready(void *user, const struct msg_hello_reply *hello)
 {
 	struct vm *vm = user;
 
-	if (vm->spec.start != QEMU_CLONE)
+	if (vm->is_adopted) {
+		vm->has_agent = true;
+		vm->hello = hello;
+		become_ready(vm);
+		vm->hello = NULL;
+	} else if (vm->spec.start != QEMU_CLONE)
 		send_identity(vm);
 }
 
@@ -194,19 +219,36 @@ static const struct agent_link_ops link_ops = {.on_ready = on_link_ready,
 static int open_link(struct vm *vm)
 {
 	bool is_clone = vm->spec.start == QEMU_CLONE;
-	int r = agent_link_create(vm->host->loop, TAKE_FD(vm->agent_fd), vm->id,
-				  is_clone ? vm->spec.image->sync : NULL, &link_ops, vm, &vm->link);
+	int r;
+
+	if (vm->is_adopted)
+		return agent_link_adopt(vm->host->loop, TAKE_FD(vm->agent_fd), vm->id, vm->sync,
+					TAKE_PTR(vm->received), &link_ops, vm, &vm->link);
+	r = agent_link_create(vm->host->loop, TAKE_FD(vm->agent_fd), vm->id,
+			      is_clone ? vm->spec.image->sync : NULL, &link_ops, vm, &vm->link);
 
 	if (r == 0 && is_clone)
 		send_identity(vm);
 	return r;
 }
 
-int vm_start_links(struct vm *vm, struct vm_sockets *sockets)
+static int open_qmp(struct vm *vm, struct vm_sockets *sockets)
 {
 	uint32_t deadline_ms = (uint32_t)(vm->host->boot_timeout_seconds * 1000);
-	int r = qmp_create(vm->host->loop, vm->id, TAKE_FD(sockets->qmp_fd), deadline_ms, &qmp_ops,
-			   vm, &vm->qmp);
+
+	return qmp_create(vm->host->loop, vm->id, TAKE_FD(sockets->qmp_fd), deadline_ms, &qmp_ops,
+			  vm, &vm->qmp);
+}
+
+int vm_start_adopted(struct vm *vm, struct vm_sockets *sockets)
+{
+	vm->agent_fd = TAKE_FD(sockets->agent_fd);
+	return open_qmp(vm, sockets);
+}
+
+int vm_start_links(struct vm *vm, struct vm_sockets *sockets)
+{
+	int r = open_qmp(vm, sockets);
 
 	if (r < 0)
 		return r;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Small files: whole or not there, whatever else lies in the directory. */
-#include "daemon/session/kept.h"
+#include "base/kept.h"
 
 #include "tests/unit/suite.h"
 #include "tests/unit/test_child.h"

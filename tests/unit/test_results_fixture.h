@@ -3,7 +3,7 @@
 #ifndef TESTS_UNIT_TEST_RESULTS_FIXTURE_H
 #define TESTS_UNIT_TEST_RESULTS_FIXTURE_H
 
-#include "daemon/session/kept.h"
+#include "base/kept.h"
 #include "daemon/session/results_internal.h"
 #include "tests/unit/test_json.h"
 #include "tests/unit/test_rpc_fixture.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Small files in a directory, each there as a whole or not at all. */
-#include "daemon/session/kept.h"
+#include "base/kept.h"
 
 #include <dirent.h>
 #include <errno.h>

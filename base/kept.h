@@ -8,8 +8,8 @@
  * end of the daemon, which takes nothing out of the page cache; a power cut ends the directory and
  * all that the files speak of together. One process writes at a time.
  */
-#ifndef DAEMON_SESSION_KEPT_H
-#define DAEMON_SESSION_KEPT_H
+#ifndef BASE_KEPT_H
+#define BASE_KEPT_H
 
 #include "base/util.h"
 

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A program with an exec_id that an earlier daemon began. */
+#include "daemon/session/exec_recall.h"
+
+#include "base/log.h"
+#include "daemon/session/exec_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+static struct output *output_of(struct exec *exec, enum frame_substream sub)
+{
+	return sub == SUBSTREAM_STDERR ? &exec->err : &exec->out;
+}
+
+static const struct {
+	enum frame_substream sub;
+	const char *name;
+} streams[] = {{SUBSTREAM_STDOUT, "out"}, {SUBSTREAM_STDERR, "err"}};
+
+/* Beside the sockets of its VM. */
+static void spool_name(uint32_t number, const char *stream, char ret[32])
+{
+	snprintf(ret, 32, "%u.%s", number, stream);
+}
+
+void exec_spool(struct exec *exec)
+{
+	int dir_fd = vm_open_dir(vm_get_host(exec->vm), exec->vm_id);
+	int r = MIN(dir_fd, 0);
+	char name[32];
+
+	for (size_t i = 0; i < ELEMENTSOF(streams) && r == 0; i++) {
+		spool_name(exec->number, streams[i].name, name);
+		r = output_spool_to(output_of(exec, streams[i].sub), dir_fd, name);
+	}
+	close_fd(dir_fd);
+	if (r < 0)
+		log_warning(exec->vm_id, "Its output would not outlive the daemon: %s",
+			    strerror(-r));
+}
+
+/* --- What was. --- */
+
+/* A moment on this host's monotonic clock, which goes on from one daemon to the next. */
+static uint64_t moment_of(const json_t *saved, const char *name)
+{
+	json_int_t value = json_integer_value(json_object_get(saved, name));
+	uint64_t now = now_us();
+
+	return value > 0 && (uint64_t)value < now ? (uint64_t)value : now;
+}
+
+static enum pool_start start_of(const json_t *saved)
+{
+	const char *name = json_string_value(json_object_get(saved, "start"));
+
+	for (enum pool_start start = POOL_START_WARM; name && start < POOL_START_BOOT; start++)
+		if (strcmp(name, pool_start_name(start)) == 0)
+			return start;
+	return POOL_START_BOOT;
+}
+
+static bool read_saved(struct exec *exec, const json_t *saved)
+{
+	json_int_t number = json_integer_value(json_object_get(saved, "number"));
+	const char *vm = json_string_value(json_object_get(saved, "vm"));
+
+	if (number <= 0 || number > FRAME_EXEC_MAX || !vm)
+		return false;
+	exec->number = (uint32_t)number;
+	exec->start = start_of(saved);
+	exec->asked_us = moment_of(saved, "asked_us");
+	exec->granted_us = moment_of(saved, "granted_us");
+	exec->dispatched_us = moment_of(saved, "dispatched_us");
+	return (size_t)snprintf(exec->vm_id, sizeof(exec->vm_id), "%s", vm) < sizeof(exec->vm_id);
+}
+
+/* They were made before the program was sent. */
+static int load_outputs(struct exec *exec, int vms_fd)
+{
+	int dir_fd = openat(vms_fd, exec->vm_id, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	int r = dir_fd < 0 ? -errno : 0;
+	char name[32];
+
+	for (size_t i = 0; i < ELEMENTSOF(streams) && r == 0; i++) {
+		spool_name(exec->number, streams[i].name, name);
+		r = output_spool_load(output_of(exec, streams[i].sub), dir_fd, name);
+	}
+	close_fd(dir_fd);
+	if (r < 0)
+		log_warning(exec->vm_id, "Its run's output is not there: %s", strerror(-r));
+	return r;
+}
+
+struct exec *exec_recall(const struct exec_config *config, struct run_request *request_take,
+			 struct result_record *record, const json_t *saved, int vms_fd)
+{
+	struct exec *exec = exec_new(config, NULL, request_take);
+
+	run_request_fini(request_take);
+	if (!exec)
+		return NULL;
+	if (!read_saved(exec, saved) || load_outputs(exec, vms_fd) < 0) {
+		exec_free(exec);
+		return NULL;
+	}
+	exec_set_state(exec, EXEC_RECALLED);
+	exec->record = record;
+	results_adopted(record, exec);
+	return exec;
+}
+
+uint32_t exec_number(const struct exec *exec)
+{
+	return exec->number;
+}
+
+/* --- How it goes on. --- */
+
+void exec_tell_received(const struct exec *exec, json_t *received)
+{
+	char key[16];
+
+	for (size_t i = 0; i < ELEMENTSOF(streams); i++) {
+		snprintf(key, sizeof(key), "%u", frame_stream_id(exec->number, streams[i].sub));
+		json_object_set_new(
+			received, key,
+			json_integer((json_int_t)(i == 0 ? exec->out.len : exec->err.len)));
+	}
+}
+
+static int resume(struct exec *exec, const struct msg_hello_reply *hello)
+{
+	const struct agent_link_resume resume = {
+		.exec = exec->number,
+		.code_take = TAKE_PTR(exec->request.code),
+		.code_len = exec->request.code_len,
+		.stdin_take = TAKE_PTR(exec->request.input),
+		.stdin_len = exec->request.input_len,
+		.output_bytes = {exec->out.len, exec->err.len},
+	};
+
+	return agent_link_resume(vm_link(exec->vm), &resume, hello);
+}
+
+static void go_on(struct exec *exec, const struct msg_hello_reply *hello)
+{
+	double passed = (double)(now_us() - exec->dispatched_us) / 1e6;
+	double left = exec->request.timeout_seconds - passed;
+	int r;
+
+	exec_set_state(exec, EXEC_RUNNING);
+	r = resume(exec, hello);
+	if (r < 0) {
+		exec_answer_error(exec,
+				  rpc_error_new(RPC_VM_LOST, "Cannot go on with VM %s: %s",
+						exec->vm_id, strerror(-r)),
+				  r == -EPROTO ? EXEC_BROKEN : EXEC_LOST);
+		return;
+	}
+	/* Cancelled while nobody could tell the guest. */
+	if (exec->verdict == VERDICT_CANCELLED)
+		exec_kill_program(exec, exec->verdict);
+	else
+		loop_timer_start(exec->config.env->loop, &exec->deadline, MAX(left, 0.));
+}
+
+void exec_take_up(struct exec *exec, struct vm *vm, const struct msg_hello_reply *hello)
+{
+	bool is_known = agent_link_knows(hello, exec->number);
+
+	exec_set_vm(exec, vm, exec->number);
+	if (is_known) {
+		go_on(exec, hello);
+	} else if (exec->out.len + exec->err.len == 0 && exec->verdict == VERDICT_NONE) {
+		exec_begin(exec, vm, exec->number, exec->start, exec->granted_us);
+	} else {
+		exec_set_state(exec, EXEC_RUNNING);
+		exec_answer_error(
+			exec,
+			rpc_error_new(RPC_VM_LOST, "VM %s has forgotten the program", exec->vm_id),
+			EXEC_BROKEN);
+	}
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What goes on in a session's VM that nobody waits for: programs and file operations whose calls
+ * ended with an earlier daemon.
+ *
+ * Theory of operation: their outputs are thrown away (agent_link.h) and their ends acknowledged.
+ * Most end within milliseconds, and killing one ends the interpreter that it runs in, with all that
+ * is in there: they get STRAY_SECONDS, then they are killed. A guest that does not report their
+ * ends then is given up.
+ */
+#ifndef DAEMON_SESSION_STRAY_H
+#define DAEMON_SESSION_STRAY_H
+
+#include "daemon/session/exec.h"
+
+/* As many as the guest link has at once. */
+#define STRAYS_MAX    64
+#define STRAY_SECONDS 1.
+
+struct strays {
+	const struct exec_env *env;
+	struct vm *vm; /* NULL: there were none */
+	uint32_t numbers[STRAYS_MAX];
+	size_t count;
+	bool is_killed;
+	ev_timer timer;
+	void (*on_done)(void *user); /* the last one has ended; from strays_on_message() */
+	void (*on_unresponsive)(void *user);
+	void *user;
+};
+
+/* 0, or -errno as of agent_link_resume_stray(), -EBUSY for too many. */
+int strays_add(struct strays *strays, uint32_t number);
+
+/* All are added: their time counts from here. */
+void strays_start(struct strays *strays);
+
+/* False when it is not about one of them. */
+bool strays_on_message(struct strays *strays, const struct msg *msg);
+
+/* The VM goes. */
+void strays_stop(struct strays *strays);
+
+#endif
