@@ -1,35 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The jail around one QEMU: bubblewrap's arguments, a seccomp filter, resource limits.
+ * The jail around one QEMU: bubblewrap's arguments, its descriptors, resource limits.
  *
  * Theory of operation: bubblewrap gives namespaces of every kind, a file system of read-only /usr,
- * /proc, /dev/urandom and nothing writable, no capabilities and the filter; QEMU adds its own
- * `-sandbox` on top. Everything QEMU reads or answers on comes as an inherited descriptor, so that
- * no path of the host has to be visible. The filter allows by default, because QEMU's own needs
- * change with its libraries, and denies what QEMU never needs and kernel holes are made of.
+ * /dev/urandom, QEMU's own descriptors and nothing writable, no capabilities and the filter
+ * (daemon/vm/jail_filter.h); QEMU adds its own `-sandbox` on top. Everything QEMU reads or answers
+ * on comes as an inherited descriptor, so that no path of the host has to be visible. What is left
+ * is written down in docs/SECURITY.md ("What QEMU can see"), and a test compares a live QEMU with
+ * that list.
  */
 #ifndef DAEMON_VM_JAIL_H
 #define DAEMON_VM_JAIL_H
 
 #include "daemon/launcher/proc.h"
+#include "daemon/vm/jail_filter.h"
 #include "daemon/vm/stubs.h"
 
 #include <sys/types.h>
-
-/* What fallocate(FALLOC_FL_PUNCH_HOLE) does in a jail. */
-enum jail_punch_hole {
-	JAIL_PUNCH_HOLE_ALLOWED,
-	/*
-	 * Succeeds without doing anything. For VMs whose memory is a private mapping of a template:
-	 * QEMU punches before it gives pages back with madvise(), and stops where that fails. Such
-	 * a VM must have read-only disks: the block layer writes zeroes the same way.
-	 */
-	JAIL_PUNCH_HOLE_FAKED,
-};
-
-/* Makes the filter as a seccomp BPF program in a sealed memfd, once for all jails of a kind. 0 or
- * -errno. */
-int jail_filter_create(enum jail_punch_hole punch_hole, int *ret_fd);
 
 struct jail_config {
 	const char *bubblewrap; /* absolute path */

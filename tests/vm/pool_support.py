@@ -11,8 +11,8 @@ from support import DEADLINE, VmTest, processes, read_text, until
 
 # Of a VM that waits in the pool: rehearsed and stopped, or loaded.
 SPARE = ("paused", "loaded")
-# pause(2) on x86-64: where a fake QEMU that "hangs" is (tests/fake/qemu/plan.h).
-PAUSE_CALL = "34"
+# poll(2) on x86-64: where a fake QEMU that "hangs" is (tests/fake/qemu/plan.h).
+HANG_CALL = "7"
 # Small templates: each fills its memory when it is sealed.
 SETTINGS = {"templates": "auto", "default_memory_mb": 64, "min_memory_mb": 64, "max_vms": 12,
             "pool_python": 0, "pool_javascript": 0, "pool_shell": 0}
@@ -71,7 +71,7 @@ class PoolTest(VmTest):
         found = []
         for pid in self.qemus(sandbox):
             try:
-                if read_text(f"/proc/{pid}/syscall").split()[0] == PAUSE_CALL:
+                if read_text(f"/proc/{pid}/syscall").split()[0] == HANG_CALL:
                     found.append(pid)
             except (FileNotFoundError, ProcessLookupError):
                 pass  # it ended meanwhile
