@@ -150,21 +150,3 @@ except RpcError as error:
         as_other_user(f"client.cancel({request_id})\nclient.call('rpc.ping')")
         self.client.wait_output(request_id, "up")
         self.assertEqual(self.stop(request_id)["status"], "cancelled")
-
-    def test_jail(self):
-        """A VM's QEMU is not root on the host: uids, capabilities, no_new_privs, seccomp."""
-        request_id = self.start(SLEEPER)
-        vm = self.vm_of(request_id)
-        pid = self.client.call("vm.info", vm=vm)["pid"]
-        with open(f"/proc/{pid}/status", encoding="utf-8") as stream:
-            status = dict(line.rstrip("\n").split(":\t", 1) for line in stream if ":\t" in line)
-        with open(f"/proc/{pid}/uid_map", encoding="utf-8") as stream:
-            mapped = stream.read().split()
-        self.assertIn("qemu", status["Name"])
-        self.assertNotIn("0", status["Uid"].split())
-        self.assertNotIn("0", status["Gid"].split())
-        self.assertNotEqual(mapped[1], "0")
-        self.assertEqual(int(status["CapEff"], 16), 0)
-        self.assertEqual(int(status["CapPrm"], 16), 0)
-        self.assertEqual((status["NoNewPrivs"], status["Seccomp"]), ("1", "2"))
-        self.stop(request_id)
