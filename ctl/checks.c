@@ -128,13 +128,21 @@ static void check_bubblewrap(const struct config *config, struct finding *ret)
 	const char *const jail[] = {config->bubblewrap,
 				    "--unshare-all",
 				    "--unshare-user",
+				    "--as-pid-1",
 				    "--cap-drop",
 				    "ALL",
 				    "--ro-bind",
-				    "/",
-				    "/",
-				    "--proc",
-				    "/proc",
+				    "/usr",
+				    "/usr",
+				    "--symlink",
+				    "usr/lib",
+				    "/lib",
+				    "--symlink",
+				    "usr/lib64",
+				    "/lib64",
+				    "--ro-bind",
+				    "/proc/self/fd",
+				    "/proc/self/fd",
 				    "/usr/bin/true",
 				    NULL};
 	const struct passwd *user = getpwnam(config->user);
@@ -282,6 +290,30 @@ static void check_images(const struct config *config, struct finding *ret)
 		    config->images_dir);
 }
 
+/* The list's first line names the QEMU they are for: daemon/vm/stubs.h. */
+static void check_stubs(const struct config *config, struct finding *ret)
+{
+	static const char mend[] = "make images && make install";
+	_cleanup_close_ int dir_fd = open(config->images_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_free_ char *list = NULL;
+	intmax_t bytes, mtime_ns;
+	struct stat st;
+
+	if (dir_fd < 0 || faccessat(dir_fd, "qemu-stubs.so", R_OK, 0) < 0 ||
+	    read_file_at(dir_fd, "qemu-stubs.list", 4096, &list) <= 0)
+		finding_set(ret, VERDICT_WARN, mend,
+			    "none in '%s': QEMU starts with all its libraries, which is slower",
+			    config->images_dir);
+	else if (stat(config->qemu, &st) < 0 || sscanf(list, "%jd %jd", &bytes, &mtime_ns) != 2 ||
+		 bytes != st.st_size ||
+		 mtime_ns != (intmax_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec)
+		finding_set(ret, VERDICT_WARN, mend,
+			    "made for another build of '%s', which starts slower without",
+			    config->qemu);
+	else
+		finding_set(ret, VERDICT_OK, NULL, "made for this QEMU");
+}
+
 static void check_accounts(const struct config *config, struct finding *ret)
 {
 	static const char mend[] = "systemd-sysusers /usr/lib/sysusers.d/execsandbox.conf";
@@ -309,6 +341,7 @@ const struct check host_checks[] = {
 	{"descriptors", check_nofile},
 	{"state", check_state},
 	{"images", check_images},
+	{"stand-ins", check_stubs},
 	{"accounts", check_accounts},
 	{.name = NULL},
 };

@@ -956,7 +956,7 @@ class Doctor(CtlTest):
         self.assertIn("systemctl", checks["socket"]["mend"])
         self.assertNotIn("daemon", checks)
         for name in ("kvm", "qemu", "bubblewrap", "sealing", "pressure", "cgroups",
-                     "overcommit", "descriptors", "state", "images", "accounts", "configuration"):
+                     "overcommit", "descriptors", "state", "images", "stand-ins", "accounts", "configuration"):
             self.assertIn(checks[name]["verdict"], ("ok", "warn", "fail"))
         text = self.ctl("doctor", "-s", "/nonexistent/socket").stdout.decode()
         self.assertRegex(text, r"(?m)^fail  socket ")
