@@ -6,6 +6,7 @@
 #   make run        a daemon in the foreground, socket build/run/execsandbox.sock
 #   make check      all tests (needs images)
 #   make lint, make bench, make fuzz, make install
+#   make deb        Debian packages under build/deb
 #
 #   SAN=1           AddressSanitizer and UBSan, in build/san
 #   WERROR=         do not turn warnings into errors
@@ -56,26 +57,44 @@ $(B)/%.o: %.c
 	$(if $(V),,@echo "  CC       $<")
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(CFLAGS_$(firstword $(subst /, ,$*))) -MMD -MP -c -o $@ $<
 
-# Installs what packages would: programs, units, accounts, configuration, manual pages, the guest image.
+# Installs what the packages have (conf/debian), which are made by these targets, one for each.
 prefix ?= /usr
-install: all images man
+UNITS := $(sort $(wildcard $(foreach dir,. conf conf/systemd,$(dir)/*.service $(dir)/*.socket)))
+LAUNCHER := $(filter %/execsandbox-launcher,$(PROGRAMS))
+# Images that are there already, for a build of packages; else they are made.
+IMAGES ?=
+IMAGE_FILES := vmlinux rootfs.erofs manifest.json qemu-stubs.so qemu-stubs.list
+# Which software of others is in them.
+IMAGE_RECORDS := packages.manifest kernel.config
+
+install: install-daemon install-ctl install-guest
+
+# All of the packages but the guest image.
+packaged: $(B)/daemon/execsandboxd $(LAUNCHER) $(B)/ctl/execsandboxctl man
+
+install-daemon: $(B)/daemon/execsandboxd $(LAUNCHER) $(MAN_CONF)
 	install -D -m 755 $(B)/daemon/execsandboxd $(DESTDIR)$(prefix)/sbin/execsandboxd
-	install -D -m 755 $(B)/daemon/execsandbox-launcher $(DESTDIR)$(prefix)/libexec/execsandbox/execsandbox-launcher
-	install -D -m 755 $(B)/ctl/execsandboxctl $(DESTDIR)$(prefix)/bin/execsandboxctl
-	install -D -m 644 -t $(DESTDIR)/lib/systemd/system execsandboxd.service execsandboxd.socket
+	$(if $(LAUNCHER),install -D -m 755 -t $(DESTDIR)$(prefix)/libexec/execsandbox $(LAUNCHER))
+	install -D -m 644 -t $(DESTDIR)/lib/systemd/system $(UNITS)
 	install -D -m 644 conf/sysusers.d/execsandbox.conf $(DESTDIR)$(prefix)/lib/sysusers.d/execsandbox.conf
 	install -D -m 644 conf/tmpfiles.d/execsandbox.conf $(DESTDIR)$(prefix)/lib/tmpfiles.d/execsandbox.conf
 	install -D -m 644 -t $(DESTDIR)$(prefix)/lib/execsandbox conf/execsandboxd.conf
-	install -D -m 644 -t $(DESTDIR)$(prefix)/lib/execsandbox/images build/images/vmlinux \
-		build/images/rootfs.erofs build/images/manifest.json \
-		build/images/qemu-stubs.so build/images/qemu-stubs.list
-	install -D -m 644 -t $(DESTDIR)$(prefix)/share/man/man1 docs/man/execsandboxctl.1
 	install -D -m 644 -t $(DESTDIR)$(prefix)/share/man/man5 $(MAN_CONF)
-	install -D -m 644 -t $(DESTDIR)$(prefix)/share/man/man8 docs/man/execsandboxd.8
+	install -D -m 644 -t $(DESTDIR)$(prefix)/share/man/man8 $(wildcard docs/man/*.8)
+
+install-ctl: $(B)/ctl/execsandboxctl man-ctl
+	install -D -m 755 $(B)/ctl/execsandboxctl $(DESTDIR)$(prefix)/bin/execsandboxctl
+	install -D -m 644 -t $(DESTDIR)$(prefix)/share/man/man1 docs/man/execsandboxctl.1
+
+install-guest: $(if $(IMAGES),,images)
+	install -D -m 644 -t $(DESTDIR)$(prefix)/lib/execsandbox/images \
+		$(IMAGE_FILES:%=$(or $(IMAGES),build/images)/%)
+	install -D -m 644 -t $(DESTDIR)$(prefix)/share/doc/execsandbox-guest \
+		$(IMAGE_RECORDS:%=$(or $(IMAGES),build/images)/%)
 
 clean:
 	rm -rf build
 
-.PHONY: all clean check lint images install run bench fuzz
+.PHONY: all clean check deb lint images install install-daemon install-ctl install-guest packaged run bench fuzz
 
--include $(shell [ -d $(B) ] && find $(B) -name '*.d')
+-include $(shell [ -d $(B) ] && find $(B) -path '$(B)/deb*' -prune -o -type f -name '*.d' -print)
