@@ -59,7 +59,7 @@ $(B)/%.o: %.c
 
 # Installs what the packages have (conf/debian), which are made by these targets, one for each.
 prefix ?= /usr
-UNITS := $(sort $(wildcard $(foreach dir,. conf conf/systemd,$(dir)/*.service $(dir)/*.socket)))
+UNITS := $(sort $(wildcard *.service *.socket))
 LAUNCHER := $(filter %/execsandbox-launcher,$(PROGRAMS))
 # Images that are there already, for a build of packages; else they are made.
 IMAGES ?=
@@ -70,7 +70,7 @@ IMAGE_RECORDS := packages.manifest kernel.config
 install: install-daemon install-ctl install-guest
 
 # All of the packages but the guest image.
-packaged: $(B)/daemon/execsandboxd $(LAUNCHER) $(B)/ctl/execsandboxctl man
+packaged: $(B)/daemon/execsandboxd $(LAUNCHER) $(COMPLETION) man
 
 install-daemon: $(B)/daemon/execsandboxd $(LAUNCHER) $(MAN_CONF)
 	install -D -m 755 $(B)/daemon/execsandboxd $(DESTDIR)$(prefix)/sbin/execsandboxd
@@ -82,8 +82,9 @@ install-daemon: $(B)/daemon/execsandboxd $(LAUNCHER) $(MAN_CONF)
 	install -D -m 644 -t $(DESTDIR)$(prefix)/share/man/man5 $(MAN_CONF)
 	install -D -m 644 -t $(DESTDIR)$(prefix)/share/man/man8 $(wildcard docs/man/*.8)
 
-install-ctl: $(B)/ctl/execsandboxctl man-ctl
+install-ctl: $(B)/ctl/execsandboxctl $(COMPLETION) man-ctl
 	install -D -m 755 $(B)/ctl/execsandboxctl $(DESTDIR)$(prefix)/bin/execsandboxctl
+	install -D -m 644 $(COMPLETION) $(DESTDIR)$(prefix)/share/bash-completion/completions/execsandboxctl
 	install -D -m 644 -t $(DESTDIR)$(prefix)/share/man/man1 docs/man/execsandboxctl.1
 
 install-guest: $(if $(IMAGES),,images)

@@ -38,6 +38,7 @@ const struct verb *const verb_table[] = {
 	&verb_metrics,
 	&verb_call,
 	&verb_doctor,
+	&verb_completion,
 	&verb_help,
 	&verb_version,
 	NULL,

@@ -2,7 +2,7 @@
 /*
  * The verb table: one description of every verb of execsandboxctl, beside its handler.
  *
- * It drives option parsing, `--help`, `help VERB` and the man page.
+ * It drives option parsing, `--help`, `help VERB`, the man page and completion.
  */
 #ifndef CTL_VERB_H
 #define CTL_VERB_H
@@ -35,13 +35,14 @@ struct verb {
 	int (*handler)(struct ctl *ctl, const struct arguments *arguments);
 };
 
-extern const struct verb verb_call, verb_cp, verb_doctor, verb_events, verb_help, verb_list,
-	verb_ls, verb_memory_balloon, verb_memory_policy, verb_memory_reclaim, verb_memory_stats,
-	verb_metrics, verb_pool, verb_pool_get, verb_pool_set, verb_run, verb_session_close,
-	verb_session_create, verb_session_exec, verb_session_info, verb_session_kill,
-	verb_session_list, verb_session_ps, verb_session_result, verb_session_update,
-	verb_session_wait, verb_session_write, verb_shell, verb_status, verb_template_build,
-	verb_template_info, verb_template_list, verb_template_remove, verb_top, verb_version;
+extern const struct verb verb_call, verb_completion, verb_cp, verb_doctor, verb_events, verb_help,
+	verb_list, verb_ls, verb_memory_balloon, verb_memory_policy, verb_memory_reclaim,
+	verb_memory_stats, verb_metrics, verb_pool, verb_pool_get, verb_pool_set, verb_run,
+	verb_session_close, verb_session_create, verb_session_exec, verb_session_info,
+	verb_session_kill, verb_session_list, verb_session_ps, verb_session_result,
+	verb_session_update, verb_session_wait, verb_session_write, verb_shell, verb_status,
+	verb_template_build, verb_template_info, verb_template_list, verb_template_remove, verb_top,
+	verb_version;
 
 /* All verbs in the order help shows them, ended by NULL. */
 extern const struct verb *const verb_table[];
