@@ -65,7 +65,7 @@ LAUNCHER := $(filter %/execsandbox-launcher,$(PROGRAMS))
 IMAGES ?=
 IMAGE_FILES := vmlinux rootfs.erofs manifest.json qemu-stubs.so qemu-stubs.list
 # Which software of others is in them.
-IMAGE_RECORDS := packages.manifest kernel.config
+IMAGE_RECORDS := packages.manifest packages.copyright kernel.config
 
 install: install-daemon install-ctl install-guest
 
