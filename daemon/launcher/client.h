@@ -44,7 +44,7 @@ struct launcher_ops {
 int launcher_connect(struct loop *loop, const struct launcher_config *config,
 		     const struct launcher_ops *ops, void *user, struct launcher **ret);
 
-/* Hangs up. Every launch must have been destroyed. NULL is fine. */
+/* Hangs up. Every launch must have been destroyed or released. NULL is fine. */
 void launcher_destroy(struct launcher *launcher);
 
 /* "v2", "v1" or "none": what VMs are held by. */
@@ -83,6 +83,10 @@ const char *launch_stderr(const struct launch *launch);
 
 /* From on_end on: did it end for the memory limit of its control group? */
 bool launch_is_oom_kill(const struct launch *launch);
+
+/* Lets go of it, for the next daemon to adopt: it lives on, and no callback comes any more. NULL is
+ * fine. */
+void launch_release(struct launch *launch);
 
 /* Ends it as proc_destroy() does, also when it has not ended: kills, and waits for its end. */
 void launch_destroy(struct launch *launch);

@@ -314,6 +314,12 @@ bool launch_is_oom_kill(const struct launch *launch)
 	return launch->status.is_oom_kill;
 }
 
+void launch_release(struct launch *launch)
+{
+	if (launch)
+		launch_forget(launch);
+}
+
 void launch_destroy(struct launch *launch)
 {
 	uint64_t until_us = now_us() + DESTROY_MS * UINT64_C(1000);

@@ -335,7 +335,11 @@ static int take_packet(struct server *server, struct packet *packet)
 
 	if (type && strcmp(type, "bye") == 0) {
 		server->is_bidden = true;
-		return -ECONNRESET;
+		if (living(server) > 0)
+			return -ECONNRESET;
+		/* The connection ends with us: who waits for that finds nothing of us. */
+		loop_stop(server->config.loop);
+		return 0;
 	}
 	if (!type || !id)
 		return -EBADMSG;
@@ -569,6 +573,6 @@ void server_destroy(struct server *server)
 	loop_timer_stop(server->config.loop, &server->sweep);
 	leaves_sweep(&server->leaves, is_used, server);
 	leaves_close(&server->leaves);
-	close_fd(server->daemon_fd);
+	/* daemon_fd is the exit's to close. */
 	free(server);
 }

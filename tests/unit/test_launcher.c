@@ -359,6 +359,9 @@ START_TEST(test_the_rest_is_killed)
 	spawn_wrapper(ID, &old);
 	ck_assert(WAIT_FOR(loop, old.text[0]));
 	poll_fd.fd = pidfd = pidfd_open(launch_pid(old.launch), 0);
+	launch_release(TAKE_PTR(old.launch));
+	launch_release(NULL);
+	ck_assert_ptr_null(launcher_list(launcher, 0));
 	change_daemon();
 	ck_assert_int_eq(poll(&poll_fd, 1, 0), 0);
 	ck_assert_int_eq(launcher_kill_rest(launcher), 0);

@@ -19,7 +19,7 @@ class Ends(VmTest):
         self.assertEqual(sandbox.wait(), status)
         until(lambda: not sandbox.leftovers(), "no process of a VM is left")
         self.assertEqual(sandbox.vm_directories(), [])
-        self.assertEqual(sandbox.launchers(), [])
+        until(lambda: not sandbox.launchers(), "the launcher has ended")
 
     def test_idle(self):
         for number in (signal.SIGTERM, signal.SIGINT):
