@@ -75,7 +75,7 @@ int launch_spawn(struct launcher *launcher, const char *id, const struct proc_sp
 int launch_adopt(struct launcher *launcher, const char *id, const struct proc_ops *ops, void *user,
 		 struct launch **ret);
 
-/* These are as those of a proc. */
+/* These are as those of a proc; one whose pid is not known is taken for alive. */
 void launch_kill(struct launch *launch);
 pid_t launch_pid(const struct launch *launch);
 bool launch_is_alive(const struct launch *launch);

@@ -301,7 +301,10 @@ bool launch_is_alive(const struct launch *launch)
 {
 	struct pollfd poll_fd = {.fd = launch->pidfd, .events = POLLIN};
 
-	return poll_fd.fd >= 0 && poll(&poll_fd, 1, 0) == 0;
+	/* The word of its pid takes a way of its own: a VM may be READY before that comes. */
+	if (poll_fd.fd < 0)
+		return !(launch->known & (LAUNCH_END | LAUNCH_GONE));
+	return poll(&poll_fd, 1, 0) == 0;
 }
 
 const char *launch_stderr(const struct launch *launch)

@@ -230,6 +230,7 @@ START_TEST(test_a_jail)
 
 	spawn_wrapper(ID, &heard);
 	ck_assert_int_eq(launch_pid(heard.launch), 0);
+	ck_assert(launch_is_alive(heard.launch)); /* what its sockets say may come first */
 	ck_assert(WAIT_FOR(loop, heard.text[0]));
 	ck_assert_str_eq(heard.text, "p");
 	pid = launch_pid(heard.launch);
