@@ -9,6 +9,7 @@
 #include "daemon/memory/control.h"
 
 #include "base/log.h"
+#include "daemon/launcher/client_internal.h"
 #include "daemon/memory/control_internal.h"
 #include "daemon/vm/vm_internal.h"
 #include "tests/fake/fake_agent.h"
@@ -21,6 +22,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/socket.h>
 
 #define MIB  (UINT64_C(1) << 20)
@@ -29,6 +31,8 @@
 
 struct guest {
 	struct vm vm;
+	struct proc *proc;
+	struct launch launch; /* as if a launcher had told of the process */
 	struct fake_qmp *qmp;
 	struct fake_agent *agent;
 	struct msg_memory memory; /* what it tells */
@@ -56,7 +60,7 @@ static char last_why[96];
 static struct guest *guest_of_pid(pid_t pid)
 {
 	for (size_t i = 0; i < VMS; i++)
-		if (guests[i].vm.proc && proc_pid(guests[i].vm.proc) == pid)
+		if (guests[i].proc && proc_pid(guests[i].proc) == pid)
 			return &guests[i];
 	ck_abort_msg("nobody's pid");
 	return NULL;
@@ -160,7 +164,11 @@ static void spawn(struct guest *guest)
 	struct proc_fds fds = {.len = 0};
 	struct proc_spec spec = {.argv = argv, .fds = &fds, .info_fd_take = -1};
 
-	ck_assert_int_eq(proc_spawn(loop, "test", &spec, &proc_ops, guest, &guest->vm.proc), 0);
+	ck_assert_int_eq(proc_spawn(loop, "test", &spec, &proc_ops, guest, &guest->proc), 0);
+	guest->launch.pid = proc_pid(guest->proc);
+	guest->launch.pidfd = pidfd_open(guest->launch.pid, 0);
+	ck_assert_int_ge(guest->launch.pidfd, 0);
+	guest->vm.launch = &guest->launch;
 }
 
 static void connect_links(struct guest *guest)
@@ -216,12 +224,13 @@ static void make_vm(size_t i)
 
 static void end_vm(struct guest *guest)
 {
-	if (!guest->vm.proc)
+	if (!guest->proc)
 		return;
 	qmp_destroy(guest->vm.qmp);
 	balloon_stop(&guest->vm.balloon);
 	agent_link_destroy(guest->vm.link);
-	proc_destroy(guest->vm.proc);
+	proc_destroy(guest->proc);
+	close_fd(guest->launch.pidfd);
 	rpc_error_free(guest->vm.error);
 	loop_defer_cancel(loop, &guest->vm.fail_later);
 	fake_qmp_destroy(guest->qmp);
