@@ -150,3 +150,60 @@ except RpcError as error:
         as_other_user(f"client.cancel({request_id})\nclient.call('rpc.ping')")
         self.client.wait_output(request_id, "up")
         self.assertEqual(self.stop(request_id)["status"], "cancelled")
+
+
+# Tries what a debugger would on every process that it may name, and on a child of its own.
+DEBUGGER = r"""
+import ctypes, errno, json, os, signal
+libc = ctypes.CDLL(None, use_errno=True)
+PTRACE_ATTACH, PTRACE_DETACH = 16, 17
+
+def attempt(function, *arguments):
+    try:
+        function(*arguments)
+        return "ok"
+    except OSError as error:
+        return errno.errorcode[error.errno]
+
+def attach(pid):
+    if libc.ptrace(PTRACE_ATTACH, pid, None, None) < 0:
+        raise OSError(ctypes.get_errno(), "ptrace")
+    os.waitpid(pid, 0x40000000)  # __WALL
+    libc.ptrace(PTRACE_DETACH, pid, None, None)
+
+def debug(pid):
+    return [attempt(attach, pid), attempt(lambda: open(f"/proc/{pid}/mem", "r+b").close()),
+            attempt(os.listdir, f"/proc/{pid}/fd"), attempt(os.readlink, f"/proc/{pid}/exe")]
+
+child = os.fork()
+if child == 0:
+    while True:
+        signal.pause()
+found = {pid: debug(pid) for pid in range(1, 512) if pid not in (os.getpid(), child)}
+print(json.dumps({"child": debug(child), "others": found}))
+os.kill(child, signal.SIGKILL)
+"""
+
+
+class Siblings(DaemonTest):
+    def test_interpreters_are_closed(self):
+        """A program may debug its children, but no interpreter that holds a channel, nor the agent."""
+        session = self.client.call("session.create", language="python")
+        vms_seen.add(session["vm"])
+        try:
+            kept = self.client.call("session.exec", session=session["session"],
+                                    code="import os; secret = 7; print(os.getpid())")
+            interpreter = kept["stdout"].strip()
+            result = self.client.call("session.exec", session=session["session"], argv=["python3", "-c", DEBUGGER])
+            self.assertEqual((result["status"], result["stderr"]), ("ok", ""), result)
+            kept = self.client.call("session.exec", session=session["session"], code="print(secret)")
+        finally:
+            self.client.call("session.close", session=session["session"])
+        out = json.loads(result["stdout"])
+        self.assertEqual(out["child"], ["ok"] * 4)
+        # They are there, and procfs does not show them (hidepid).
+        for pid in ("1", interpreter):
+            self.assertEqual(out["others"][pid], ["EPERM", "ENOENT", "ENOENT", "ENOENT"], pid)
+        for pid, tried in out["others"].items():
+            self.assertNotIn("ok", tried, pid)
+        self.assertEqual(kept["stdout"], "7\n")
