@@ -209,7 +209,7 @@ int launcher_kill_rest(struct launcher *launcher)
 
 const char *launcher_cgroup(const struct launcher *launcher)
 {
-	return launcher->cgroup;
+	return launcher ? launcher->cgroup : "none";
 }
 
 pid_t launcher_pid(const struct launcher *launcher)

@@ -47,7 +47,7 @@ int launcher_connect(struct loop *loop, const struct launcher_config *config,
 /* Hangs up. Every launch must have been destroyed or released. NULL is fine. */
 void launcher_destroy(struct launcher *launcher);
 
-/* "v2", "v1" or "none": what VMs are held by. */
+/* "v2", "v1" or "none": what VMs are held by. "none" without a launcher. */
 const char *launcher_cgroup(const struct launcher *launcher);
 
 /* Its process, 0 until it has said hello. */
