@@ -3,7 +3,7 @@
  * Memory control with VMs: what it sends to QEMU and to the guest, and what it makes of the
  * answers.
  *
- * The VMs are made by hand: a process that sleeps for its pid, a scripted QMP server, a scripted
+ * The VMs are made by hand: a pid without a process, a scripted QMP server, a scripted
  * agent. What the process uses is what the test says.
  */
 #include "daemon/memory/control.h"
@@ -22,17 +22,16 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/pidfd.h>
 #include <sys/socket.h>
 
 #define MIB  (UINT64_C(1) << 20)
 #define SIZE (256 * MIB)
 #define VMS  3
+/* Above what the kernel gives: such a process is never there. */
+#define FIRST_PID (1 << 23)
 
 struct guest {
 	struct vm vm;
-	struct proc *proc;
-	struct launch launch; /* as if a launcher had told of the process */
 	struct fake_qmp *qmp;
 	struct fake_agent *agent;
 	struct msg_memory memory; /* what it tells */
@@ -46,6 +45,7 @@ struct guest {
 
 static struct loop *loop;
 static struct vm_host host;
+static struct launcher launcher;
 static struct guest guests[VMS];
 static struct memory_control *control;
 static struct memory_control_config config;
@@ -60,7 +60,7 @@ static char last_why[96];
 static struct guest *guest_of_pid(pid_t pid)
 {
 	for (size_t i = 0; i < VMS; i++)
-		if (guests[i].proc && proc_pid(guests[i].proc) == pid)
+		if (guests[i].vm.launch && launch_pid(guests[i].vm.launch) == pid)
 			return &guests[i];
 	ck_abort_msg("nobody's pid");
 	return NULL;
@@ -152,23 +152,13 @@ static void on_lost(void *user, struct rpc_error *error_take)
 
 static const struct vm_client_ops client_ops = {.on_lost = on_lost};
 
-static void on_proc_gone(void *user UNUSED, const struct proc_status *status UNUSED)
+/* Nothing is heard of it, and nobody is there to be asked to kill it. */
+static void launch(struct guest *guest)
 {
-}
-
-static const struct proc_ops proc_ops = {.on_gone = on_proc_gone};
-
-static void spawn(struct guest *guest)
-{
-	char *argv[] = {(char *)"/bin/sleep", (char *)"1000", NULL};
-	struct proc_fds fds = {.len = 0};
-	struct proc_spec spec = {.argv = argv, .fds = &fds, .info_fd_take = -1};
-
-	ck_assert_int_eq(proc_spawn(loop, "test", &spec, &proc_ops, guest, &guest->proc), 0);
-	guest->launch.pid = proc_pid(guest->proc);
-	guest->launch.pidfd = pidfd_open(guest->launch.pid, 0);
-	ck_assert_int_ge(guest->launch.pidfd, 0);
-	guest->vm.launch = &guest->launch;
+	launcher = (struct launcher){.loop = loop, .fd = -1, .launches = launcher.launches};
+	guest->vm.launch = launch_new(&launcher, guest->vm.id, NULL, NULL);
+	ck_assert_ptr_nonnull(guest->vm.launch);
+	guest->vm.launch->pid = FIRST_PID + (pid_t)(guest - guests);
 }
 
 static void connect_links(struct guest *guest)
@@ -215,7 +205,7 @@ static void make_vm(size_t i)
 					    .mem_caches = 80 * MIB,
 					    .mem_anonymous = 60 * MIB,
 					    .swap_free = 110 * MIB};
-	spawn(guest);
+	launch(guest);
 	connect_links(guest);
 	balloon_start(&guest->vm.balloon, loop, guest->vm.qmp, SIZE, 3600);
 	guest->vm.next = host.vms;
@@ -224,13 +214,12 @@ static void make_vm(size_t i)
 
 static void end_vm(struct guest *guest)
 {
-	if (!guest->proc)
+	if (!guest->vm.launch)
 		return;
 	qmp_destroy(guest->vm.qmp);
 	balloon_stop(&guest->vm.balloon);
 	agent_link_destroy(guest->vm.link);
-	proc_destroy(guest->proc);
-	close_fd(guest->launch.pidfd);
+	launch_destroy(guest->vm.launch);
 	rpc_error_free(guest->vm.error);
 	loop_defer_cancel(loop, &guest->vm.fail_later);
 	fake_qmp_destroy(guest->qmp);
