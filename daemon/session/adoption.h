@@ -15,8 +15,9 @@
 #include "daemon/session/run.h"
 #include "daemon/session/sessions.h"
 
-/* A guest answers within 0.3 s; one that does not is waited for, but not by clients. */
-#define ADOPTION_SECONDS 1.
+/* A guest answers within 0.3 s; one that does not is waited for, but not by clients, who are served
+ * within a second of the start. */
+#define ADOPTION_SECONDS 0.7
 
 struct adoption;
 

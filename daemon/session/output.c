@@ -266,8 +266,8 @@ void output_trim(struct output *output)
 	uint8_t *data = output->len > 0 ? realloc(output->data, output->len) : NULL;
 
 	if (output->len == 0)
-		output_fini(output);
-	else if (data)
+		free(output->data);
+	if (output->len == 0 || data)
 		output->data = data;
 	output->size = output->len;
 }

@@ -38,6 +38,22 @@ static int file_name(uid_t uid, const char *exec_id, char ret[KEPT_NAME_SIZE])
 	return r;
 }
 
+/* Of a program that has ended, and whose end the disk did not take: of the same length. */
+#define SUFFIX      ".json"
+#define LOST_SUFFIX ".lost"
+
+static void set_suffix(char name[KEPT_NAME_SIZE], const char *suffix)
+{
+	strcpy(name + strlen(name) - strlen(SUFFIX), suffix);
+}
+
+static bool has_suffix(const char *name, const char *suffix)
+{
+	size_t len = strlen(name);
+
+	return len > strlen(suffix) && strcmp(name + len - strlen(suffix), suffix) == 0;
+}
+
 static int write_json(const struct result_record *record, const json_t *saved)
 {
 	_cleanup_free_ char *text = saved ? json_dumps(saved, FLAGS_WRITE) : NULL;
@@ -54,9 +70,8 @@ static int write_json(const struct result_record *record, const json_t *saved)
 	return r < 0 ? r : kept_write(record->results->dir_fd, name, text, len);
 }
 
-/* A full disk is told once, not with every program. What was in the file stays: a program that
- * counts as running when it has ended is not run again. */
-static void write_record(struct result_record *record, const json_t *saved)
+/* A full disk is told once, not with every program. */
+static int write_record(struct result_record *record, const json_t *saved)
 {
 	struct results *results = record->results;
 	int r = write_json(record, saved);
@@ -68,6 +83,22 @@ static void write_record(struct result_record *record, const json_t *saved)
 			    record->exec_id, strerror(-r));
 	results->is_write_failing = r < 0;
 	record->has_file |= r == 0;
+	return r;
+}
+
+/* The guest will forget it: who took it for running would run it again. A name takes no room. */
+static void mark_lost(const struct result_record *record)
+{
+	int dir_fd = record->results->dir_fd;
+	char name[KEPT_NAME_SIZE], lost[KEPT_NAME_SIZE];
+
+	if (!record->has_file || file_name(record->uid, record->exec_id, name) < 0)
+		return;
+	memcpy(lost, name, sizeof(lost));
+	set_suffix(lost, LOST_SUFFIX);
+	if (renameat(dir_fd, name, dir_fd, lost) < 0)
+		log_warning(NULL, "Cannot rename the record of exec_id '%.64s': %s",
+			    record->exec_id, strerror(errno));
 }
 
 void results_file_running(struct result_record *record, const struct results_dispatch *dispatch)
@@ -85,7 +116,7 @@ void results_file_running(struct result_record *record, const struct results_dis
 			  (json_int_t)dispatch->number, "asked_us", (json_int_t)record->asked_us,
 			  "granted_us", (json_int_t)dispatch->granted_us, "dispatched_us",
 			  (json_int_t)now_us());
-	write_record(record, saved);
+	(void)write_record(record, saved);
 }
 
 void results_file_ended(struct result_record *record)
@@ -99,7 +130,8 @@ void results_file_ended(struct result_record *record)
 			  "exec_id", record->exec_id, "state", "ended", "request", record->request,
 			  "ended_ns", (json_int_t)realtime_ns(), "result", record->result, "error",
 			  error);
-	write_record(record, saved);
+	if (write_record(record, saved) < 0)
+		mark_lost(record);
 }
 
 void results_file_remove(struct result_record *record)
@@ -112,6 +144,10 @@ void results_file_remove(struct result_record *record)
 	r = file_name(record->uid, record->exec_id, name);
 	if (r == 0)
 		r = kept_remove(record->results->dir_fd, name);
+	if (r == 0) {
+		set_suffix(name, LOST_SUFFIX);
+		r = kept_remove(record->results->dir_fd, name);
+	}
 	if (r < 0)
 		log_warning(NULL, "Cannot remove the record of exec_id '%.64s': %s",
 			    record->exec_id, strerror(-r));
@@ -271,6 +307,8 @@ int results_file_parse(struct results *results, const char *name, const char *te
 	if (!exec_id || !get_integer(saved, "uid", 0, UINT32_MAX - 1, &uid))
 		return -EINVAL;
 	r = file_name((uid_t)uid, exec_id, expected);
+	if (r == 0 && has_suffix(name, LOST_SUFFIX))
+		set_suffix(expected, LOST_SUFFIX);
 	if (r == 0 && strcmp(expected, name) != 0)
 		r = -EINVAL;
 	if (r < 0)
@@ -310,18 +348,29 @@ static int load_file(const struct load *load, const char *name, struct result_re
 	return results_file_parse(load->results, name, text, (size_t)len, ret, ret_saved);
 }
 
-static void add_running(const struct load *load, struct result_record *record, const json_t *saved)
+static void add_lost(struct result_record *record, const char *why)
 {
-	struct rpc_error *error;
+	struct rpc_error *error = rpc_error_new(RPC_VM_LOST, "%s", why);
 
-	results_insert(record);
-	if (load->ops && load->ops->on_running) {
-		load->ops->on_running(load->user, record, saved);
-		return;
-	}
-	error = rpc_error_new(RPC_VM_LOST, "The daemon stopped while the code ran");
 	results_fail(record, error);
 	rpc_error_free(error);
+}
+
+static void add_running(const struct load *load, const char *name, struct result_record *record,
+			const json_t *saved)
+{
+	results_insert(record);
+	if (has_suffix(name, LOST_SUFFIX)) {
+		add_lost(record, "The program ended, but its result did not fit on the disk of "
+				 "runtime_dir, and the daemon that had it is gone");
+		/* That is in the file of its own now. */
+		if (!load->results->is_write_failing)
+			(void)kept_remove(load->results->dir_fd, name);
+	} else if (load->ops && load->ops->on_running) {
+		load->ops->on_running(load->user, record, saved);
+	} else {
+		add_lost(record, "The daemon stopped while the code ran");
+	}
 }
 
 /* The oldest may be this one. */
@@ -356,7 +405,7 @@ static void on_file(void *user, const char *name)
 	if (r == 0 && record->has_ended) {
 		add_ended(load, record);
 	} else if (r == 0) {
-		add_running(load, record, saved);
+		add_running(load, name, record, saved);
 	} else if (r == -EINVAL || r == -EFBIG || r == -ELOOP || r == -ESTALE) {
 		remove_file(load, name, r);
 	} else {

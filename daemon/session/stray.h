@@ -15,7 +15,7 @@
 
 /* As many as the guest link has at once. */
 #define STRAYS_MAX    64
-#define STRAY_SECONDS 1.
+#define STRAY_SECONDS 2.
 
 struct strays {
 	const struct exec_env *env;

@@ -328,6 +328,20 @@ START_TEST(test_spool)
 }
 END_TEST
 
+/* Of one without a byte, too: without it the next daemon could not know that there was none. */
+START_TEST(test_spool_is_not_trimmed)
+{
+	ck_assert_int_eq(output_spool_to(&output, dir_fd, "out"), 0);
+	output_trim(&output);
+	assert_file(dir_fd, "out", "");
+	add("abc", 3);
+	output_trim(&output);
+	assert_file(dir_fd, "out", "abc");
+	output_fini(&output);
+	ck_assert(!test_dir_has(dir, "out"));
+}
+END_TEST
+
 /* The directory's descriptor is its own: whose it was may be gone. */
 START_TEST(test_spool_outlives_its_owner)
 {
@@ -403,6 +417,7 @@ Suite *unit_suite(void)
 	tcase_set_timeout(spool, 60);
 	tcase_add_checked_fixture(spool, setup_dir, teardown_dir);
 	tcase_add_test(spool, test_spool);
+	tcase_add_test(spool, test_spool_is_not_trimmed);
 	tcase_add_test(spool, test_spool_outlives_its_owner);
 	tcase_add_test(spool, test_spool_that_is_none);
 	tcase_add_test(spool, test_spool_on_a_full_disk);
