@@ -62,6 +62,6 @@ void config_describe_man(FILE *out)
 		put_roff(out, range);
 		fputs(option->fallback[0] ? "; default " : "; empty by default", out);
 		put_roff(out, option->fallback);
-		fputs(".\n", out);
+		fputs(option->is_live ? "; a reload takes it over.\n" : ".\n", out);
 	}
 }

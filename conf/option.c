@@ -2,6 +2,7 @@
 /* One configuration key: the strict conversion between text and value. */
 #include "conf/option.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -311,6 +312,44 @@ char *config_option_format(const struct config_option *option, const void *value
 		break;
 	}
 	return strdup(buf);
+}
+
+static size_t value_size(const struct config_option *option)
+{
+	switch (option->type) {
+	case CONFIG_NAME:
+	case CONFIG_PATH:
+		return sizeof(char *);
+	case CONFIG_BOOL:
+		return sizeof(bool);
+	case CONFIG_INTEGER:
+		return sizeof(int64_t);
+	case CONFIG_SIZE:
+		return sizeof(uint64_t);
+	case CONFIG_SECONDS:
+		return sizeof(double);
+	case CONFIG_CHOICE:
+		return sizeof(int);
+	}
+	abort();
+}
+
+bool config_option_is_same(const struct config_option *option, const void *a, const void *b)
+{
+	const void *left = (const char *)a + option->offset;
+	const void *right = (const char *)b + option->offset;
+
+	if (config_option_is_string(option))
+		return strcmp(*(char *const *)left, *(char *const *)right) == 0;
+	/* Both come from the same parser: the same number has the same bytes. */
+	return memcmp(left, right, value_size(option)) == 0;
+}
+
+void config_option_copy(const struct config_option *option, void *to, const void *from)
+{
+	assert(!config_option_is_string(option));
+	memcpy((char *)to + option->offset, (const char *)from + option->offset,
+	       value_size(option));
 }
 
 /* "auto, kvm or tcg" */

@@ -33,6 +33,7 @@ struct config_option {
 	const struct config_choice *choices;
 	size_t offset;    /* of the value in its struct */
 	const char *help; /* one sentence without a full stop */
+	bool is_live;     /* a running daemon can take another value; never a string */
 };
 
 #define CONFIG_WHY_SIZE   320 /* why a value was refused, for people */
@@ -47,6 +48,12 @@ int config_option_set(const struct config_option *option, const char *text, void
 
 /* The value in canonical text, which parses to the same value, in a new string. NULL: no memory. */
 char *config_option_format(const struct config_option *option, const void *values);
+
+/* Whether the two structs hold the same value. */
+bool config_option_is_same(const struct config_option *option, const void *a, const void *b);
+
+/* Copies the value, which is no string, from one struct to the other. */
+void config_option_copy(const struct config_option *option, void *to, const void *from);
 
 /* What is allowed, for people: "0 to 5000 ms", "auto, kvm or tcg", "an absolute path". */
 void config_option_range(const struct config_option *option, char range[CONFIG_RANGE_SIZE]);

@@ -34,6 +34,8 @@ const struct verb *const verb_table[] = {
 	&verb_template_info,
 	&verb_template_build,
 	&verb_template_remove,
+	&verb_reload,
+	&verb_drain,
 	&verb_events,
 	&verb_metrics,
 	&verb_call,

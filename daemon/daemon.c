@@ -3,6 +3,7 @@
 #include "daemon/daemon.h"
 
 #include "base/log.h"
+#include "daemon/derive.h"
 #include "daemon/memory_owner.h"
 #include "daemon/method/methods.h"
 #include "daemon/recovery.h"
@@ -13,62 +14,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/resource.h>
-
-/*
- * One QEMU besides the guest's memory and TCG's translated code: heap, libraries' data, tables of
- * the emulated TLB, the kernel's own, measured (docs/PERFORMANCE.md).
- */
-#define VM_OVERHEAD_MB 32
-/* A clone that waits, restored and stopped: docs/PERFORMANCE.md. */
-#define SPARE_MB 16
-/* QMP, guest link, console, pidfds, seccomp memfd, info pipe: descriptors of one VM, while it
- * starts. */
-#define FDS_PER_VM 12
-/* Listening sockets, images, log, and a client per VM with some to spare. */
-#define FDS_OWN 256
-
-/* --- Limits from the host. --- */
-
-/* Raises RLIMIT_NOFILE to its hard limit and says how many VMs that feeds. */
-static size_t vms_by_descriptors(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return 1;
-	limit.rlim_cur = limit.rlim_max;
-	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-		log_warning(NULL, "Cannot raise RLIMIT_NOFILE: %s", strerror(errno));
-	return limit.rlim_cur > FDS_OWN + FDS_PER_VM
-		       ? (size_t)(limit.rlim_cur - FDS_OWN) / FDS_PER_VM
-		       : 1;
-}
-
-static size_t processors(void)
-{
-	return (size_t)MAX(sysconf(_SC_NPROCESSORS_ONLN), 1L);
-}
-
-static struct admission_limits derive_limits(struct daemon *daemon)
-{
-	const struct config *config = daemon->config;
-	uint64_t limit_mb = memory_owner_limit_mb(daemon, memory_owner_reserve_mb(config));
-	uint64_t budget_mb = (uint64_t)config->memory_budget_mb;
-	uint64_t vms_mb = budget_mb > 0 ? MIN(limit_mb, budget_mb) : limit_mb;
-	/* As many as are all spares: those that run are bounded by their memory. */
-	size_t max_vms = config->max_vms ? (size_t)config->max_vms : (size_t)(vms_mb / SPARE_MB);
-
-	return (struct admission_limits){
-		.max_vms = MAX(MIN(max_vms, vms_by_descriptors()), (size_t)1),
-		.max_running = processors() * (size_t)config->cpu_overcommit,
-		.queue_max = (size_t)config->queue_max,
-		.memory_mb = limit_mb,
-		.uid_vms = (size_t)config->vms_per_uid,
-		.uid_queue_max = (size_t)config->queue_per_uid,
-		.uid_memory_mb = (uint64_t)config->memory_mb_per_uid,
-	};
-}
 
 /* --- Parts. --- */
 
@@ -165,9 +110,7 @@ static int start_vm_host(struct daemon *daemon, const struct daemon_fds *fds)
 	daemon->vm_host.bubblewrap = config->bubblewrap;
 	daemon->vm_host.node = config->node;
 	daemon->vm_host.vms_fd = fds->vms_fd;
-	daemon->vm_host.disk_default_bytes = (uint64_t)config->disk_default_mb << 20;
-	daemon->vm_host.boot_timeout_seconds = config->boot_timeout_seconds;
-	daemon->vm_host.stats_interval_seconds = config->stats_interval_seconds;
+	derive_vm_host(daemon);
 	daemon->vm_host.on_state = on_vm_state;
 	daemon->vm_host.on_memory = memory_owner_vm_memory;
 	daemon->vm_host.on_work = memory_owner_vm_work;
@@ -235,30 +178,11 @@ static int start_templates(struct daemon *daemon, uint64_t budget_mb, int templa
 
 static int start_pool(struct daemon *daemon, int templates_fd)
 {
-	const struct config *config = daemon->config;
-	struct pool_config pool_config = {
-		.host = &daemon->vm_host,
-		.limits = derive_limits(daemon),
-		.budget_mb = (uint64_t)config->memory_budget_mb,
-		.overhead_mb = VM_OVERHEAD_MB,
-		.spare_mb = SPARE_MB,
-		/* Nothing is translated under KVM: rehearsing costs no memory. */
-		.hot_max = daemon->vm_host.accel == ACCEL_KVM ? SIZE_MAX : (size_t)config->pool_hot,
-		.memory_overcommit = (double)config->memory_overcommit_percent / 100,
-		.vm_memory_max_mb = (uint64_t)config->max_memory_mb,
-		.default_memory_mb = (uint64_t)config->default_memory_mb,
-		.queue_timeout_seconds = config->queue_timeout_seconds,
-		.boot_attempts = (unsigned)config->boot_attempts,
-		.start_max = MAX(processors(), (size_t)2),
-		.refill_max = MAX(processors() / 2, (size_t)1),
-		.may_grant = memory_owner_may_grant,
-		.user = daemon,
-		.sizes = {{"python", (size_t)config->pool_python},
-			  {"javascript", (size_t)config->pool_javascript},
-			  {"shell", (size_t)config->pool_shell}},
-	};
-	int r = start_templates(daemon, pool_config.limits.memory_mb, templates_fd);
+	struct pool_config pool_config;
+	int r;
 
+	derive_pool(daemon, &pool_config);
+	r = start_templates(daemon, pool_config.limits.memory_mb, templates_fd);
 	pool_config.templates = daemon->templates;
 	if (r == 0)
 		r = pool_create(&pool_config, &daemon->pool);
@@ -322,8 +246,7 @@ static int start_server(struct daemon *daemon, const struct daemon_fds *fds)
 		.handlers = method_handlers,
 		.handler_count = method_handler_count,
 		.admin_gid = fds->admin_gid,
-		.limits = {.connections_per_uid = (size_t)daemon->config->connections_per_uid,
-			   .uid_buffered_max_bytes = daemon->config->buffered_bytes_per_uid},
+		.limits = derive_rpc_limits(daemon->config),
 		.is_waiting = true,
 		.context = daemon,
 		.on_idle = on_idle,
@@ -372,16 +295,21 @@ static void drain(struct daemon *daemon, const char *what, double seconds)
 	loop_timer_start(daemon->loop, &daemon->drain_deadline, seconds);
 }
 
+void daemon_drain(struct daemon *daemon)
+{
+	if (!daemon->is_draining)
+		drain(daemon, "Draining", daemon->config->drain_timeout_seconds);
+}
+
 static void on_sigterm(struct ev_loop *ev UNUSED, ev_signal *watcher, int events UNUSED)
 {
 	struct daemon *daemon = watcher->data;
 
 	daemon->is_handing_over = false;
-	if (daemon->is_draining || rpc_server_is_idle(daemon->server)) {
+	if (daemon->is_draining || rpc_server_is_idle(daemon->server))
 		loop_stop(daemon->loop);
-		return;
-	}
-	drain(daemon, "Draining", daemon->config->drain_timeout_seconds);
+	else
+		daemon_drain(daemon);
 }
 
 static void on_sigusr1(struct ev_loop *ev UNUSED, ev_signal *watcher, int events UNUSED)
@@ -405,9 +333,13 @@ static void on_sigint(struct ev_loop *ev UNUSED, ev_signal *watcher, int events 
 	loop_stop(daemon->loop);
 }
 
-static void on_sighup(struct ev_loop *ev UNUSED, ev_signal *watcher UNUSED, int events UNUSED)
+/* Nobody waits for the answer: the log and systemctl status have it. */
+static void on_sighup(struct ev_loop *ev UNUSED, ev_signal *watcher, int events UNUSED)
 {
-	log_notice(NULL, "The configuration is read at start only; restart to apply changes");
+	json_t *result = NULL;
+
+	rpc_error_free(daemon_reload(watcher->data, &result));
+	json_decref(result);
 }
 
 static void watch_signal(struct daemon *daemon, ev_signal *watcher, int number,
@@ -420,12 +352,13 @@ static void watch_signal(struct daemon *daemon, ev_signal *watcher, int number,
 
 /* --- Life. --- */
 
-int daemon_start(struct daemon *daemon, const struct config *config, const struct daemon_fds *fds)
+int daemon_start(struct daemon *daemon, struct config *config, const struct daemon_fds *fds)
 {
 	struct rpc_error *missing;
 	int r;
 
 	*daemon = (struct daemon){.config = config,
+				  .config_source = fds->config_source,
 				  .images = IMAGES_NONE,
 				  .images_dir_fd = fds->images_fd,
 				  .vm_host = {.kernel_fd = -1,

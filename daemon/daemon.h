@@ -9,7 +9,8 @@
  * time stop at once: connections close, VMs are killed and waited for. SIGUSR1 hands over: it
  * drains, too, but leaves sessions and programs with an exec_id to the next daemon, as a daemon
  * that is killed does (session/adoption.h), and exits with DAEMON_EXIT_HANDOVER. After READY
- * nothing makes the daemon exit but these signals.
+ * nothing makes the daemon exit but these signals and `daemon.drain`. SIGHUP and `daemon.reload`
+ * read the configuration again (daemon/reload.c).
  */
 #ifndef DAEMON_DAEMON_H
 #define DAEMON_DAEMON_H
@@ -26,8 +27,16 @@
 #include "daemon/template/templates.h"
 #include "daemon/vm/images.h"
 
+/* Where the configuration comes from: the files and command line of the start, read again. */
+struct config_source {
+	/* As config_load(), checked by config_check() too. */
+	int (*load)(void *user, struct config *ret, struct config_report *report);
+	void *user;
+};
+
 struct daemon {
-	const struct config *config;
+	struct config *config; /* only daemon_reload() writes to it, and to live keys alone */
+	struct config_source config_source;
 	struct loop *loop;
 	struct accel_probe kvm;
 	struct images images;
@@ -70,14 +79,26 @@ struct daemon_fds {
 	int images_fd; /* borrowed: images_dir, held since before privileges were dropped; or -1 */
 	int templates_fd; /* borrowed: the store of templates */
 	gid_t admin_gid;
+	struct config_source config_source;
 };
 
-/* Wires everything up. 0, or -errno after the reason was logged. daemon_fini() in both cases. */
-int daemon_start(struct daemon *daemon, const struct config *config, const struct daemon_fds *fds);
+/* Wires everything up. `config` is borrowed, and changed by reloads. 0, or -errno after the reason
+ * was logged. daemon_fini() in both cases. */
+int daemon_start(struct daemon *daemon, struct config *config, const struct daemon_fds *fds);
 
 /* Tells systemd that it is ready, and serves until stopped. True when the process shall just exit,
  * with DAEMON_EXIT_HANDOVER: everything is the next daemon's. */
 bool daemon_run(struct daemon *daemon);
+
+/* Refuses new work from now on, lets what runs end within drain_timeout_seconds, then stops. */
+void daemon_drain(struct daemon *daemon);
+
+/*
+ * Reads, checks and takes over, and logs which. NULL with `{changed: [{key, from, to}]}` in
+ * `ret_result`; or CONFIG_REFUSED with `reason` "invalid" and `problems`, or "restart" and `keys`;
+ * or DRAINING.
+ */
+struct rpc_error *daemon_reload(struct daemon *daemon, json_t **ret_result) WARN_UNUSED;
 
 /* Ends every VM and frees everything. */
 void daemon_fini(struct daemon *daemon);

@@ -118,7 +118,7 @@ static int parse_options(int argc, char **argv, struct options *options)
 			return EXIT_SUCCESS + 1;
 		}
 		if (option == 'c')
-			options->config_file = optarg;
+			options->config_file = absolute(optarg);
 		else if (option == 'k')
 			options->is_check = true;
 		else if (option == 's')
@@ -136,16 +136,33 @@ static int parse_options(int argc, char **argv, struct options *options)
 	return EXIT_USAGE + 1;
 }
 
-static int load_config(const struct options *options, struct config *ret)
+/* Files, then the command line, then the whole: at the start, and at each reload. */
+static int load_config(void *user, struct config *ret, struct config_report *report)
 {
+	const struct options *options = user;
 	struct config_sources sources = {.file = options->config_file};
-	struct config_report report = {.count = 0};
-	int r = config_load(&sources, ret, &report);
+	struct config config;
+	int r = config_load(&sources, &config, report);
 
+	if (r < 0)
+		return r;
 	for (size_t i = 0; r == 0 && i < options->override_count; i++)
-		r = config_set(ret, options->overrides[i][0], options->overrides[i][1], &report);
+		r = config_set(&config, options->overrides[i][0], options->overrides[i][1], report);
 	if (r == 0)
-		r = config_check(ret, &report);
+		r = config_check(&config, report);
+	if (r < 0) {
+		config_fini(&config);
+		return r;
+	}
+	*ret = config;
+	return 0;
+}
+
+static int load_first_config(struct options *options, struct config *ret)
+{
+	struct config_report report = {.count = 0};
+	int r = load_config(options, ret, &report);
+
 	config_report_print(&report, stderr);
 	config_report_clear(&report);
 	return r;
@@ -161,7 +178,7 @@ static int print_config(const struct config *config)
 	return r;
 }
 
-static int serve(const struct config *config)
+static int serve(struct config *config, struct options *options)
 {
 	int listen_fds[NOTIFY_LISTENERS_MAX];
 	int listen_count = notify_take_listeners(listen_fds);
@@ -196,7 +213,8 @@ static int serve(const struct config *config)
 			.launcher_program_fd_take = TAKE_FD(setup.launcher_program_fd),
 			.images_fd = setup.images_fd,
 			.templates_fd = setup.templates_fd,
-			.admin_gid = setup.admin_gid};
+			.admin_gid = setup.admin_gid,
+			.config_source = {load_config, options}};
 
 		r = daemon_start(&daemon, config, &fds);
 		/* As if killed: whatever is taken down here the next daemon would miss. */
@@ -220,12 +238,12 @@ int main(int argc, char **argv)
 	 * malloc takes them into its heap from the second on, copies them to grow and keeps them.
 	 */
 	mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
-	if (load_config(&options, &config) < 0)
+	if (load_first_config(&options, &config) < 0)
 		return EXIT_CONFIG;
 	if (options.is_check)
 		return print_config(&config) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 	log_set_level(config.log_level);
 	if (log_sink_choose(config.log_target) < 0)
 		log_warning(NULL, "There is no journal: logging to standard error");
-	return serve(&config) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	return serve(&config, &options) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -629,6 +629,11 @@ static const struct param process_write_params[] = {
 };
 
 const struct method method_table[] = {
+	{"daemon.drain", "Refuse new work, let what runs end, then stop the daemon", ACCESS_ADMIN,
+	 no_params, "{vms}"},
+	{"daemon.reload",
+	 "Read the configuration again: all of it is taken over, or none and an error says why",
+	 ACCESS_ADMIN, no_params, "{changed: [{key, from, to}]}"},
 	{"events.subscribe", "Receive events as notifications on this connection", ACCESS_OWNER,
 	 subscribe_params, "{subscription, seq}"},
 	{"events.unsubscribe", "Stop a subscription of this connection", ACCESS_OWNER,

@@ -24,6 +24,8 @@ static const struct {
 	{RPC_DRAINING, true, "DRAINING", "The daemon is stopping and takes no new work"},
 	{RPC_UNAUTHORIZED, false, "UNAUTHORIZED", "This user may not call the method"},
 	{RPC_QUOTA_EXCEEDED, true, "QUOTA_EXCEEDED", "This user's quota is used up"},
+	{RPC_CONFIG_REFUSED, false, "CONFIG_REFUSED",
+	 "The configuration is wrong, or a reload cannot take it over; nothing was changed"},
 	{RPC_MESSAGE_TOO_LARGE, false, "MESSAGE_TOO_LARGE", "The message is over the limit"},
 	{RPC_TOO_MANY_REQUESTS, true, "TOO_MANY_REQUESTS", "Too many requests or connections"},
 	{RPC_CODE_INVALID, false, "CODE_INVALID", "The code is empty, too long or holds a NUL"},

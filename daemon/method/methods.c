@@ -3,6 +3,8 @@
 #include "daemon/method/methods.h"
 
 const struct rpc_handler method_handlers[] = {
+	{"daemon.drain", method_daemon_drain},
+	{"daemon.reload", method_daemon_reload},
 	{"events.subscribe", method_events_subscribe},
 	{"events.unsubscribe", method_events_unsubscribe},
 	{"file.list", method_file_list},

@@ -10,6 +10,8 @@
 extern const struct rpc_handler method_handlers[];
 extern const size_t method_handler_count;
 
+struct rpc_reply method_daemon_drain(struct rpc_call *call, const json_t *params);
+struct rpc_reply method_daemon_reload(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_run(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_file_list(struct rpc_call *call, const json_t *params);
 struct rpc_reply method_file_mkdir(struct rpc_call *call, const json_t *params);

@@ -300,33 +300,12 @@ void pool_memory_changed(struct pool *pool, bool may_refill, uint64_t retry_ms)
 		pool_advance(pool);
 }
 
-/* Templates take their memory from the same host, not from the VMs' budget. */
-static void update_limits(struct pool *pool)
-{
-	struct admission_limits limits = pool->config.limits;
-	uint64_t templates_mb =
-		pool->config.templates ? templates_memory_mb(pool->config.templates) : 0;
-
-	limits.memory_mb -= MIN(templates_mb, limits.memory_mb);
-	if (pool->config.budget_mb > 0)
-		limits.memory_mb = MIN(limits.memory_mb, pool->config.budget_mb);
-	admission_set_limits(&pool->admission, &limits, now_us());
-}
-
-void pool_set_memory(struct pool *pool, uint64_t memory_mb, uint64_t budget_mb)
-{
-	pool->config.limits.memory_mb = memory_mb;
-	pool->config.budget_mb = budget_mb;
-	update_limits(pool);
-	pool_advance(pool);
-}
-
 void pool_template_changed(struct pool *pool, struct template *template)
 {
 	/* What spares of the old image died of is no reason to wait with the new one. */
 	if (template && template->state == TEMPLATE_READY)
 		pool_spare_report(pool, template, true);
-	update_limits(pool);
+	pool_update_limits(pool);
 	pool_advance(pool);
 }
 
@@ -525,7 +504,7 @@ int pool_create(const struct pool_config *config, struct pool **ret)
 	TAILQ_INIT(&pool->claims);
 	LIST_INIT(&pool->slots);
 	admission_init(&pool->admission, &config->limits);
-	update_limits(pool);
+	pool_update_limits(pool);
 	pool->admission.on_reclaim = on_reclaim;
 	if (config->may_grant)
 		pool->admission.may_grant = may_grant;
@@ -558,48 +537,6 @@ void pool_destroy(struct pool *pool)
 	loop_defer_cancel(pool->loop, &pool->advance_later);
 	admission_fini(&pool->admission);
 	free(pool);
-}
-
-static struct pool_kind *find_kind(const struct pool *pool, const char *language)
-{
-	for (size_t i = 0; i < pool->kind_count; i++)
-		if (strcmp(pool->kinds[i].language, language) == 0)
-			return (struct pool_kind *)&pool->kinds[i];
-	return NULL;
-}
-
-bool pool_get(const struct pool *pool, const char *language, struct pool_status *ret)
-{
-	const struct pool_kind *kind = find_kind(pool, language);
-
-	if (!kind)
-		return false;
-	ret->warm = pool_count(pool, kind->template, false, SLOT_WARM, SLOT_WARM);
-	ret->hot = MIN(pool_count_hot(pool, kind->template), ret->warm);
-	ret->starting = pool_count(pool, kind->template, false, SLOT_STARTING, SLOT_PAUSING);
-	ret->target = kind->target;
-	return true;
-}
-
-int pool_set(struct pool *pool, const char *language, size_t size)
-{
-	struct pool_kind *kind = find_kind(pool, language);
-
-	if (!pool->config.templates)
-		return -ENOTSUP;
-	if (!kind)
-		return -ENOENT;
-	if (size > pool->admission.limits.max_vms)
-		return -ERANGE;
-	kind->target = size;
-	pool_shrink(pool, kind);
-	pool_advance(pool);
-	return 0;
-}
-
-const char *pool_language(const struct pool *pool, size_t index)
-{
-	return index < pool->kind_count ? pool->kinds[index].language : NULL;
 }
 
 const struct admission *pool_admission(const struct pool *pool)

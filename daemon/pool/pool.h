@@ -124,6 +124,13 @@ void pool_memory_changed(struct pool *pool, bool may_refill, uint64_t retry_ms);
 /* What VMs and templates, and VMs alone (0: no less), may have together from now on. */
 void pool_set_memory(struct pool *pool, uint64_t memory_mb, uint64_t budget_mb);
 
+/*
+ * Other settings from now on: limits (but for memory, which is pool_set_memory()'s), hot_max,
+ * vm_memory_max_mb, memory_overcommit, queue_timeout_seconds, boot_attempts, and those sizes that
+ * are not as they were in the last configuration. Who is over new limits is not thrown out.
+ */
+void pool_reconfigure(struct pool *pool, const struct pool_config *config);
+
 /* The sum of cost() of all requests that were granted and have no VM of their own yet. */
 uint64_t pool_promised(const struct pool *pool,
 		       uint64_t (*cost)(void *user, const char *language, bool has_spare),

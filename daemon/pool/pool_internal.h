@@ -104,6 +104,9 @@ void pool_refill_init(struct pool *pool);
 void pool_spare_report(struct pool *pool, const struct template *template, bool is_good);
 void pool_refill_fini(struct pool *pool);
 
+/* What templates hold has changed, or a setting. */
+void pool_update_limits(struct pool *pool);
+
 /* Ends the spares that are too many. */
 void pool_shrink(struct pool *pool, const struct pool_kind *kind);
 

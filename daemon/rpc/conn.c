@@ -74,7 +74,7 @@ bool rpc_conn_hold(struct rpc_conn *conn, size_t bytes)
 
 	/* Half, so that the next request can still be read, and refused, without ending its
 	 * connection. */
-	if (bytes > conn->server->limits.uid_buffered_max_bytes / 2 - account->held_bytes)
+	if (account->held_bytes + bytes > conn->server->limits.uid_buffered_max_bytes / 2)
 		return false;
 	account->held_bytes += bytes;
 	account->buffered_bytes += bytes;

@@ -144,12 +144,13 @@ static void on_acceptable(struct ev_loop *ev UNUSED, ev_io *watcher, int events 
 	}
 }
 
-static void set_limits(struct rpc_limits *limits)
+void rpc_server_set_limits(struct rpc_server *server, struct rpc_limits limits)
 {
-	limits->connections_per_uid = limits->connections_per_uid ?: RPC_CONNECTIONS_PER_UID;
-	limits->unsent_max_bytes = limits->unsent_max_bytes ?: RPC_UNSENT_MAX_BYTES;
-	limits->uid_buffered_max_bytes =
-		limits->uid_buffered_max_bytes ?: RPC_UID_BUFFERED_MAX_BYTES;
+	server->limits = (struct rpc_limits){
+		.connections_per_uid = limits.connections_per_uid ?: RPC_CONNECTIONS_PER_UID,
+		.unsent_max_bytes = limits.unsent_max_bytes ?: RPC_UNSENT_MAX_BYTES,
+		.uid_buffered_max_bytes =
+			limits.uid_buffered_max_bytes ?: RPC_UID_BUFFERED_MAX_BYTES};
 }
 
 static int listen_on(struct rpc_server *server, const struct rpc_server_config *config)
@@ -183,8 +184,7 @@ int rpc_server_create(const struct rpc_server_config *config, struct rpc_server 
 	if (!server)
 		return -ENOMEM;
 	server->loop = config->loop;
-	server->limits = config->limits;
-	set_limits(&server->limits);
+	rpc_server_set_limits(server, config->limits);
 	server->admin_gid = config->admin_gid;
 	server->context = config->context;
 	server->on_idle = config->on_idle;

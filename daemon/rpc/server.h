@@ -67,6 +67,9 @@ void rpc_server_destroy(struct rpc_server *server);
 void rpc_server_set_draining(struct rpc_server *server, bool is_draining);
 bool rpc_server_is_draining(const struct rpc_server *server);
 
+/* Other limits from now on; members that are 0 take their default. Who is over them stays. */
+void rpc_server_set_limits(struct rpc_server *server, struct rpc_limits limits);
+
 /* No call is in flight and no byte unsent. */
 bool rpc_server_is_idle(const struct rpc_server *server);
 

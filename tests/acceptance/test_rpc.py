@@ -7,7 +7,7 @@ import subprocess
 import unittest
 
 from client import Closed, RpcError
-from support import SOCKET, DaemonTest, connect, exclusive, needs_root, vms_seen
+from support import SOCKET, DaemonTest, as_other_user, connect, exclusive, needs_root, vms_seen
 
 MIB = 1 << 20
 PING = {"jsonrpc": "2.0", "id": 1, "method": "rpc.ping"}
@@ -228,6 +228,20 @@ class Methods(DaemonTest):
             with self.subTest(method=method):
                 error = self.assert_error(-32601, "METHOD_NOT_FOUND", method)
                 self.assertTrue(error.data.get("hint"))
+
+    @needs_root
+    def test_reload(self):
+        """daemon.reload takes nothing over where nothing differs; who is no admin may neither reload nor drain."""
+        self.assertEqual(self.client.call("daemon.reload"), {"changed": []})
+        out = as_other_user("""
+for method in ("daemon.reload", "daemon.drain"):
+    try:
+        client.call(method)
+    except RpcError as error:
+        print(error.code)
+""")
+        self.assertEqual(out.split(), ["1002", "1002"])
+        self.run_ok("print(1)")
 
     def test_unknown_vm(self):
         """A VM that does not exist: 4030 with its id."""

@@ -71,8 +71,8 @@ START_TEST(test_bool)
 	struct {
 		bool flag;
 	} values = {false};
-	const struct config_option option = {"s", "flag", CONFIG_BOOL, NULL, 0,
-					     0,   "no",   NULL,        0,    "A flag"};
+	const struct config_option option = {"s",  "flag", CONFIG_BOOL, NULL,     0,    0,
+					     "no", NULL,   0,           "A flag", false};
 	static const char *const bad[] = {"", "1", "0", "Yes", "yess", "y", "yes no"};
 	char why[CONFIG_WHY_SIZE];
 	char *text;

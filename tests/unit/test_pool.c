@@ -116,9 +116,11 @@ static void wish(size_t count)
 	settle();
 }
 
+static struct pool_config config;
+
 static void setup(void)
 {
-	struct pool_config config = {
+	config = (struct pool_config){
 		.host = &host,
 		.limits = {.max_vms = VMS,
 			   .max_running = VMS,
@@ -248,6 +250,41 @@ START_TEST(the_bound_holds)
 }
 END_TEST
 
+/* Who waited is served when there are more places; who is over fewer places stays. */
+START_TEST(other_limits_hold_at_once)
+{
+	config.limits.max_vms = 1;
+	pool_reconfigure(pool, &config);
+	wish(2);
+	ck_assert_uint_eq(vm_count, 1);
+	be_ready(&vms[0]);
+	settle();
+	config.limits.max_vms = 2;
+	pool_reconfigure(pool, &config);
+	settle();
+	ck_assert_uint_eq(vm_count, 2);
+	be_ready(&vms[1]);
+	config.limits.max_vms = 1;
+	pool_reconfigure(pool, &config);
+	settle();
+	ck_assert_ptr_eq(wishes[0].vm, &vms[0]);
+	ck_assert_ptr_eq(wishes[1].vm, &vms[1]);
+	ck_assert_uint_eq(pool_admission(pool)->vms, 2);
+}
+END_TEST
+
+/* A reload's figure for memory is that of the start: what memory.policy said holds. */
+START_TEST(memory_is_not_among_the_settings)
+{
+	pool_set_memory(pool, 4096, 0);
+	pool_reconfigure(pool, &config);
+	ck_assert_uint_eq(pool_admission(pool)->limits.memory_mb, 4096);
+	config.vm_memory_max_mb = 300;
+	pool_reconfigure(pool, &config);
+	ck_assert_uint_eq(pool_max_memory_mb(pool), 300);
+}
+END_TEST
+
 Suite *unit_suite(void)
 {
 	Suite *suite = suite_create("pool");
@@ -260,6 +297,8 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, a_vm_that_failed_makes_place);
 	tcase_add_test(tests, a_wish_that_is_taken_back_makes_place);
 	tcase_add_test(tests, the_bound_holds);
+	tcase_add_test(tests, other_limits_hold_at_once);
+	tcase_add_test(tests, memory_is_not_among_the_settings);
 	suite_add_tcase(suite, tests);
 	return suite;
 }

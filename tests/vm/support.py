@@ -78,6 +78,7 @@ class Daemon:
         self.state = os.path.join(self.directory, "state")
         self.program = os.path.join(self.directory, "bin", "fake_qemu")
         self.images = images or IMAGES
+        self.config = os.devnull
         self.settings = {"log_level": "debug", "log_target": "stderr", "accel": "tcg", "max_vms": 4,
                          "templates": "off"}
         if scenario is not None:
@@ -117,7 +118,7 @@ class Daemon:
     def spawn(self):
         """Starts the process alone; for daemons that are expected to refuse."""
         self.starts = self.log().count("Serving") if os.path.exists(self.log_path) else 0
-        words = [DAEMON, "--config", os.devnull, "--socket", self.socket, "--runtime-dir", self.runtime,
+        words = [DAEMON, "--config", self.config, "--socket", self.socket, "--runtime-dir", self.runtime,
                  "--state-dir", self.state, "--images-dir", self.images]
         for key, value in self.settings.items():
             words += ["--set", f"{key}={value}"]

@@ -120,6 +120,12 @@ class QuotaExceededError(RpcError):
     code, name, retryable = 1003, "QUOTA_EXCEEDED", True
 
 
+class ConfigRefusedError(RpcError):
+    """The configuration is wrong, or a reload cannot take it over; nothing was changed."""
+
+    code, name = 1004, "CONFIG_REFUSED"
+
+
 class MessageTooLargeError(RpcError):
     """The message is over the limit of 16 MiB; nothing was sent."""
 

@@ -82,6 +82,13 @@ class CtlTest(unittest.TestCase):
             stream.write(text)
         return path
 
+    def check_json(self, words, handlers, expected):
+        with FakeDaemon(handlers) as daemon:
+            done = self.ctl(*words, "--json", daemon=daemon)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(json.loads(done.stdout), expected)
+            return daemon.requests
+
 
 class RunSource(CtlTest):
     def test_code_option(self):
@@ -525,13 +532,6 @@ class Verbs(CtlTest):
     }
     POOL = {"language": "shell", "memory_mb": 256, "warm": 2, "starting": 1, "target": 3}
 
-    def check_json(self, words, handlers, expected):
-        with FakeDaemon(handlers) as daemon:
-            done = self.ctl(*words, "--json", daemon=daemon)
-            self.assertEqual(done.returncode, 0, done.stderr)
-            self.assertEqual(json.loads(done.stdout), expected)
-            return daemon.requests
-
     def test_list(self):
         """list: a table with one line per VM; the result itself with --json."""
         spare = dict(self.VM, vm="vm_2", state="paused", language="shell", uid=None, start_ms=98)
@@ -905,10 +905,35 @@ class Verbs(CtlTest):
             self.assertEqual(len(daemon.requests), 1)
 
 
+class Service(CtlTest):
+    def test_reload(self):
+        """reload: prints what has changed; why it was refused, with the hint; the answer as JSON."""
+        changed = {"changed": [{"key": "queue_max", "from": "1024", "to": "7"}]}
+        with FakeDaemon({"daemon.reload": answer(changed)}) as daemon:
+            lines = self.ctl("reload", daemon=daemon).stdout.decode().splitlines()
+            self.assertEqual([line.split() for line in lines], [["KEY", "FROM", "TO"], ["queue_max", "1024", "7"]])
+        self.check_json(["reload"], {"daemon.reload": answer(changed)}, changed)
+        with FakeDaemon({"daemon.reload": answer({"changed": []})}) as daemon:
+            done = self.ctl("reload", daemon=daemon)
+            self.assertEqual((done.returncode, done.stdout), (0, b""))
+        refusal = fail(1004, "/etc/x.conf:3: Unknown key 'y'", name="CONFIG_REFUSED", hint="nothing was changed")
+        with FakeDaemon({"daemon.reload": refusal}) as daemon:
+            done = self.ctl("reload", daemon=daemon)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(b"/etc/x.conf:3: Unknown key", done.stderr)
+            self.assertIn(b"nothing was changed", done.stderr)
+
+    def test_drain(self):
+        with FakeDaemon({"daemon.drain": answer({"vms": 3})}) as daemon:
+            done = self.ctl("drain", daemon=daemon)
+            self.assertEqual((done.returncode, done.stdout), (0, b""))
+        self.check_json(["drain"], {"daemon.drain": answer({"vms": 3})}, {"vms": 3})
+
+
 class Help(CtlTest):
     VERBS = ("run", "list", "status", "top", "memory stats", "memory balloon", "memory reclaim",
              "memory policy", "pool", "pool get", "pool set", "template list", "template info",
-             "template build", "template remove", "events", "metrics", "call", "doctor", "help",
+             "template build", "template remove", "reload", "drain", "events", "metrics", "call", "doctor", "help",
              "version")
 
     def test_every_verb(self):
