@@ -53,6 +53,18 @@ hash_of_tree() {
 	) | sha256sum | cut -c1-64
 }
 
+# debian_sources: the host's own sources of the pinned suite, as apt understands them, so that
+# mirrors and proxies of the host are used. Empty on a host with another suite.
+# shellcheck disable=SC2016
+debian_sources() {
+	apt-get indextargets --format '$(CODENAME) $(SIGNED_BY) $(REPO_URI) $(RELEASE) $(COMPONENT)' \
+		'Created-By: Packages' 'Origin: Debian' 'Architecture: amd64' 2>/dev/null |
+		awk -v suite="$1" '$1 ~ "^" suite "(-updates|-security)?$" && $5 == "main" {
+			key = $2 ~ /^\// ? "[signed-by=" $2 "] " : ""
+			print "deb " key $3, $4, $5
+		}' | sort -u
+}
+
 # cache_default: where the cache is when nothing was said. HOME may be unset.
 cache_default() {
 	if [[ -n ${EXECSANDBOX_CACHE:-} ]]; then
