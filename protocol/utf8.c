@@ -45,7 +45,8 @@ static int sequence(const uint8_t *p, size_t len)
 
 bool utf8_is_valid(const void *data, size_t len)
 {
-	const uint8_t *p = data, *end = p + len;
+	/* No bytes may come without a place, to which nothing can be added. */
+	const uint8_t *p = data, *end = len > 0 ? p + len : p;
 
 	while (p < end) {
 		uint64_t eight;

@@ -61,7 +61,7 @@ static bool has_many_controls(const char *data, size_t len)
 	size_t count = 0;
 
 	for (size_t i = 0; i < len; i++)
-		count += (unsigned char)data[i] < ' ' && !strchr("\t\n\r", data[i]);
+		count += (unsigned char)data[i] < ' ' && !memchr("\t\n\r", data[i], 3);
 	return count > 64 + len / 16;
 }
 

@@ -380,10 +380,11 @@ static json_t *read_result(const struct file_request *request, const json_t *res
 	const json_t *said = json_array_get(results, 0);
 	uint64_t size = (uint64_t)number(said, "size");
 	bool is_end = request->offset + len >= size, is_base64 = request->wants_base64;
-	json_t *result = json_object();
+	json_t *result;
 
 	if (request->takes_socket)
 		return socket_read_result(request, said);
+	result = json_object();
 	/* A piece of a text ends with a whole character, unless there is none. */
 	if (!is_base64 && !is_end && len > 0) {
 		size_t cut = utf8_cut(data, len);

@@ -225,7 +225,7 @@ void output_to_result_from(const struct output *output, const char *name, uint64
 			   bool is_end, json_t *result)
 {
 	size_t from = MIN(offset, output->len), len = output->len - from;
-	const uint8_t *data = output->data + from;
+	const uint8_t *data = len > 0 ? output->data + from : NULL;
 	char key[32];
 
 	if (len > 0 && !is_end)
