@@ -5,9 +5,8 @@
  */
 #include "base/util.h"
 #include "daemon/session/result.h"
-#include "daemon/vm/agent_link.h"
 #include "protocol/flow.h"
-#include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/guest.h"
 
 #include <string.h>
 
@@ -22,15 +21,11 @@ enum {
 #define BIG_INPUT    (FLOW_WINDOW + 4096u)
 
 struct guest {
-	struct loop *loop;
-	struct agent_link *link;
-	int fd;
+	struct fuzz_guest peer;
 	uint8_t flags;
 	bool is_ready, is_failed, is_exited;
 	struct output outputs[2]; /* stdout, stderr */
 	size_t kept[2];
-	struct msg_hello hello;
-	bool has_hello;
 };
 
 static void on_ready(void *user, const struct msg_hello_reply *hello)
@@ -42,7 +37,7 @@ static void on_ready(void *user, const struct msg_hello_reply *hello)
 	FUZZ_CHECK(!guest->is_ready && !guest->is_failed);
 	FUZZ_CHECK(hello->version == LINK_VERSION);
 	guest->is_ready = true;
-	(void)agent_link_exec(guest->link, &exec, strdup("print(1)"), strlen("print(1)"),
+	(void)agent_link_exec(guest->peer.link, &exec, strdup("print(1)"), strlen("print(1)"),
 			      input_len ? calloc(1, input_len) : NULL, input_len);
 }
 
@@ -74,7 +69,7 @@ static void on_message(void *user, const struct msg *msg)
 		return;
 	make_result(guest, &msg->exit);
 	guest->is_exited = guest->is_exited || msg->exit.exec == 1;
-	agent_link_exec_done(guest->link, (uint32_t)msg->exit.exec);
+	agent_link_exec_done(guest->peer.link, (uint32_t)msg->exit.exec);
 }
 
 static void on_output(void *user, uint32_t exec, enum frame_substream sub, const uint8_t *data,
@@ -85,7 +80,7 @@ static void on_output(void *user, uint32_t exec, enum frame_substream sub, const
 
 	FUZZ_CHECK(exec == 1 && len > 0 && !guest->is_failed && !guest->is_exited);
 	if (output_add(&guest->outputs[i], data, len) < 0) {
-		agent_link_close(guest->link);
+		agent_link_close(guest->peer.link);
 		return;
 	}
 	json_decref(output_next_chunk(&guest->outputs[i], false));
@@ -93,7 +88,7 @@ static void on_output(void *user, uint32_t exec, enum frame_substream sub, const
 	FUZZ_CHECK(guest->kept[i] <= FLOW_WINDOW);
 	if (guest->flags & FLAG_KEEP)
 		return;
-	agent_link_take(guest->link, exec, sub, guest->kept[i]);
+	agent_link_take(guest->peer.link, exec, sub, guest->kept[i]);
 	guest->kept[i] = 0;
 }
 
@@ -114,92 +109,35 @@ static const struct agent_link_ops ops = {
 
 static void drain(void *user)
 {
-	fuzz_drain(((struct guest *)user)->fd);
-}
-
-static int on_hello(void *user, uint8_t type, uint32_t stream UNUSED, const uint8_t *payload,
-		    size_t len)
-{
-	struct guest *guest = user;
-	const char *why;
-	struct msg msg;
-
-	FUZZ_CHECK(type == FRAME_HELLO && msg_decode(type, payload, len, &msg, &why) == 0);
-	guest->hello = msg.hello;
-	guest->has_hello = true;
-	msg_clear(&msg);
-	return 0;
-}
-
-static void send_message(struct guest *guest, const struct msg *msg)
-{
-	uint8_t frame[FRAME_OVERHEAD + 1024];
-	char *payload;
-	ssize_t len = msg_encode(msg, &payload);
-
-	FUZZ_CHECK(len > 0 && len <= 1024);
-	len = (ssize_t)frame_encode(frame, msg->type, 0, payload, (size_t)len);
-	FUZZ_CHECK(write(guest->fd, frame, (size_t)len) == len);
-	free(payload);
-	fuzz_settle(guest->loop);
-}
-
-/* READY, the daemon's HELLO, its nonce and HELLO_REPLY. */
-static void play_handshake(struct guest *guest)
-{
-	struct msg ready = {.type = FRAME_READY, .ready = {.version = LINK_VERSION}};
-	struct msg reply = {.type = FRAME_HELLO_REPLY, .hello_reply = {.version = LINK_VERSION}};
-	struct frame_decoder decoder;
-	uint8_t buffer[4096];
-	ssize_t n;
-
-	send_message(guest, &ready);
-	n = read(guest->fd, buffer, sizeof(buffer));
-	FUZZ_CHECK(n > 0);
-	frame_decoder_init(&decoder);
-	FUZZ_CHECK(frame_decoder_feed(&decoder, buffer, (size_t)n, on_hello, guest) == 0);
-	frame_decoder_fini(&decoder);
-	FUZZ_CHECK(guest->has_hello);
-	FUZZ_CHECK(write(guest->fd, guest->hello.nonce, FRAME_MARKER_SIZE) == FRAME_MARKER_SIZE);
-	reply.hello_reply.received = json_object();
-	reply.hello_reply.execs = json_array();
-	send_message(guest, &reply);
-	msg_clear(&reply);
-	FUZZ_CHECK(guest->is_ready);
+	fuzz_drain(((struct guest *)user)->peer.fd);
 }
 
 static void finish(struct guest *guest)
 {
-	agent_link_take(guest->link, 1, SUBSTREAM_STDOUT, guest->kept[0]);
-	agent_link_take(guest->link, 1, SUBSTREAM_STDERR, guest->kept[1]);
-	close_fd(guest->fd);
-	fuzz_settle(guest->loop);
-	agent_link_destroy(guest->link);
+	agent_link_take(guest->peer.link, 1, SUBSTREAM_STDOUT, guest->kept[0]);
+	agent_link_take(guest->peer.link, 1, SUBSTREAM_STDERR, guest->kept[1]);
+	fuzz_guest_hang_up(&guest->peer);
+	fuzz_guest_end(&guest->peer);
 	make_result(guest, NULL);
 	output_fini(&guest->outputs[0]);
 	output_fini(&guest->outputs[1]);
-	loop_destroy(guest->loop);
 }
 
 /* First byte: piece length; second: flags; the rest is what the guest sends. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct guest guest = {.outputs = {{.limit = OUTPUT_LIMIT}, {.limit = OUTPUT_LIMIT}}};
-	int fds[2];
 
 	fuzz_begin();
 	if (size < 2)
 		return 0;
-	fuzz_socketpair(fds);
-	guest.fd = fds[0];
 	guest.flags = data[1];
-	FUZZ_CHECK(loop_create(&guest.loop) == 0);
-	FUZZ_CHECK(agent_link_create(guest.loop, fds[1], "fuzz", NULL, &ops, &guest, &guest.link) ==
-		   0);
+	fuzz_guest_start(&guest.peer, &ops, &guest);
 	if (!(guest.flags & FLAG_RAW))
-		play_handshake(&guest);
-	fuzz_play(guest.loop, guest.fd, data + 2, size - 2, fuzz_piece(data[0], size - 2), drain,
-		  &guest);
+		fuzz_guest_say_hello(&guest.peer);
+	FUZZ_CHECK(guest.is_ready || (guest.flags & FLAG_RAW));
+	fuzz_play(guest.peer.loop, guest.peer.fd, data + 2, size - 2, fuzz_piece(data[0], size - 2),
+		  drain, &guest);
 	finish(&guest);
 	return 0;
 }

@@ -1,20 +1,38 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Bytes of the host at the whole agent, with every step of a run but the program itself: in its
- * place a child that ends at once, some output, and a report.
+ * place a child that ends at once, or stays when it is told to; some output, and a report. When
+ * the host has said all, deadlines pass, and then it hangs up.
  */
 #include "base/util.h"
 #include "guest-agent/agent.h"
-#include "guest-agent/program.h"
-#include "tests/fuzz/fuzz.h"
+#include "guest-agent/spawn.h"
+#include "tests/fuzz/time.h"
 
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 /* What a stream reads at once; see base/stream.c. A longer packet would lose its end. */
 #define PACKET_MAX 4096
+
+/* Deadlines that pass behind what the host has said, at the most. */
+#define DEADLINES 8
+
+static struct loop *loop; /* the agent's */
+
+/* base/loop.h's, by the linker's --wrap. */
+int __real_loop_create(struct loop **ret);
+int __wrap_loop_create(struct loop **ret);
+int __wrap_loop_create(struct loop **ret)
+{
+	int r = __real_loop_create(ret);
+
+	loop = r == 0 ? *ret : NULL;
+	return r;
+}
 
 static char home[] = "/tmp/execsandbox-fuzz-XXXXXX";
 
@@ -29,63 +47,64 @@ static void remove_home(void)
 	rmdir(home);
 }
 
-/* A pipe that holds `text` and then ends; our reading end. */
-static int pipe_with(const char *text)
+static void say(int fd, const char *text, size_t len)
 {
-	int ends[2];
-
-	FUZZ_CHECK(pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0);
-	FUZZ_CHECK(write(ends[1], text, strlen(text)) == (ssize_t)strlen(text));
-	close_fd(ends[1]);
-	return ends[0];
+	/* A terminal's other end may be gone. */
+	if (fd >= 0)
+		(void)!write(fd, text, len);
 }
 
-/* guest-agent/program.h's, by the linker's --wrap. */
-int __wrap_program_start(const struct program *program, const struct agent_config *config,
-			 bool waits, struct process *process);
-int __wrap_program_start(const struct program *program, const struct agent_config *config,
-			 bool waits, struct process *process)
+static bool has_word(char *const *words, const char *wanted)
 {
-	char **argv =
-		language_argv(program->language, config->runners, config->home, program->args);
-	char **environment = language_environment(program->language, config->runners, config->home,
-						  program->env, waits);
-	int input[2], go[2];
+	for (; *words; words++)
+		if (strstr(*words, wanted))
+			return true;
+	return false;
+}
 
-	FUZZ_CHECK(argv && environment);
-	strings_free(argv);
-	strings_free(environment);
-	FUZZ_CHECK(pipe2(input, O_CLOEXEC | O_NONBLOCK) == 0);
-	FUZZ_CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, go) == 0);
-	/* It says that it waits, and has ended when it is told to go. */
-	FUZZ_CHECK(write(go[1], ".", 1) == 1);
-	process->pid = fork();
-	FUZZ_CHECK(process->pid >= 0);
-	if (process->pid == 0)
+/* guest-agent/spawn.h's, by the linker's --wrap: what the program would write is there at once. */
+int __wrap_spawn_start(const struct spawn_request *request, pid_t *ret_pid, int *ret_failure_fd);
+int __wrap_spawn_start(const struct spawn_request *request, pid_t *ret_pid, int *ret_failure_fd)
+{
+	static const char report[] = "{\"name\":\"E\",\"value\":\"v\",\"traceback\":\"t\"}";
+	bool is_resident = has_word(request->argv, "resident");
+	bool stays = request->go_fd >= 0 || has_word(request->argv, "stay");
+	int failure[2];
+	siginfo_t info;
+
+	say(request->stdout_fd, "out\n", 4);
+	say(request->stderr_fd, "err\n", 4);
+	say(request->report_fd, report, strlen(report));
+	/* A reply to the first program; or that it waits. */
+	say(request->go_fd, is_resident ? "\3\2\0\0\0{}" : ".", is_resident ? 7 : 1);
+	FUZZ_CHECK(pipe2(failure, O_CLOEXEC | O_NONBLOCK) == 0);
+	*ret_pid = fork();
+	FUZZ_CHECK(*ret_pid >= 0);
+	if (*ret_pid == 0 && stays)
+		pause();
+	if (*ret_pid == 0)
 		_exit(3);
-	close_fd(input[0]);
-	close_fd(go[1]);
-	process->go_fd = waits ? go[0] : close_fd(go[0]);
-	process->stdin_fd = input[1];
-	process->stdout_fd = pipe_with("out\n");
-	process->stderr_fd = pipe_with("err\n");
-	process->report_fd = pipe_with("{\"name\":\"E\",\"value\":\"v\",\"traceback\":\"t\"}");
-	process->failure_fd = pipe_with("");
+	/* Its end is there to be seen, the same in every run. */
+	if (!stays)
+		FUZZ_CHECK(waitid(P_PID, (id_t)*ret_pid, &info, WEXITED | WNOWAIT) == 0);
+	close_fd(failure[1]);
+	*ret_failure_fd = failure[0];
 	return 0;
 }
 
-/* All that the host will ever say waits in the socket, a packet per piece; then it hangs up. */
+/* A packet per piece. */
 static void write_all_packets(int fd, const uint8_t *data, size_t len, size_t piece)
 {
 	while (len > 0) {
 		size_t wanted = MIN(MIN(piece, len), (size_t)PACKET_MAX);
 
-		if (write(fd, data, wanted) < 0) /* the socket is full: enough was said */
-			break;
+		if (write(fd, data, wanted) < 0) /* closed, or not read any more */
+			return;
 		data += wanted;
 		len -= wanted;
+		fuzz_settle(loop);
+		fuzz_drain(fd);
 	}
-	FUZZ_CHECK(shutdown(fd, SHUT_WR) == 0);
 }
 
 /* First byte: piece length; the rest is what the host sends. */
@@ -97,6 +116,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	int fds[2];
 
 	fuzz_begin();
+	fuzz_time_begin();
 	if (size < 1)
 		return 0;
 	if (!has_home) {
@@ -105,9 +125,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		has_home = true;
 	}
 	FUZZ_CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) == 0);
-	write_all_packets(fds[0], data + 1, size - 1, fuzz_piece(data[0], size - 1));
 	config.fd = fds[1];
 	FUZZ_CHECK(agent_create(&agent, &config) == 0);
+	write_all_packets(fds[0], data + 1, size - 1, fuzz_piece(data[0], size - 1));
+	for (int i = 0; i < DEADLINES && fuzz_time_pass(loop); i++)
+		fuzz_drain(fds[0]);
+	FUZZ_CHECK(shutdown(fds[0], SHUT_WR) == 0);
 	agent_run(agent);
 	agent_destroy(agent);
 	fuzz_drain(fds[0]);

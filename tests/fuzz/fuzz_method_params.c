@@ -4,6 +4,7 @@
 #include "base/util.h"
 #include "daemon/rpc/wire.h"
 #include "daemon/session/request.h"
+#include "daemon/session/run_files.h"
 #include "protocol/method.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -41,9 +42,18 @@ static void check_request(const struct run_request *request)
 	FUZZ_CHECK(json_object_size(request->env) <= (size_t)config.env_max);
 }
 
+/* One operation for each file, and no more bytes than there may be. */
+static void check_batch(const struct file_batch *batch, size_t operations)
+{
+	FUZZ_CHECK(json_array_size(batch->operations) == operations);
+	FUZZ_CHECK(batch->data_len + batch->socket_size <=
+		   config.file_max_bytes * (operations + 1));
+}
+
 static void try_run(const json_t *params)
 {
 	struct run_request request;
+	struct run_files files;
 	struct rpc_error *error = run_request_parse(params, &config, VM_MEMORY_MAX_MB, &request);
 
 	if (error) {
@@ -52,6 +62,31 @@ static void try_run(const json_t *params)
 	}
 	check_request(&request);
 	run_request_fini(&request);
+	error = run_files_parse(params, &config, &files);
+	if (error) {
+		check_error(error);
+		return;
+	}
+	check_batch(&files.placed, json_array_size(json_object_get(params, "files")));
+	check_batch(&files.fetched, json_array_size(json_object_get(params, "collect")));
+	run_files_fini(&files);
+}
+
+static void try_file(enum file_kind kind, const json_t *params)
+{
+	struct file_request request;
+	struct rpc_error *error = file_request_parse(kind, params, &config, &request);
+
+	if (error) {
+		check_error(error);
+		return;
+	}
+	FUZZ_CHECK(strlen(request.path) <= FILE_PATH_MAX && *request.path != '/');
+	FUZZ_CHECK(request.takes_socket || request.batch.read_max <= FILE_READ_MAX);
+	/* An upload is opened, written to and ended at the most. */
+	FUZZ_CHECK(json_array_size(request.batch.operations) >= 1 &&
+		   json_array_size(request.batch.operations) <= 3);
+	file_request_fini(&request);
 }
 
 static void try_session(const json_t *params)
@@ -86,6 +121,29 @@ static void try_exec(const json_t *params)
 	json_decref(nothing);
 }
 
+static void try_method(const char *method, const json_t *params)
+{
+	static const struct {
+		const char *method;
+		enum file_kind kind;
+	} files[] = {
+		{"file.list", FILE_LIST},     {"file.mkdir", FILE_MKDIR},
+		{"file.read", FILE_READ},     {"file.remove", FILE_REMOVE},
+		{"file.rename", FILE_RENAME}, {"file.stat", FILE_STAT},
+		{"file.write", FILE_WRITE},
+	};
+
+	if (strcmp(method, "run") == 0)
+		try_run(params);
+	else if (strcmp(method, "session.create") == 0)
+		try_session(params);
+	else if (strcmp(method, "session.exec") == 0)
+		try_exec(params);
+	for (size_t i = 0; i < ELEMENTSOF(files); i++)
+		if (strcmp(method, files[i].method) == 0)
+			try_file(files[i].kind, params);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct rpc_error *error = NULL;
@@ -104,12 +162,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		error = method_validate(method, params);
 		if (error)
 			check_error(error);
-		else if (strcmp(method->name, "run") == 0)
-			try_run(params);
-		else if (strcmp(method->name, "session.create") == 0)
-			try_session(params);
-		else if (strcmp(method->name, "session.exec") == 0)
-			try_exec(params);
+		else
+			try_method(method->name, params);
 	}
 	json_decref(params);
 	return 0;

@@ -13,7 +13,7 @@ import struct
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 HELLO, IDENTITY, EXEC, KILL, MEMORY_GET, PING, EXIT_ACK = 1, 2, 3, 4, 5, 6, 7
-MEMORY_DROP, SIGNAL, RESIZE = 9, 10, 11
+PREPARE, MEMORY_DROP, SIGNAL, RESIZE = 8, 9, 10, 11
 READY, HELLO_REPLY, IDENTITY_DONE, STARTED, EXIT, MEMORY, PONG = 32, 33, 34, 35, 36, 37, 38
 DATA, END, CREDIT = 64, 65, 66
 STDIN, STDOUT, STDERR, CODE = 0, 1, 2, 3
@@ -78,6 +78,126 @@ def guest_frames():
     yield "over-long", b"\0\0" + struct.pack("<IBI", 1 << 30, DATA, 5)
 
 
+# Steps of tests/fuzz/guest.h.
+OUT, ERR, ENDED, EXITED, MESSAGE, RAW, CREDITED, CALLER = range(8)
+# Calls of fuzz_guest_files.c, in its order.
+(CALL_LIST, CALL_READ, CALL_READ_BASE64, CALL_READ_SOCKET, CALL_WRITE, CALL_WRITE_SOCKET, CALL_UPLOAD, CALL_STAT, CALL_MKDIR,
+ CALL_RENAME, CALL_PLACED, CALL_FETCHED) = range(12)
+
+
+def step(what, content=b"", number=1):
+    """Of exec `number`."""
+    return struct.pack("<BH", what + 8 * (number - 1), len(content)) + content
+
+
+def said(*results, read=b""):
+    """A file server that answers a list of operations and ends."""
+    text = json.dumps(list(results), separators=(",", ":")).encode()
+    return step(OUT, read) * bool(read) + step(ERR, text) + step(ENDED) + step(EXITED)
+
+
+def guest_files():
+    entry = {"name": "a", "type": "file", "size": 3, "mode": 0o100644, "mtime_ns": 1700000000000000000}
+    odd = {"name_hex": "ff41", "type": "symlink", "target_hex": "fe", "mode": 0o777, "mtime_ns": -1}
+    missing, full = {"error": 2}, {"error": 28}
+    calls = {
+        "list": (CALL_LIST, said({"entries": [entry, odd, {}], "is_truncated": True})),
+        "list-nonsense": (CALL_LIST, said({"entries": {"a": 1}, "is_truncated": 1})),
+        "list-missing": (CALL_LIST, said(missing)),
+        "read": (CALL_READ, said({"length": 5, "size": 9}, read="a\u00e9\u20ac".encode()[:5])),
+        "read-all": (CALL_READ, said({"length": 2, "size": 2}, read=b"ab")),
+        "read-lie": (CALL_READ, said({"length": 3, "size": 2}, read=b"ab")),
+        "read-base64": (CALL_READ_BASE64, said({"length": 2, "size": 2**63 - 1}, read=b"\xff\0")),
+        "read-more": (CALL_READ_BASE64, step(OUT, b"123456789")),
+        "read-socket": (CALL_READ_SOCKET, said({"length": 900, "size": 901}, read=b"x" * 900)),
+        "read-socket-closed": (CALL_READ_SOCKET, step(CALLER, b"x") + said({"length": 3, "size": 3}, read=b"abc")),
+        "write": (CALL_WRITE, said({"size": 4})),
+        "write-full": (CALL_WRITE, said(full)),
+        "write-socket": (CALL_WRITE_SOCKET, step(CALLER, b"y" * 600) + step(CREDITED, b"\0\x58\2") + step(CALLER, b"z" * 400) + said(
+            {"size": 1000})),
+        "write-socket-short": (CALL_WRITE_SOCKET, step(CALLER, b"y" * 600) + step(CALLER, b"xx") + said({"size": 600})),
+        "upload": (CALL_UPLOAD, said({}, {}, {"size": 1})),
+        "upload-stale": (CALL_UPLOAD, said({}, {"error": 116}, {"error": 116})),
+        "stat": (CALL_STAT, said({"entry": entry})),
+        "stat-odd": (CALL_STAT, said({"entry": odd})),
+        "mkdir": (CALL_MKDIR, said({})),
+        "rename": (CALL_RENAME, said({"error": 17})),
+        "placed": (CALL_PLACED, said({"size": 1}, full)),
+        "fetched": (CALL_FETCHED, said({"length": 2, "size": 2, "mode": 420}, missing, {"length": 9, "size": 9}, read=b"abc")),
+        "too-few": (CALL_FETCHED, said({})),
+        "no-json": (CALL_STAT, step(ERR, b"Traceback") + step(ENDED) + step(EXITED)),
+        "stopped": (CALL_READ, step(CALLER) + step(MESSAGE, bytes([EXIT]) + json.dumps(
+            {"exec": 1, "reason": "signaled", "exit_code": 0, "signal": 9}).encode())),
+        "failed": (CALL_STAT, step(MESSAGE, bytes([EXIT]) + b'{"exec":1,"reason":"failed","detail":"no server"}')),
+        "raw": (CALL_STAT, step(RAW, message(PONG, id=1)) + step(OUT, b"x", number=2) + step(EXITED)),
+    }
+    for name, (call, steps) in calls.items():
+        yield name, bytes([call, 0]) + steps
+    yield "late", bytes([CALL_READ, 0]) + step(CALLER, b"...") * 2 + said({"length": 0, "size": 0})
+    yield "late-reader", bytes([CALL_READ_SOCKET, 0]) + step(OUT, b"x" * 2000) * 6 + step(ERR, b'[{"length":12000,"size":12000}]') + step(
+        ENDED) + step(EXITED) + step(CALLER, b"...") + step(CALLER, b"read")
+    yield "refused", bytes([CALL_READ, 1]) + step(OUT, b"x" * 4000) + step(OUT, b"x" * 200) + step(EXITED)
+    yield "stopped-at-once", bytes([CALL_READ, 2]) + said({"length": 0, "size": 0})
+
+
+# Requests of fuzz_guest_session.c, in its order.
+(ASK_CODE, ASK_STREAM, ASK_COMMAND, ASK_EXEC_ID, ASK_BACKGROUND, ASK_TERMINAL, ASK_ATTACH, ASK_FOLLOW, ASK_RESULT, ASK_INFO, ASK_LIST,
+ ASK_UPDATE, ASK_CLOSE, ASK_PROCESSES, ASK_WAIT, ASK_PROGRESS, ASK_WRITE, ASK_CLOSE_STDIN, ASK_SIGNAL, ASK_RESIZE, ASK_READ_FILE,
+ ASK_WRITE_FILE, ASK_FILES, ASK_SESSION, ASK_CANCEL, ASK_AGAIN,
+ ASK_TIME) = range(27)
+
+
+def ask(*what):
+    """Steps of the client: numbers of requests, or pairs with what they are about."""
+    return b"".join(step(CALLER, bytes(one if isinstance(one, tuple) else (one, 0))) for one in what)
+
+
+def begun(number=1):
+    return step(MESSAGE, bytes([STARTED]) + b'{"exec":%d}' % number)
+
+
+def ended(number=1):
+    return step(ENDED, number=number) + step(EXITED, number=number)
+
+
+def guest_session():
+    gone = step(MESSAGE, bytes([EXIT]) + b'{"exec":1,"reason":"failed","detail":"no such program"}')
+    yield "code", ask(ASK_CODE) + begun() + step(OUT, b"1\n") + ended()
+    yield "stream", ask(ASK_STREAM) + begun() + step(OUT, b"\xc3") + step(OUT, b"\xa9") + step(ERR, b"\xff") + ended()
+    yield "queue", ask(ASK_CODE, ASK_COMMAND, ASK_INFO) + ended() + step(OUT, b"12345678", number=2) + ended(2)
+    yield "limit", ask(ASK_COMMAND) + step(OUT, b"123456789")
+    yield "exec-id", ask(ASK_EXEC_ID, ASK_RESULT, ASK_AGAIN, ASK_EXEC_ID) + step(OUT, b"x") + ended() + ask(ASK_RESULT)
+    yield "exec-id-lost", ask(ASK_EXEC_ID, ASK_AGAIN) + step(RAW, b"\0" * 12) + ask(ASK_RESULT)
+    background = ask(ASK_BACKGROUND) + step(CREDITED, b"\0\2") + begun()
+    yield "background", background + ask(ASK_ATTACH, ASK_PROCESSES, ASK_WAIT) + step(OUT, b"ab") + ask(ASK_PROGRESS) + ended() + ask(ASK_WAIT)
+    yield "background-input", background + ask(ASK_WRITE, ASK_WRITE, ASK_CLOSE_STDIN) + step(CREDITED, b"\0\x0c") + step(
+        CREDITED, b"\0\x16") + ask(ASK_WRITE) + ended()
+    yield "background-followed", background + step(OUT, b"x" * 900) + ask(ASK_FOLLOW) + step(ERR, b"y" * 50) + ask(ASK_AGAIN) + ended()
+    yield "background-failed", ask(ASK_BACKGROUND) + gone + ask(ASK_PROCESSES)
+    yield "background-unstarted", ask(ASK_BACKGROUND, ASK_CANCEL) + begun() + ask(ASK_PROCESSES) + ended()
+    yield "background-cancelled", ask(ASK_BACKGROUND, (ASK_CANCEL, 2)) + begun() + ended() + ask(ASK_PROCESSES)
+    yield "terminal", ask(ASK_TERMINAL) + begun() + ask(ASK_RESIZE, ASK_CLOSE_STDIN, ASK_SIGNAL, ASK_PROCESSES) + ended()
+    yield "two", ask(ASK_BACKGROUND, ASK_BACKGROUND, ASK_ATTACH, ASK_CODE) + begun() + begun(2) + step(OUT, b"1", number=2) + step(
+        OUT, b"2", number=3) + ended(3) + ended(2) + ended(1)
+    yield "files", ask(ASK_READ_FILE, ASK_WRITE_FILE, ASK_FILES) + said({"length": 1, "size": 1}, read=b"x") + step(
+        ERR, b'[{"size":4}]', number=2) + ended(2) + step(ERR, b'[{"entries":[{"name":"a"}]}]', number=3) + ended(3)
+    yield "file-lie", ask(ASK_READ_FILE, ASK_CODE) + step(OUT, b"x" * 100) + step(OUT, b"x" * 8) + step(ERR, b"[" * 900)
+    yield "cancelled", ask(ASK_STREAM, (ASK_CANCEL, 2)) + step(OUT, b"late") + ended()
+    yield "cancelled-waiting", ask(ASK_CODE, ASK_CODE, (ASK_CANCEL, 3)) + ended()
+    yield "gone", ask(ASK_STREAM, ASK_AGAIN) + step(OUT, b"x") + ended()
+    yield "closed", ask(ASK_STREAM, ASK_BACKGROUND, ASK_READ_FILE, ASK_CLOSE, ASK_INFO)
+    yield "bound", ask(ASK_SESSION, ASK_LIST, ASK_AGAIN, ASK_LIST, ASK_UPDATE)
+    yield "broken", ask(ASK_CODE, ASK_BACKGROUND, ASK_WAIT) + step(RAW, message(PING, id=1)) + ask(ASK_INFO)
+    yield "no-start", ask(ASK_CODE) + gone
+    yield "timeout", ask(ASK_STREAM, ASK_TIME) + step(OUT, b"late") + ended() + ask(ASK_INFO)
+    yield "timeout-unreported", ask(ASK_STREAM, ASK_CODE, ASK_TIME, ASK_TIME, ASK_TIME, ASK_INFO)
+    yield "start-late", ask(ASK_BACKGROUND, ASK_TIME, ASK_TIME)
+    yield "many-files", ask(*[ASK_READ_FILE] * 8, ASK_CODE) + said({"length": 0, "size": 0}) + ask((ASK_CANCEL, 3), (ASK_CANCEL, 4))
+    yield "cancelled-write", background + ask(ASK_WRITE, ASK_WAIT, (ASK_CANCEL, 3), (ASK_CANCEL, 4), ASK_TIME)
+    yield "cancelled-create", ask(ASK_SESSION, (ASK_CANCEL, 2), ASK_SESSION, ASK_AGAIN)
+    yield "twice", ask(ASK_CODE, ASK_CODE) + ended() + ended() + ended(2) + ended(2)
+
+
 def host_frames():
     hello = message(HELLO, **HELLO_FIELDS)
     execute = message(EXEC, exec=1, language="python", args=["a", "b"], env={"A": "1"}, stdout_limit=1 << 20,
@@ -87,8 +207,9 @@ def host_frames():
     yield "run-in-pieces", b"\5" + hello + execute + code
     yield "credit", b"\0" + hello + execute + code + credit(STDOUT, 4, WINDOW + 4) + message(EXIT_ACK, exec=1)
     yield "kill", b"\0" + hello + execute + message(KILL, exec=1, grace_ms=0) + message(EXIT_ACK, exec=1)
-    yield "kill-running", b"\0" + hello + execute + code + message(KILL, exec=1, grace_ms=50)
-    beside = message(EXEC, exec=1, language="shell", stdout_limit=4, stderr_limit=4, is_background=True, terminal_rows=2,
+    staying = message(EXEC, exec=1, language="python", args=["stay"], stdout_limit=1 << 20, stderr_limit=1 << 20)
+    yield "kill-running", b"\0" + hello + staying + code + message(KILL, exec=1, grace_ms=50)
+    beside = message(EXEC, exec=1, language="shell", args=["stay"], stdout_limit=4, stderr_limit=4, is_background=True, terminal_rows=2,
                      terminal_columns=70000)
     yield "background", b"\0" + hello + beside + code + data(STDIN, 0, b"in") + message(
         RESIZE, exec=1, rows=2**63 - 1, columns=0) + message(SIGNAL, exec=1, signal=15) + message(SIGNAL, exec=1, signal=2**63 - 1)
@@ -100,6 +221,17 @@ def host_frames():
     yield "identity", b"\0" + hello + message(IDENTITY, **IDENTITY_FIELDS) + message(MEMORY_GET, id=4) + message(MEMORY_DROP, id=6) + message(PING, id=5)
     yield "drops", b"\0" + hello + message(MEMORY_DROP, id=1) + message(MEMORY_DROP, id=2**63 - 1) + execute + code + message(MEMORY_DROP)
     yield "repeat", b"\0" + hello + execute + execute + data(CODE, 0, b"ab") + data(CODE, 1, b"bc") + data(CODE, 9, b"gap")
+    plain = message(EXEC, exec=2, language="shell", stdout_limit=2, stderr_limit=1 << 20, stop_at_limit=True)
+    short = data(CODE, 0, b"ls", number=2) + end(CODE, 2, number=2)
+    yield "ends", b"\0" + hello + plain + short + end(STDIN, 0, number=2) + credit(STDOUT, 4, WINDOW + 4, number=2)
+    yield "ends-acknowledged", b"\x40" + hello + plain + short + message(EXIT_ACK, exec=2) + message(PING, id=1)
+    resident = message(EXEC, exec=3, language="python", is_resident=True, stdout_limit=9, stderr_limit=9)
+    yield "resident", b"\x20" + hello + message(PREPARE, id=1, language="python", count=0, is_resident=True) + resident + data(
+        CODE, 0, b"1", number=3) + end(CODE, 1, number=3) + message(KILL, exec=3)
+    yield "prepare", b"\0" + hello + message(PREPARE, id=1, language="shell", count=2) + plain + short + message(
+        PREPARE, id=2, language="shell", count=0) + message(PREPARE, id=3, language="cobol", count=2**63 - 1)
+    yield "resumed", b"\0" + hello + plain + short + SYNC + message(HELLO, received={"9": 2, "10": 0}, **HELLO_FIELDS) + credit(
+        STDOUT, 4, WINDOW + 4, number=2)
     yield "before-hello", b"\0" + execute + code
     yield "guest-frame", b"\0" + hello + message(PONG, id=1)
 
@@ -197,6 +329,17 @@ RUN_PARAMS = {
     "process-write": {"session": "box", "process": "proc_1", "data": "eA==", "encoding": "base64"},
     "process-resize": {"session": "box", "process": "proc_1", "rows": 1, "columns": 65535},
     "process-wait": {"session": "box", "process": "proc_1", "timeout_seconds": 0, "stdout_offset": 3, "stderr_offset": 0},
+    "run-files": {"language": "shell", "code": "cat", "files": [{"path": "a/b", "data": "AA==", "encoding": "base64", "mode": "0755"}],
+                  "collect": ["/home/user/a", "b"]},
+    "run-files-bad": {"language": "python", "code": "1", "files": [{"path": "main.py", "data": ""}], "collect": ["../x", "/etc/passwd"]},
+    "exec-id": {"language": "python", "code": "1", "exec_id": "e", "retain_seconds": 5},
+    "file": {"session": "box", "path": "/home/user/a//b", "recursive": True, "mode": "755"},
+    "file-write": {"session": "box", "path": "a", "data": "x", "append": True, "mode": "0644"},
+    "file-upload": {"session": "box", "path": "a", "upload": "open", "data": "eA==", "encoding": "base64", "commit": True, "offset": 0},
+    "file-upload-on": {"session": "box", "upload": "upl_1", "descriptor": True, "size": 9, "offset": 1099511627776},
+    "file-read": {"session": "box", "path": "a", "offset": 3, "length": 8388608, "encoding": "base64"},
+    "file-rename": {"session": "box", "path": "a", "new_path": "/home/user", "replace": True},
+    "file-nul": {"session": "box", "path": "a\0b", "new_path": "/home/userx"},
     "session-list": {"limit": 2, "cursor": "7", "state": "idle"},
     "empty": {},
     "unknown": {"colour": {"deep": [[{}]]}},
@@ -278,7 +421,7 @@ def manifest():
 
 
 def main():
-    for make in [config, frames, guest_frames, host_frames, manifest, method_params, qmp, rpc_line]:
+    for make in [config, frames, guest_files, guest_frames, guest_session, host_frames, manifest, method_params, qmp, rpc_line]:
         folder = os.path.join(HERE, "corpus", make.__name__)
         os.makedirs(folder, exist_ok=True)
         for name in os.listdir(folder):

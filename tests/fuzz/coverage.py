@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What the corpora reach of the sources that each fuzz harness is aimed at, as a table.
+
+    tests/fuzz/coverage.py DIR [NAME…]     DIR holds cover_NAME, built by `make fuzz-coverage`
+
+Each program is run over tests/fuzz/corpus/NAME, and over build/fuzz/corpus/NAME with FUZZ_FOUND=1. The functions
+of an aimed-at source that no input has entered are named below the table: they are other callers'
+business, or the next seed's.
+"""
+import json
+import os
+import subprocess
+import sys
+
+# What a harness is there for; what else it passes through is not counted.
+AIMS = {
+    "config": ("conf/config.c", "conf/file.c", "conf/option.c", "conf/report.c"),
+    "frames": ("protocol/frame.c", "protocol/message.c"),
+    "guest_files": ("daemon/session/file_io.c", "daemon/session/file_request.c", "daemon/session/file_socket.c",
+                    "daemon/session/run_files.c"),
+    "guest_frames": ("daemon/vm/agent_link.c", "daemon/session/output.c", "daemon/session/result.c", "protocol/flow.c"),
+    "guest_session": ("daemon/session/attach.c", "daemon/session/exec.c", "daemon/session/process.c", "daemon/session/process_input.c",
+                      "daemon/session/process_wait.c", "daemon/session/processes.c", "daemon/session/results.c",
+                      "daemon/session/ring.c", "daemon/session/session.c", "daemon/session/session_files.c",
+                      "daemon/session/sessions.c"),
+    "host_frames": ("guest-agent/agent.c", "guest-agent/exec.c", "guest-agent/input.c", "guest-agent/link.c",
+                    "guest-agent/output.c", "guest-agent/receipt.c", "guest-agent/report.c"),
+    "manifest": ("daemon/template/manifest.c",),
+    "method_params": ("daemon/session/bytes.c", "daemon/session/file_request.c", "daemon/session/request.c",
+                      "daemon/session/run_files.c", "protocol/method.c", "protocol/rpc_error.c"),
+    "qmp": ("daemon/vm/balloon.c", "daemon/vm/qmp.c"),
+    "rpc_line": ("daemon/rpc/batch.c", "daemon/rpc/call.c", "daemon/rpc/conn.c", "daemon/rpc/dispatch.c", "daemon/rpc/events.c",
+                 "daemon/rpc/wire.c", "protocol/utf8.c"),
+}
+
+
+def corpora(name):
+    folders = [f"tests/fuzz/corpus/{name}"]
+    found = f"build/fuzz/corpus/{name}"
+    if os.environ.get("FUZZ_FOUND") and os.path.isdir(found) and os.listdir(found):
+        folders.append(found)
+    return folders
+
+
+def export(folder, name):
+    """llvm-cov's own JSON of the harness's run over its corpora."""
+    program, raw, merged = (os.path.join(folder, part) for part in (f"cover_{name}", f"{name}.profraw", f"{name}.profdata"))
+    subprocess.run([program, *corpora(name)], check=True, stdout=subprocess.DEVNULL, env={**os.environ, "LLVM_PROFILE_FILE": raw})
+    subprocess.run(["llvm-profdata", "merge", "-sparse", raw, "-o", merged], check=True)
+    text = subprocess.run(["llvm-cov", "export", program, f"-instr-profile={merged}", *AIMS[name]], check=True,
+                          stdout=subprocess.PIPE).stdout
+    return json.loads(text)["data"][0]
+
+
+def relative(path):
+    return os.path.relpath(path, os.getcwd())
+
+
+def functions_missed(data, source):
+    return sorted(function["name"].rpartition(":")[2] for function in data["functions"]
+                  if function["count"] == 0 and relative(function["filenames"][0]) == source)
+
+
+def report(folder, names):
+    lines = ["| harness | source | lines | of | % | branches | of | % |", "|---|---|--:|--:|--:|--:|--:|--:|"]
+    missed = []
+    for name in names:
+        data = export(folder, name)
+        for file in sorted(data["files"], key=lambda file: file["filename"]):
+            source, cells = relative(file["filename"]), []
+            for kind in ("lines", "branches"):
+                part = file["summary"][kind]
+                cells += [str(part["covered"]), str(part["count"]), f"{part['percent']:.0f}"]
+            lines.append(f"| {name} | {source} | {' | '.join(cells)} |")
+            if functions := functions_missed(data, source):
+                missed.append(f"{name}: {source}: not entered: {', '.join(functions)}")
+    return "\n".join(lines + [""] + missed) + "\n"
+
+
+def main():
+    folder, names = sys.argv[1], sys.argv[2:] or sorted(AIMS)
+    if unknown := [name for name in names if name not in AIMS]:
+        sys.exit(f"coverage.py: say in AIMS what these are aimed at: {', '.join(unknown)}")
+    text = report(folder, names)
+    os.makedirs("build/fuzz", exist_ok=True)
+    with open("build/fuzz/coverage.txt", "w", encoding="utf-8") as file:
+        file.write(text)
+    print(text, end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A hostile guest in a session that is in use: programs, background processes, files, followers of
+ * their output. All is real but the pool and the VM, of which there is the guest link.
+ */
+#include "base/util.h"
+#include "daemon/method/methods.h"
+#include "daemon/session/process.h"
+#include "daemon/session/session_internal.h"
+#include "tests/fuzz/client.h"
+#include "tests/fuzz/guest.h"
+#include "tests/fuzz/time.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define VM_MEMORY_MB 8192
+/* Steps of the caller that find no more to ask for. */
+#define REQUESTS_MAX 64
+
+/* What a client asks for, by a caller's step: of its two bytes the first says which, the second of
+ * which process. */
+enum about { NOTHING, SESSION, PROCESS, REQUEST };
+static const struct {
+	const char *method;
+	enum about about;
+	const char *params;
+} requests[] = {
+	{"session.exec", SESSION, "{\"code\": \"1\"}"},
+	{"session.exec", SESSION, "{\"code\": \"1\", \"stream\": true, \"timeout_seconds\": 9}"},
+	{"session.exec", SESSION, "{\"command\": \"a\", \"limits\": {\"stdout_bytes\": 8}}"},
+	{"session.exec", SESSION, "{\"command\": \"a\", \"exec_id\": \"e\", \"stdin\": \"in\"}"},
+	{"session.exec", SESSION, "{\"command\": \"a\", \"background\": true, \"stdin\": \"in\"}"},
+	{"session.exec", SESSION,
+	 "{\"argv\": [\"a\"], \"background\": true, \"terminal\": {\"rows\": 2, \"columns\": 3}}"},
+	{"session.attach", SESSION, "{}"},
+	{"session.attach", PROCESS, "{\"stdout_offset\": 1}"},
+	{"session.result", NOTHING, "{\"exec_id\": \"e\"}"},
+	{"session.info", SESSION, "{}"},
+	{"session.list", NOTHING, "{}"},
+	{"session.update", SESSION, "{\"idle_timeout_seconds\": 9}"},
+	{"session.close", SESSION, "{}"},
+	{"process.list", SESSION, "{}"},
+	{"process.wait", PROCESS, "{}"},
+	{"process.wait", PROCESS, "{\"timeout_seconds\": 0, \"stderr_offset\": 2}"},
+	{"process.write", PROCESS, "{\"data\": \"0123456789\"}"},
+	{"process.close_stdin", PROCESS, "{}"},
+	{"process.signal", PROCESS, "{\"signal\": \"TERM\"}"},
+	{"process.resize", PROCESS, "{\"rows\": 1, \"columns\": 1}"},
+	{"file.read", SESSION, "{\"path\": \"a\"}"},
+	{"file.write", SESSION, "{\"path\": \"a\", \"data\": \"0123\"}"},
+	{"file.list", SESSION, "{\"path\": \"\"}"},
+	{"session.create", NOTHING, "{\"language\": \"shell\", \"bind\": \"connection\"}"},
+	{"$/cancelRequest", REQUEST, "{}"},
+	{"hang-up", NOTHING, NULL},  /* and comes again */
+	{"deadline", NOTHING, NULL}, /* the next one passes */
+};
+
+struct world {
+	struct fuzz_guest guest;
+	struct fuzz_client client;
+	struct daemon daemon;
+	struct run_counters counters;
+	int id; /* of the last request */
+	/* The VM. */
+	bool is_granted, is_lost;
+	int error;
+	const struct vm_client_ops *client_ops;
+	void *user;
+	struct defer lost;
+};
+
+static struct config config;
+static struct world world;
+
+/* --- In the place of daemon/vm and daemon/pool, by the linker's --wrap. --- */
+
+static struct vm *the_vm(void)
+{
+	return (struct vm *)&world; /* nobody looks into it */
+}
+
+struct agent_link *__wrap_vm_link(struct vm *vm);
+struct agent_link *__wrap_vm_link(struct vm *vm)
+{
+	FUZZ_CHECK(vm == the_vm());
+	return world.guest.link;
+}
+
+const char *__wrap_vm_id(const struct vm *vm);
+const char *__wrap_vm_id(const struct vm *vm)
+{
+	static const char id[VM_ID_SIZE] = "vm_1";
+
+	FUZZ_CHECK(vm == the_vm());
+	return id;
+}
+
+enum vm_state __wrap_vm_get_state(const struct vm *vm);
+enum vm_state __wrap_vm_get_state(const struct vm *vm)
+{
+	FUZZ_CHECK(vm == the_vm());
+	return world.error == 0 ? VM_RUNNING : VM_STOPPING;
+}
+
+void __wrap_vm_attach(struct vm *vm, uid_t uid, const struct vm_client_ops *ops, void *user);
+void __wrap_vm_attach(struct vm *vm UNUSED, uid_t uid UNUSED, const struct vm_client_ops *ops,
+		      void *user)
+{
+	world.client_ops = ops;
+	world.user = user;
+}
+
+/* There is one VM, and it is there at once; who asks again waits for ever. */
+struct rpc_error *__wrap_pool_acquire(struct pool *pool, struct pool_request *request);
+struct rpc_error *__wrap_pool_acquire(struct pool *pool UNUSED, struct pool_request *request)
+{
+	request->claim = (struct pool_claim *)request;
+	return NULL;
+}
+
+void __wrap_pool_cancel(struct pool *pool, struct pool_request *request);
+void __wrap_pool_cancel(struct pool *pool UNUSED, struct pool_request *request UNUSED)
+{
+}
+
+void __wrap_pool_release(struct pool *pool, struct vm *vm);
+void __wrap_pool_release(struct pool *pool UNUSED, struct vm *vm)
+{
+	FUZZ_CHECK(vm == the_vm());
+	world.client_ops = NULL;
+	world.error = -EPIPE;
+	agent_link_close(world.guest.link);
+}
+
+void __wrap_pool_work(struct pool *pool, struct vm *vm);
+void __wrap_pool_work(struct pool *pool UNUSED, struct vm *vm)
+{
+	FUZZ_CHECK(vm == the_vm() && world.client_ops);
+}
+
+void __wrap_pool_rest(struct pool *pool, struct vm *vm);
+void __wrap_pool_rest(struct pool *pool UNUSED, struct vm *vm)
+{
+	FUZZ_CHECK(vm == the_vm() && world.client_ops);
+}
+
+uint64_t __wrap_pool_max_memory_mb(const struct pool *pool);
+uint64_t __wrap_pool_max_memory_mb(const struct pool *pool UNUSED)
+{
+	return VM_MEMORY_MB;
+}
+
+struct rpc_error *__wrap_daemon_require_images(struct daemon *daemon);
+struct rpc_error *__wrap_daemon_require_images(struct daemon *daemon UNUSED)
+{
+	return NULL;
+}
+
+/* --- The guest link's owner, as daemon/vm/vm_start.c has it. --- */
+
+static struct session *the_session(void)
+{
+	return TAILQ_FIRST(&world.daemon.sessions->open);
+}
+
+/* The session that was made first gets the VM. */
+static void on_ready(void *user UNUSED, const struct msg_hello_reply *hello UNUSED)
+{
+	struct session *session = the_session();
+
+	FUZZ_CHECK(session && !world.is_granted);
+	world.is_granted = true;
+	session->wish.on_vm(session->wish.user, the_vm());
+}
+
+static void on_message(void *user UNUSED, const struct msg *msg)
+{
+	if (world.client_ops && msg->type != FRAME_MEMORY)
+		world.client_ops->on_message(world.user, msg);
+}
+
+static void on_output(void *user UNUSED, uint32_t exec, enum frame_substream sub,
+		      const uint8_t *data, size_t len)
+{
+	if (world.client_ops)
+		world.client_ops->on_output(world.user, exec, sub, data, len);
+}
+
+static void on_input(void *user UNUSED, uint32_t exec, uint64_t taken)
+{
+	if (world.client_ops && world.client_ops->on_input)
+		world.client_ops->on_input(world.user, exec, taken);
+}
+
+static void tell_lost(void *user UNUSED)
+{
+	const struct vm_client_ops *client_ops = TAKE_PTR(world.client_ops);
+	enum rpc_code code = world.error == -EPROTO ? RPC_GUEST_PROTOCOL : RPC_VM_LOST;
+
+	if (client_ops)
+		client_ops->on_lost(world.user, rpc_error_new(code, "The VM is lost"));
+}
+
+static void on_failed(void *user UNUSED, int error, const char *why)
+{
+	FUZZ_CHECK(!world.is_lost && error < 0 && why);
+	world.is_lost = true;
+	world.error = error;
+	loop_defer(world.guest.loop, &world.lost, tell_lost, NULL);
+}
+
+static const struct agent_link_ops link_ops = {
+	.on_ready = on_ready,
+	.on_message = on_message,
+	.on_output = on_output,
+	.on_input = on_input,
+	.on_failed = on_failed,
+};
+
+/* --- The client. --- */
+
+static rpc_handler_fn handler_of(const char *method)
+{
+	for (size_t i = 0; i < method_handler_count; i++)
+		if (strcmp(method_handlers[i].name, method) == 0)
+			return method_handlers[i].fn;
+	FUZZ_CHECK(false);
+	return NULL;
+}
+
+static const char *process_id(uint8_t index)
+{
+	const struct session *session = the_session();
+	const struct process *process = session ? TAILQ_FIRST(&session->processes.list) : NULL;
+
+	for (; process && index > 0; index--)
+		process = TAILQ_NEXT(process, link);
+	return process ? process->id : "proc_1";
+}
+
+static void ask(const char *method, const char *text, enum about about, uint8_t index)
+{
+	const struct session *session = the_session();
+	json_t *params = json_loads(text, 0, NULL);
+	char *line;
+
+	FUZZ_CHECK(params);
+	if (about == SESSION || about == PROCESS)
+		json_object_set_new(params, "session",
+				    json_string(session ? session->id : "ses_1"));
+	if (about == PROCESS)
+		json_object_set_new(params, "process", json_string(process_id(index)));
+	if (about == REQUEST)
+		json_object_set_new(params, "id", json_integer(index));
+	params = json_pack("{s:s, s:s, s:o}", "jsonrpc", "2.0", "method", method, "params", params);
+	if (about != REQUEST)
+		json_object_set_new(params, "id", json_integer(++world.id));
+	line = json_dumps(params, JSON_COMPACT);
+	FUZZ_CHECK(line);
+	/* Full: the client does not read fast enough, which ends with the next step. */
+	(void)!write(world.client.fd, line, strlen(line));
+	(void)!write(world.client.fd, "\n", 1);
+	free(line);
+	json_decref(params);
+}
+
+static void act(const uint8_t *data, size_t len)
+{
+	size_t i = len > 0 ? data[0] % ELEMENTSOF(requests) : 0;
+
+	if (world.id >= REQUESTS_MAX)
+		return;
+	if (requests[i].params) {
+		ask(requests[i].method, requests[i].params, requests[i].about,
+		    len > 1 ? data[1] : 0);
+	} else if (strcmp(requests[i].method, "deadline") == 0) {
+		(void)fuzz_time_pass(world.guest.loop);
+	} else {
+		fuzz_client_hang_up(&world.client);
+		fuzz_client_connect(&world.client);
+	}
+	fuzz_settle(world.guest.loop);
+}
+
+static void play(const uint8_t *data, size_t size)
+{
+	const uint8_t *bytes;
+	uint8_t step;
+	size_t len;
+
+	while (fuzz_guest_step(&data, &size, &step, &bytes, &len)) {
+		if (step % STEP_COUNT == STEP_CALLER)
+			act(bytes, len);
+		else if (!world.is_lost)
+			fuzz_guest_say(&world.guest, step, 1 + STEP_EXEC(step), bytes, len);
+		fuzz_client_read(&world.client);
+	}
+}
+
+/* --- One input. --- */
+
+static void start(void)
+{
+	struct loop *loop;
+
+	world = (struct world){0};
+	fuzz_guest_start(&world.guest, &link_ops, NULL);
+	loop = world.guest.loop;
+	world.daemon.config = &config;
+	world.daemon.loop = loop;
+	FUZZ_CHECK(results_create(loop, &config, &world.daemon.results) == 0);
+	world.daemon.exec_env = (struct exec_env){.loop = loop,
+						  .config = &config,
+						  .counters = &world.counters,
+						  .results = world.daemon.results};
+	FUZZ_CHECK(sessions_create(
+			   &(struct sessions_config){.exec = &world.daemon.exec_env, .node = ""},
+			   &world.daemon.sessions) == 0);
+	fuzz_client_start(&world.client, loop, handler_of, &world.daemon);
+	ask("session.create", "{\"language\": \"python\"}", NOTHING, 0);
+	fuzz_settle(loop);
+	fuzz_guest_say_hello(&world.guest);
+	fuzz_client_read(&world.client);
+	FUZZ_CHECK(world.is_granted);
+}
+
+static void finish(void)
+{
+	struct loop *loop = world.guest.loop;
+
+	fuzz_guest_hang_up(&world.guest);
+	fuzz_client_read(&world.client);
+	fuzz_client_end(&world.client);
+	sessions_destroy(world.daemon.sessions);
+	results_destroy(world.daemon.results);
+	fuzz_settle(loop);
+	fuzz_guest_end(&world.guest);
+}
+
+/* The steps of the guest and of the client. */
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	fuzz_begin();
+	fuzz_time_begin();
+	if (!config.socket)
+		FUZZ_CHECK(config_defaults(&config) == 0);
+	start();
+	play(data, size);
+	finish();
+	return 0;
+}
