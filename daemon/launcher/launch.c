@@ -194,7 +194,8 @@ static void on_process_end(struct ev_loop *ev, ev_io *watch, int events UNUSED)
 
 void launch_orphan(struct launch *launch)
 {
-	if (launch->known & LAUNCH_GONE)
+	/* Orphaned already: the launcher after its own has died before its end was heard. */
+	if ((launch->known & LAUNCH_GONE) || ev_is_active(&launch->watch))
 		return;
 	snprintf(launch->stderr_tail, sizeof(launch->stderr_tail), "its launcher is gone");
 	/* The kernel does it as well. */

@@ -232,6 +232,9 @@ json_t *run_files_result(const struct run_files *files, const json_t *results, c
 	const json_t *path;
 	size_t i, at = 0;
 
+	/* Nothing was read: then there is no place that the pieces could be in. */
+	if (len == 0)
+		data = "";
 	json_array_foreach (files->collected, i, path) {
 		json_t *entry = json_object();
 		uint64_t length = 0;

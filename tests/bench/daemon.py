@@ -130,6 +130,13 @@ def ancestors(pid):
     return found
 
 
+def kill_vm(vm, pid):
+    """SIGKILL to a QEMU, if the process is still that VM's."""
+    with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+        if vm in file.read():
+            os.kill(pid, signal.SIGKILL)
+
+
 def cpu_seconds(pid):
     with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
         fields = file.read().rpartition(")")[2].split()
@@ -166,9 +173,25 @@ class Client:
         self.socket.connect(path)
         self.file = self.socket.makefile("rb")
 
-    def call(self, method, on_notification=None, **params):
+    def send(self, method, **params):
+        """Asks without waiting for the answer."""
         request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         self.socket.sendall(json.dumps(request).encode() + b"\n")
+
+    def wait_notification(self, method):
+        """The parameters of the next one of that method; others are dropped."""
+        while True:
+            line = json.loads(self.file.readline() or b'{"error":{"message":"the daemon hung up"}}')
+            if line.get("method") == method:
+                return line["params"]
+            if "error" in line:
+                raise Failed(method, line["error"])
+
+    def call(self, method, on_notification=None, **params):
+        self.send(method, **params)
+        return self.read_reply(method, on_notification)
+
+    def read_reply(self, method="", on_notification=None):
         while True:
             reply = json.loads(self.file.readline() or b'{"error":{"message":"the daemon hung up"}}')
             if "method" in reply:

@@ -203,18 +203,18 @@ ALLOCATE = "for i in range(2):\n block = bytearray(b'x' * (120 << 20))\n del blo
 KILL_SECONDS = 6.0  # at most, between two
 
 
-def template_hash(served):
+def template_hash(served, template="python-256"):
     """SHA-256 of the memory that the daemon's VMs are cloned from, as it is now."""
     folder = f"/proc/{served.process.pid}/fd"
     for name in os.listdir(folder):
         path = os.path.join(folder, name)
-        if os.readlink(path).startswith("/memfd:python-256"):
+        if os.readlink(path).startswith(f"/memfd:{template}"):
             digest = hashlib.sha256()
             with open(path, "rb") as file:
                 while chunk := file.read(1 << 20):
                     digest.update(chunk)
             return digest.hexdigest()
-    raise RuntimeError("the daemon has no memfd of its Python template")
+    raise RuntimeError(f"the daemon has no memfd of template {template}")
 
 
 class Stress:

@@ -6,6 +6,7 @@
 #include "base/util.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -127,6 +128,16 @@ void fake_agent_send_raw(struct fake_agent *agent, const void *data, size_t len)
 	int r = stream_write(&agent->stream, data, len);
 
 	must(r == 0 || r == -EPIPE);
+}
+
+void fake_agent_flood(struct fake_agent *agent, const void *data, size_t len)
+{
+	int fd = agent->stream.fd;
+
+	if (fd >= 0 && fcntl(fd, F_SETFL, 0) == 0)
+		while (write(fd, data, len) > 0)
+			;
+	_exit(0);
 }
 
 void fake_agent_send_frame(struct fake_agent *agent, uint8_t type, uint32_t stream,

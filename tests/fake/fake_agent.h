@@ -48,6 +48,10 @@ void fake_agent_watch(struct fake_agent *agent, const uint8_t sync[FRAME_MARKER_
 /* Raw bytes. */
 void fake_agent_send_raw(struct fake_agent *agent, const void *data, size_t len);
 
+/* Raw bytes again and again, as fast as they are read, until the host hangs up: ends the process.
+ */
+_Noreturn void fake_agent_flood(struct fake_agent *agent, const void *data, size_t len);
+
 /* A frame with any payload. */
 void fake_agent_send_frame(struct fake_agent *agent, uint8_t type, uint32_t stream,
 			   const void *payload, size_t len);

@@ -85,6 +85,7 @@ class Daemon:
             self.use_fake(scenario)
         self.settings.update(settings)
         self.log_path = os.path.join(self.directory, "log")
+        self.environment = {}  # beside what the tests have
         self.process = None
         self.clients = []
         self.vms_seen = set()
@@ -123,7 +124,8 @@ class Daemon:
         for key, value in self.settings.items():
             words += ["--set", f"{key}={value}"]
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            env={**os.environ, **self.environment})
         return self
 
     def start(self):

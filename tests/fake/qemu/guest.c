@@ -136,15 +136,36 @@ static void abuse_host_frame(struct guest *guest)
 	fake_agent_send_text(guest->agent, FRAME_KILL, "{\"exec\": 1, \"grace_ms\": 0}");
 }
 
+/* Frames that may come at any time, a thousand at once, and never an end of them. */
+static void abuse_flood(struct guest *guest)
+{
+	static const char pong[] = "{\"id\": 1}";
+	uint8_t frame[FRAME_OVERHEAD + sizeof(pong)];
+	size_t len = frame_encode(frame, FRAME_PONG, 0, pong, sizeof(pong) - 1);
+	uint8_t *frames = malloc(len * 1000);
+
+	if (!frames)
+		abort();
+	for (size_t i = 0; i < 1000; i++)
+		memcpy(frames + i * len, frame, len);
+	fake_agent_flood(guest->agent, frames, len * 1000);
+}
+
 static const struct {
 	const char *name;
 	void (*fn)(struct guest *guest);
 } abuses[] = {
-	{"garbage", abuse_garbage},           {"oversized", abuse_oversized},
-	{"never-ending", abuse_never_ending}, {"malformed", abuse_malformed},
-	{"unknown-exec", abuse_unknown_exec}, {"gap", abuse_gap},
-	{"early-exit", abuse_early_exit},     {"forged-exit", abuse_forged_exit},
-	{"second-hello", abuse_second_hello}, {"host-frame", abuse_host_frame},
+	{"garbage", abuse_garbage},
+	{"oversized", abuse_oversized},
+	{"never-ending", abuse_never_ending},
+	{"malformed", abuse_malformed},
+	{"unknown-exec", abuse_unknown_exec},
+	{"gap", abuse_gap},
+	{"early-exit", abuse_early_exit},
+	{"forged-exit", abuse_forged_exit},
+	{"second-hello", abuse_second_hello},
+	{"host-frame", abuse_host_frame},
+	{"flood", abuse_flood},
 };
 
 static void abuse(struct guest *guest, const char *name)
