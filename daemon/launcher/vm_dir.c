@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 
 #define KIND   "vm_"
@@ -39,11 +40,32 @@ static DIR *list(int parent_fd, const char *name)
 	return dir;
 }
 
+/* By name, of what is always there: for who has no descriptor left to look what there is. */
+static void remove_known(int vms_fd, const char *id)
+{
+	static const char *const names[] = {"qmp.sock", "agent.sock", "record.json"};
+	char path[VM_DIR_NAME_SIZE + 32];
+
+	for (size_t i = 0; i < ELEMENTSOF(names); i++) {
+		snprintf(path, sizeof(path), "%s/%s", id, names[i]);
+		(void)unlinkat(vms_fd, path, 0);
+	}
+}
+
+static bool has_no_descriptors(int error)
+{
+	return error == EMFILE || error == ENFILE;
+}
+
 int vm_dir_remove(int vms_fd, const char *id)
 {
 	DIR *dir = list(vms_fd, id);
 	const struct dirent *entry;
 
+	if (!dir && has_no_descriptors(errno)) {
+		remove_known(vms_fd, id);
+		return unlinkat(vms_fd, id, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
+	}
 	if (!dir)
 		return errno == ENOENT ? 0 : -errno;
 	while ((entry = readdir(dir)))
