@@ -55,6 +55,17 @@ int packet_send(int fd, const json_t *json, const int *fds, size_t n_fds)
 	return n < 0 ? -errno : 0;
 }
 
+/* The buffer's alignment leaves room for one more than PACKET_FDS_MAX, and the kernel uses it. */
+static void keep_fd(int fd, struct packet *ret)
+{
+	if (ret->n_fds < PACKET_FDS_MAX) {
+		ret->fds[ret->n_fds++] = fd;
+		return;
+	}
+	ret->is_cut = true;
+	close_fd(fd);
+}
+
 static void take_fds(struct msghdr *message, struct packet *ret)
 {
 	for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header;
@@ -63,10 +74,13 @@ static void take_fds(struct msghdr *message, struct packet *ret)
 
 		if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
 			continue;
-		/* The buffer has room for no more than PACKET_FDS_MAX in all. */
 		n = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		memcpy(ret->fds + ret->n_fds, CMSG_DATA(header), n * sizeof(int));
-		ret->n_fds += n;
+		for (size_t i = 0; i < n; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(header) + i * sizeof(fd), sizeof(fd));
+			keep_fd(fd, ret);
+		}
 	}
 }
 
@@ -88,7 +102,7 @@ int packet_receive(int fd, struct packet *ret)
 	if (n < 0)
 		return -errno;
 	take_fds(&message, &packet);
-	packet.is_cut = message.msg_flags & MSG_CTRUNC;
+	packet.is_cut |= (message.msg_flags & MSG_CTRUNC) != 0;
 	if (n == 0 && packet.n_fds == 0)
 		return 0;
 	if (!(message.msg_flags & MSG_TRUNC))

@@ -26,6 +26,7 @@ AIMS = {
                       "daemon/session/sessions.c"),
     "host_frames": ("guest-agent/agent.c", "guest-agent/exec.c", "guest-agent/input.c", "guest-agent/link.c",
                     "guest-agent/output.c", "guest-agent/receipt.c", "guest-agent/report.c"),
+    "launcher": ("daemon/launcher/client.c", "daemon/launcher/launch.c", "daemon/launcher/message.c", "daemon/launcher/packet.c"),
     "manifest": ("daemon/template/manifest.c",),
     "method_params": ("daemon/session/bytes.c", "daemon/session/file_request.c", "daemon/session/request.c",
                       "daemon/session/run_files.c", "protocol/method.c", "protocol/rpc_error.c"),

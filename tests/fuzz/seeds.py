@@ -393,6 +393,38 @@ def config():
     yield "latin1", b"[daemon]\nnode = caf\xe9\n"
 
 
+def launcher():
+    vm = "vm_0123456789abcdef"
+    words = {"type": "spawn", "id": vm, "argv": ["/usr/bin/bwrap", "--", "q"], "limits": [[7, 64], [4, -1]], "oom_score_adj": 500,
+             "no_huge_pages": True, "has_info_fd": True, "cgroup": {"memory_max_bytes": 1 << 28, "cpu_percent": 100, "pids_max": 64}}
+
+    def lines(*packets):
+        return b"\n".join(one if isinstance(one, bytes) else json.dumps(one, separators=(",", ":")).encode() for one in packets)
+
+    def said(kind, **more):
+        return {"type": kind, "id": vm, **more}
+
+    def with_fds(count, packet):
+        return b"+" * count + lines(packet)
+
+    yield "spawn", b"\0" + lines(with_fds(5, words))
+    yield "spawn-plain", b"\0" + lines({**words, "has_info_fd": False}, {**words, "has_info_fd": True})
+    for name, wrong in (("id", {"id": "../vm_0123456789abcdef"}), ("argv", {"argv": ["q"]}), ("limits", {"limits": [[1]] * 17}), (
+            "leaf", {"cgroup": {"memory_max_bytes": 0}}), ("score", {"oom_score_adj": -1})):
+        yield "spawn-" + name, b"\0" + lines({**words, **wrong})
+    yield "too-many-fds", b"\0" + lines(with_fds(34, words), with_fds(60, words))
+    yield "no-object", b"\0" + lines([1], b"", b"{")
+    hello, synced = {"type": "hello", "version": 1, "cgroup": "v2", "pid": 7}, {"type": "synced"}
+    yield "list", b"\1" + lines(with_fds(1, hello), with_fds(1, said("vm", pid=9)), synced, b"!a", said("end", stderr="x"), said(
+        "gone", end=1, code=3, oom_kill=True), b"!d")
+    yield "life", b"\1" + lines(hello, synced, b"!s", said("spawned"), with_fds(1, said("pid", pid=5)), b"!k", said("end"), said("gone", end=2, code=9))
+    yield "failed", b"\1" + lines(hello, synced, b"!s", said("failed", errno=2), said("gone"))
+    yield "lost", b"\1" + lines(hello, synced, b"!s", with_fds(1, said("pid", pid=5)), b"!s", {"type": "gone"})
+    yield "version", b"\1" + lines({**hello, "version": 2}, synced)
+    yield "foreign-end", b"\1" + lines(hello, said("vm", pid=9), synced, said("gone", end=0), said("vm"), b"!a")
+    yield "twice", b"\1" + lines(hello, synced, b"!s", b"!s", with_fds(2, said("pid", pid=5)), with_fds(1, said("pid", pid=6)), said("end"), said("end"))
+
+
 def manifest():
     fields = {"version": 1, "identity": {"qemu": "7.2", "argv": ["-M", "microvm"], "memory_mb": 256}, "memory_mb": 256,
               "state_bytes": 57344, "sync": SYNC.hex(), "ram_sha256": "0a" * 32, "state_sha256": "1b" * 32}
@@ -421,7 +453,7 @@ def manifest():
 
 
 def main():
-    for make in [config, frames, guest_files, guest_frames, guest_session, host_frames, manifest, method_params, qmp, rpc_line]:
+    for make in [config, frames, guest_files, guest_frames, guest_session, host_frames, launcher, manifest, method_params, qmp, rpc_line]:
         folder = os.path.join(HERE, "corpus", make.__name__)
         os.makedirs(folder, exist_ok=True)
         for name in os.listdir(folder):
