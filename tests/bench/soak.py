@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """R2 and M8: programs of all kinds through one daemon, thousands of them, and what it has lost, kept or forgotten.
 
-    SOAK_RUNS=10000 SOAK_SEED=1 tests/bench/soak.py
+    SOAK_RUNS=10000 SOAK_SEED=1 SOAK_SECONDS=1e9 tests/bench/soak.py
 
 Runs in three languages, sessions with programs, files, background processes and balloons that move, results that
 are asked for later, programs over their time, callers who leave, and QEMUs that are killed while they run. Each
@@ -24,8 +24,9 @@ import memory
 
 RUNS = int(os.environ.get("SOAK_RUNS", "10000"))
 SEED = int(os.environ.get("SOAK_SEED", "1"))
+SECONDS = float(os.environ.get("SOAK_SECONDS", "1e9"))  # no run begins behind them
 WORKERS = 4
-WARM_UP = max(1, RUNS // 10)  # the first look is behind so many
+WARM_UP = max(1, min(1000, RUNS // 10))  # the first look is behind so many
 STUCK_SECONDS = 120
 GROWTH_BYTES = 1 << 20
 # Warm runs of each language, spares that are waited for.
@@ -174,17 +175,20 @@ class Soak:
         self.served, self.lock = served, threading.Condition()
         self.begun, self.limit, self.busy = 0, WARM_UP, {}
         self.counts, self.problems = collections.Counter(), []
-        self.looks, self.workers = [], [Worker(self, number) for number in range(WORKERS)]
+        self.started, self.looks, self.workers = time.monotonic(), [], [Worker(self, number) for number in range(WORKERS)]
 
     def take(self, worker):
         """The right to one more run. Waits for the look at the daemon; False when all are done."""
         with self.lock:
-            self.lock.wait_for(lambda: self.begun < self.limit or self.begun >= RUNS)
-            if self.begun >= RUNS:
+            self.lock.wait_for(lambda: self.begun < self.limit or self.is_over())
+            if self.is_over():
                 return False
             self.begun += 1
             self.busy[worker] = None  # it does not say yet what it does
             return True
+
+    def is_over(self):
+        return self.begun >= RUNS or time.monotonic() > self.started + SECONDS
 
     def count(self, kind):
         """One more program of a session."""
@@ -202,11 +206,12 @@ class Soak:
     def look(self, client):
         """The daemon when it has nothing to do: descriptors, resident memory."""
         with self.lock:
-            self.lock.wait_for(lambda: self.begun >= self.limit and not self.busy)
+            while not self.lock.wait_for(lambda: (self.begun >= self.limit or self.is_over()) and not self.busy, 1):
+                pass  # nobody tells that the time is over
         client.wait_pools(hot=2)
         look = (self.served.descriptors(), self.served.resident_bytes())
         self.looks.append(look)
-        print(f"soak: after {min(self.limit, RUNS)} runs: {look[0]} descriptors, {look[1] / 2**20:.2f} MB resident, "
+        print(f"soak: after {self.begun} runs: {look[0]} descriptors, {look[1] / 2**20:.2f} MB resident, "
               f"{time.monotonic() - self.started:.0f} s, {len(self.problems)} problems", flush=True)
 
     def go(self):
@@ -234,9 +239,9 @@ def checks(soak, before, after):
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(soak.counts.items()))
     yield "nothing lost or wrong", not soak.problems, f"{len(soak.problems)} of {done} programs: {kinds}"
     yield "nothing stuck", not stuck, f"{len(stuck)} of {WORKERS} clients {stuck or ''}"
-    yield "descriptors are flat", last_fds <= first_fds, f"{first_fds} after {WARM_UP} runs, {last_fds} after {RUNS}"
+    yield "descriptors are flat", last_fds <= first_fds, f"{first_fds} after {WARM_UP} runs, {last_fds} after {soak.begun}"
     yield ("memory is flat", growth < GROWTH_BYTES,
-           f"{growth / 2**20:+.2f} MB from {WARM_UP} runs ({first_rss / 2**20:.2f} MB) to {RUNS}, wanted under 1 MB")
+           f"{growth / 2**20:+.2f} MB from {WARM_UP} runs ({first_rss / 2**20:.2f} MB) to {soak.begun}, wanted under 1 MB")
     for name in before:
         yield f"template {name} is unchanged (M8)", before[name] == after.get(name), f"SHA-256 {before[name][:16]}…"
 
@@ -266,7 +271,7 @@ def soak(state):
                         f"{len(leftovers or [])} VMs"))
     for problem in one.problems[:20]:
         print(f"  {problem}")
-    print(f"soak: {RUNS} runs in {seconds:.0f} s, {sum(one.counts.values()) / seconds:.1f} programs a second, seed {SEED}")
+    print(f"soak: {one.begun} runs in {seconds:.0f} s, {sum(one.counts.values()) / seconds:.1f} programs a second, seed {SEED}")
     return results
 
 

@@ -106,9 +106,9 @@ class Exhausted(VmTest):
     def assert_works(self, client):
         self.assertEqual(self.play(client, "out again")["stdout"], "again\n")
 
-    def limit(self, sandbox, descriptors):
-        """Sets how many the daemon may have, as the daemon's user, who may; returns what it was."""
-        pid = sandbox.process.pid
+    def limit(self, sandbox, descriptors, pid=None):
+        """Sets how many the daemon may have, or its launcher, as the daemon's user, who may; returns what it was."""
+        pid = pid or sandbox.process.pid
         with open(f"/proc/{pid}/limits", encoding="ascii") as file:
             before = next(line.split()[3] for line in file if line.startswith("Max open files"))
         with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
@@ -117,34 +117,41 @@ class Exhausted(VmTest):
                        extra_groups=[])
         return int(before)
 
-    def test_descriptors(self):
-        """At every number of descriptors that are left, until a VM fits: a typed error, worth another try, and no harm."""
-        sandbox = self.daemon("normal", boot_attempts=1)
-        client = sandbox.client()
-        self.assert_works(client)
-        sandbox.assert_clean()
+    def look_at_every_number(self, sandbox, pid):
+        """With 0, 1, 2, … descriptors left, until a VM fits: a typed error each time, and no harm."""
         client = sandbox.client()
         client.call("rpc.ping")
-        request = 0
         for left in range(64):
-            before = self.limit(sandbox, sandbox.descriptors() + left)
+            before = self.limit(sandbox, len(os.listdir(f"/proc/{pid}/fd")) + left, pid)
             try:
-                request = self.play_request(client, "out fits")
-                result = client.wait(request)
-                self.assertEqual(result["stdout"], "fits\n")
+                self.assertEqual(self.play(client, "out fits")["stdout"], "fits\n")
                 break
             except RpcError as error:
                 self.assertIn(error.code, (3002, 3003, 3005), f"{left} left: {error}")
                 self.assertNotIn("\n", error.message)
                 self.assertEqual(client.call("rpc.ping"), "pong")
             finally:
-                self.limit(sandbox, before)
+                self.limit(sandbox, before, pid)
                 until(lambda: not sandbox.vm_directories(), "no directory of a VM is left")
         else:
             self.fail("64 descriptors are not enough for a VM")
         self.assertGreater(left, 0)
         self.assert_works(client)
         sandbox.assert_clean()
+
+    def test_descriptors(self):
+        sandbox = self.daemon("normal", boot_attempts=1)
+        self.assert_works(sandbox.client())
+        sandbox.assert_clean()
+        self.look_at_every_number(sandbox, sandbox.process.pid)
+
+    def test_descriptors_of_the_launcher(self):
+        sandbox = self.daemon("normal", boot_attempts=1)
+        self.assert_works(sandbox.client())
+        sandbox.assert_clean()
+        launcher = sandbox.launcher()
+        self.look_at_every_number(sandbox, launcher)
+        self.assertEqual(sandbox.launcher(), launcher)
 
     def test_descriptors_of_a_session(self):
         """Who has a session goes on with it when no other can be had."""
