@@ -281,9 +281,6 @@ void launcher_destroy(struct launcher *launcher)
 	hang_up(launcher);
 	while (launcher->launches)
 		launch_forget(launcher->launches);
-	/* Ours, not a unit's. */
-	if (launcher->listen_fd >= 0)
-		(void)unlinkat(launcher->config.runtime_fd, LAUNCHER_SOCKET, 0);
 	close_fd(launcher->listen_fd);
 	close_fd(launcher->program_fd);
 	free(launcher);

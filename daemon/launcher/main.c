@@ -192,6 +192,9 @@ static int serve(const struct options *options)
 	}
 	server_destroy(server);
 	loop_destroy(config.loop);
+	/* Of a launcher that a daemon has started it is nobody else's. */
+	if (config.is_by_daemon)
+		(void)unlinkat(options->runtime_fd, LAUNCHER_SOCKET, 0);
 	return r;
 }
 
