@@ -5,7 +5,7 @@
 #   make images     guest kernel and root filesystem under build/images (cached outside the tree)
 #   make run        a daemon in the foreground, socket build/run/execsandbox.sock
 #   make check      all tests (needs images)
-#   make lint, make bench, make fuzz, make install
+#   make lint, make bench, make fuzz, make soak, make chaos, make install
 #   make deb        Debian packages under build/deb
 #
 #   SAN=1           AddressSanitizer and UBSan, in build/san

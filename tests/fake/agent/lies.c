@@ -8,6 +8,10 @@
  *   lies-impossible  more is free than there is
  *   lies-stalled     its programs wait for memory all the time
  *   lies-deaf        the balloon's driver is gone: it never inflates
+ *
+ * and one in /home/user, where file.write can put it beside any program:
+ *
+ *   lies-dead        the agent ends, and its guest with it
  */
 #include "guest-agent/memory.h"
 
@@ -56,6 +60,8 @@ static void unbind_balloon(void)
 void __wrap_memory_read(const struct cgroup *cgroup, struct msg_memory *ret)
 {
 	__real_memory_read(cgroup, ret);
+	if (is_told("/home/user/lies-dead"))
+		_exit(1);
 	if (is_told("/tmp/lies-plenty")) {
 		ret->mem_free = ret->mem_available = ret->mem_total;
 		ret->mem_caches = ret->mem_anonymous = 0;

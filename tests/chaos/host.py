@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What of a daemon is on the host: processes, directories, cgroups, mounts. Found by its directory and by the ids of its VMs."""
+
+import contextlib
+import glob
+import os
+import re
+import time
+
+VM_ID = re.compile(r"\bvm_[0-9a-f]{16}\b")
+POLL_SECONDS = 0.02
+
+
+def wait(condition, seconds):
+    """The first true value of condition(), or its last one when time is over."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return value
+
+
+class Process:
+    def __init__(self, pid):
+        self.pid = pid
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+        self.state, self.parent, self.start = fields[0], int(fields[1]), fields[19]
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            self.words = file.read().decode(errors="replace").split("\0")[:-1]
+
+    @property
+    def program(self):
+        return os.path.basename(self.words[0]) if self.words else ""
+
+    def vm(self):
+        match = VM_ID.search(" ".join(self.words))
+        return match[0] if match else None
+
+    def __str__(self):
+        return f"{self.pid} {self.program} {self.vm() or ''} {self.state}"
+
+
+def processes():
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            yield Process(int(name))
+
+
+class Host:
+    """Of the daemon in `directory`. `vms` are the ids it has ever had."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.runtime = os.path.join(directory, "run")
+        self.vms = set()
+
+    def vm_directories(self):
+        with contextlib.suppress(FileNotFoundError):
+            return set(os.listdir(os.path.join(self.runtime, "vm")))
+        return set()
+
+    def note_vms(self):
+        """VMs are remembered: what is left at the end may bear their names alone."""
+        self.vms |= self.vm_directories()
+        return self.vms
+
+    def vm_processes(self, is_wrapper=False):
+        """QEMUs of this daemon, or the bubblewraps around them."""
+        known = self.note_vms()
+        return [one for one in processes()
+                if one.vm() in known and one.program.startswith("bwrap") == is_wrapper and one.state != "Z"]
+
+    def launcher(self):
+        """Its pid, or None where there is none."""
+        return next((one.pid for one in processes()
+                     if one.program == "execsandbox-launcher" and one.state != "Z" and self._is_ours(one)), None)
+
+    def _is_ours(self, process):
+        """Its words or descriptors lead to our directory. What has no address there (a socket) has it in /proc/net/unix."""
+        if any(self.directory in word for word in process.words):
+            return True
+        ours = self._socket_inodes()
+        with contextlib.suppress(OSError):
+            for fd in os.scandir(f"/proc/{process.pid}/fd"):
+                with contextlib.suppress(OSError):
+                    target = os.readlink(fd.path)
+                    if self.directory in target or target in ours:
+                        return True
+        return False
+
+    def _socket_inodes(self):
+        with open("/proc/net/unix", encoding="ascii", errors="replace") as file:
+            rows = (line.split() for line in file)
+            return {f"socket:[{row[6]}]" for row in rows if len(row) > 7 and row[7].startswith(self.directory)}
+
+    def processes(self):
+        """All of this daemon's, itself and the tests' own apart: by command line, descriptors, names of VMs."""
+        known = self.note_vms()
+        return [one for one in processes() if one.pid != os.getpid() and (one.vm() in known or self._is_ours(one))]
+
+    def cgroups(self):
+        return [path for path in glob.glob("/sys/fs/cgroup/**/*vm_*", recursive=True)
+                if os.path.isdir(path) and VM_ID.search(path) and VM_ID.search(path)[0] in self.vms]
+
+    def mounts(self):
+        with open("/proc/self/mounts", encoding="utf-8") as file:
+            return [line.split()[1] for line in file if line.split()[1].startswith(self.directory)]
+
+    def leftovers(self, own_mounts=()):
+        """What is there that should not be, behind the end of the daemon."""
+        found = [f"process {one}" for one in self.processes()]
+        found += [f"directory run/vm/{name}" for name in sorted(self.vm_directories())]
+        found += [f"cgroup {path}" for path in self.cgroups()]
+        found += [f"mount {path}" for path in self.mounts() if path not in own_mounts]
+        for root, _, names in os.walk(self.directory):
+            found += [f"file {os.path.join(root, name)}" for name in names if is_socket(os.path.join(root, name))]
+        return found
+
+
+def is_socket(path):
+    with contextlib.suppress(OSError):
+        return (os.lstat(path).st_mode & 0o170000) == 0o140000
+    return False

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does to the daemon, its VMs and its clients what the schedule says.
+
+Each function is one kind of fault; it takes (world, step), notes in the history what it does before it does it, and returns
+False when there was nobody to do it to. Those that last a while are undone by a timer, and all at the end by undo_all().
+An agent is killed by its own images' lie (tests/fake/agent): it ends, and with PID 1 the guest. The clock of the host is left
+alone: no time namespace has a CLOCK_REALTIME of its own.
+"""
+
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+import threading
+
+from client import Client, Closed, RpcError
+from schedule import KILLS
+
+# The agent looks for its lies when it reports its memory, every 2 s, and the panic takes a moment under TCG.
+AGENT_SECONDS = 10
+# Descriptors and memory that are left to a daemon which has run out of them.
+FEW_DESCRIPTORS, LITTLE_MEMORY = 3, 2 << 20
+TELL_SECONDS = 20
+
+
+def choose(items, pick):
+    return items[int(pick * len(items))] if items else None
+
+
+def kill_daemon(world, _):
+    return world.supervisor.kill()
+
+
+def hand_over(world, _):
+    return world.supervisor.hand_over()
+
+
+def kill_vm(world, step, kind="qemu", number=signal.SIGKILL, seconds=0):
+    """One signal to one QEMU. A VM that is dying already may be hit: that is what VM ids are for."""
+    victims = world.host.vm_processes(is_wrapper=kind == "wrapper")
+    victim = choose(sorted(victims, key=lambda one: one.pid), step.pick)
+    if not victim:
+        return False
+    fault = world.history.fault("stop" if kind == "stop" else "qemu", victim.vm(), f"{kind} {victim.pid}")
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(victim.pid, number)
+    if kind == "stop":
+        world.undo_later(fault, seconds, lambda: go_on(victim))
+    else:
+        fault.ended = world.history.now()
+    return True
+
+
+def go_on(victim):
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(victim.pid, signal.SIGCONT)
+
+
+def kill_wrapper(world, step):
+    return kill_vm(world, step, "wrapper")
+
+
+def stop_vm(world, step):
+    return kill_vm(world, step, "stop", signal.SIGSTOP, step.length)
+
+
+def kill_agent(world, step):
+    session = choose(world.history.living_sessions(), step.pick)
+    if not session:
+        return False
+    world.history.fault("agent", session.vm, f"of {session.name}", AGENT_SECONDS)
+    threading.Thread(target=tell_agent, args=(world, session), daemon=True).start()
+    return True
+
+
+def tell_agent(world, session):
+    with contextlib.suppress(Closed, OSError, RpcError, TimeoutError):
+        with Client(world.socket, TELL_SECONDS) as client:
+            client.call("file.write", session=session.name, path="lies-dead", data="")
+
+
+def kill_launcher(world, _):
+    pid = world.host.launcher()
+    if not pid:
+        return False
+    fault = world.history.fault("launcher", detail=f"pid {pid}")
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    fault.ended = world.history.now()
+    return True
+
+
+def kill_client(world, step):
+    with world.lock:
+        victim = choose(sorted(world.programs, key=lambda one: one.pid), step.pick)
+        if not victim:
+            return False
+        world.history.fault("client", detail=f"pid {victim.pid}", seconds=0)
+        victim.kill()
+    return True
+
+
+def fill(world, step, name, kind="disk"):
+    """Its file system is full for a while."""
+    path = os.path.join(world.supervisor.directory, name, f"chaos-{len(world.history.faults)}")
+    fault = world.history.fault(kind, detail=name)
+    with contextlib.suppress(OSError), open(path, "ab", buffering=0) as file:
+        while True:
+            file.write(bytes(1 << 20))
+    world.undo_later(fault, step.length, lambda: os.unlink(path))
+    return True
+
+
+def fill_state(world, step):
+    return fill(world, step, "state")
+
+
+def fill_runtime(world, step):
+    return fill(world, step, "run")
+
+
+def limit(world, step, kind, which, soft):
+    """A lower limit of the daemon for a while. A daemon that takes its place meanwhile has none."""
+    if not world.supervisor.is_serving.is_set():
+        return False
+    with world.supervisor.lock:
+        process = world.supervisor.process
+        if process.returncode is not None:
+            return False
+        before = resource.prlimit(process.pid, which)[0]
+        fault = world.history.fault(kind)
+        set_limit(process.pid, which, soft(process.pid))
+
+    def undo():
+        with world.supervisor.lock:
+            if process.returncode is None:
+                set_limit(process.pid, which, before)
+
+    world.undo_later(fault, step.length, undo)
+    return True
+
+
+def set_limit(pid, which, soft):
+    """As the daemon's user: root needs CAP_SYS_RESOURCE for others, which a container has not."""
+    owner = os.stat(f"/proc/{pid}")
+    name = {resource.RLIMIT_NOFILE: "nofile", resource.RLIMIT_AS: "as"}[which]
+    value = "unlimited" if soft == resource.RLIM_INFINITY else soft
+    subprocess.run(["prlimit", f"--{name}={value}:", "--pid", str(pid)], user=owner.st_uid, group=owner.st_gid, extra_groups=[], check=True)
+
+
+def take_descriptors(world, step):
+    return limit(world, step, "descriptors", resource.RLIMIT_NOFILE,
+                 lambda pid: len(os.listdir(f"/proc/{pid}/fd")) + FEW_DESCRIPTORS)
+
+
+def take_memory(world, step):
+    return limit(world, step, "memory", resource.RLIMIT_AS, lambda pid: address_space(pid) + LITTLE_MEMORY)
+
+
+def address_space(pid):
+    with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+        return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
+FAULTS = {"daemon": kill_daemon, "handover": hand_over, "qemu": kill_vm, "client": kill_client, "agent": kill_agent, "launcher": kill_launcher,
+          "wrapper": kill_wrapper, "stop": stop_vm, "disk": fill_state, "runtime": fill_runtime,
+          "descriptors": take_descriptors, "memory": take_memory}
+
+
+def kill_all(world, steps, kills, counts):
+    """Plays the schedule until `kills` of its kills have met somebody; `counts` has each kind."""
+    for step in steps:
+        if sum(counts[kind] for kind in KILLS) >= kills or world.is_over.wait(step.gap):
+            return
+        try:
+            found = FAULTS[step.kind](world, step)
+        except (OSError, ValueError, subprocess.SubprocessError) as problem:
+            world.history.note(f"the killer failed at {step.kind}: {problem}")
+            found = False
+        counts[step.kind if found else f"({step.kind}: nobody there)"] += 1

@@ -1,0 +1,562 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The checker, held against histories that are made up: each kind of breach is found, and nothing else.
+
+Each test begins with a history in which all is well, which the checker must pass, and breaks one thing in it.
+"""
+
+import os
+import sys
+import unittest
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import history as h  # noqa: E402  (the path is set above)
+from promises import COUNT, NONCE, Promises, check, lines_of, ticks  # noqa: E402
+from schedule import KILLS, WEIGHTS, schedule  # noqa: E402
+
+SESSION, VM, OTHER_VM = "ses_1", "vm_1", "vm_2"
+NONCES = "0123456789abcdef", "fedcba9876543210"
+
+
+def run_result(stdout, status="ok", exit_code=0, **more):
+    return {"status": status, "exit_code": exit_code, "stdout": stdout, "vm": VM, **more}
+
+
+def nonce_output(token, nonce=NONCES[0]):
+    return f"{token} {nonce}\n{token} end\n"
+
+
+class Made(h.History):
+    """A history by hand: the times are what the test says."""
+
+    def __init__(self):
+        super().__init__()
+        self.lives.append(h.Life(0, 0, 0.1))
+        self.sessions[SESSION] = h.Session(SESSION, VM, 1)
+        self.clock = 10
+
+    def asked(self, method, promise, token, *answers, **fields):
+        request = self.request("somebody", method, promise, token, **fields)
+        for answer in answers:
+            answer.asked, answer.heard = self.clock, self.clock + 1
+            self.clock += 2
+            request.answers.append(answer)
+        return request
+
+    def run(self, token, *answers, **fields):
+        return self.asked("run", "nonce", token, *answers, **fields)
+
+    def append(self, token, *answers, **fields):
+        return self.asked("session.exec", "echo", token, *(answers or [ok(token + "\n")]), session=SESSION, **fields)
+
+    def count(self, token, number, epoch=NONCES[0], **fields):
+        return self.asked("session.exec", "count", token, ok(f"{token} {epoch} {number}\n"), session=SESSION, **fields)
+
+    def log(self, *tokens):
+        return self.asked("session.exec", "log", f"log-{self.clock}", ok("".join(f"{token}\n" for token in tokens)), session=SESSION)
+
+    def done(self, kind, vm=None, since=0.5, until=0.5):
+        """A fault around the answer that was heard last."""
+        heard = self.clock - 1
+        fault = h.Fault(kind, heard - since, heard + until, vm)
+        self.faults.append(fault)
+        return fault
+
+
+def ok(stdout, **more):
+    return h.Answer("call", 0, kind=h.RESULT, value=run_result(stdout, **more))
+
+
+def plain(kind=h.RESULT, **value):
+    return h.Answer("call", 0, kind=kind, value=value)
+
+
+def error(code, **data):
+    return h.Answer("call", 0, kind=h.ERROR, code=code, value=data, text="an error")
+
+
+def closed():
+    return h.Answer("call", 0, kind=h.CLOSED)
+
+
+class Checked(unittest.TestCase):
+    def setUp(self):
+        self.made = Made()
+
+    def problems(self, adopts=True):
+        return [(finding.rule, finding.problem) for finding in check(self.made, Promises(adopts)) if finding.problem]
+
+    def assert_good(self, adopts=True):
+        self.assertEqual(self.problems(adopts), [])
+
+    def assert_broken(self, rule, words, adopts=True):
+        found = self.problems(adopts)
+        self.assertTrue(any(name == rule and words in problem for name, problem in found), found)
+        return found
+
+
+class Answers(Checked):
+    def test_never_answered(self):
+        request = self.made.run("a", h.Answer("call", 0, kind=h.SILENT))
+        self.assert_broken("answered", "deadline")
+        request.answers[0].kind = None
+        self.assert_broken("answered", "stuck")
+
+    def test_no_end(self):
+        request = self.made.run("a", closed(), exec_id="x")
+        self.made.done("daemon")
+        self.assert_broken("answered", "never came to an end")
+        request.is_left = True
+        self.assert_good()
+
+    def test_wrong_result(self):
+        self.made.run("a", ok(nonce_output("a")))
+        self.assert_good()
+        self.made.run("b", ok(nonce_output("a")))
+        self.assert_broken("right", "wrong result")
+
+    def test_wrong_status(self):
+        self.made.run("a", ok(nonce_output("a"), status="error"))
+        self.assert_broken("right", "wrong result")
+
+    def test_half_a_result(self):
+        self.made.asked("run", "lines", "a", ok(lines_of("a", 9)), details={"lines": 9})
+        self.assert_good()
+        self.made.asked("run", "lines", "a", ok(lines_of("a", 9)[:-3]), details={"lines": 9})
+        self.assert_broken("right", "bytes instead of")
+
+    def test_stream(self):
+        text = lines_of("a", 4)
+        for chunks, words in (([(1, text[:5]), (2, text[5:])], ""), ([(1, text[:5]), (3, text[5:])], "missing or doubled"),
+                              ([(1, text[:5]), (2, text[:5])], "not the result")):
+            with self.subTest(words):
+                self.made = Made()
+                self.made.asked("run", "lines", "a", ok(text), details={"lines": 4, "chunks": chunks})
+                self.assert_broken("right", words) if words else self.assert_good()
+
+    def test_timeout(self):
+        def late(execute_ms, **more):
+            self.made = Made()
+            self.made.asked("run", "timeout", "a", ok("a\n", **{"status": "timeout", "exit_code": 124, **more},
+                                                      timing={"execute_ms": execute_ms}), details={"timeout": 1})
+        late(1050)
+        self.assert_good()
+        late(900)
+        self.assert_broken("right", "early")
+        late(9000)
+        self.assert_broken("right", "late")
+        late(1050, status="ok", exit_code=0)
+        self.assert_broken("right", "no timeout")
+
+    def test_cancel(self):
+        self.made.asked("run", "cancel", "a", error(-32800, result=run_result("a\n", "cancelled")))
+        self.assert_good()
+        self.made.asked("run", "cancel", "a", error(-32800, result=run_result("b\n", "cancelled")))
+        self.assert_broken("right", "partial")
+        self.made.asked("run", "cancel", "a", ok("a\n"))
+        self.assert_broken("right", "never ends")
+
+    def test_cancelled_by_nobody(self):
+        self.made.run("a", error(-32800, result=run_result("", "cancelled")))
+        self.assert_broken("explained", "-32800")
+
+
+class Errors(Checked):
+    def test_closed(self):
+        self.made.run("a", closed())
+        self.assert_broken("explained", "connection was closed")
+        self.made.done("qemu", VM)
+        self.assert_broken("explained", "connection was closed")
+        self.made.done("daemon")
+        self.assert_good()
+
+    def test_handed_over(self):
+        """A daemon that hands over waits for those who would lose their program, and for nobody else."""
+        self.made.run("a", closed())
+        self.made.done("handover")
+        self.assert_broken("explained", "connection was closed")
+        self.made.requests[0].exec_id, self.made.requests[0].is_left = "x", True
+        self.assert_good()
+        self.made = Made()
+        self.made.run("a", error(1001))
+        self.assert_broken("explained", "1001")
+        self.made.done("handover")
+        self.assert_good()
+
+    def test_lost(self):
+        self.made.run("a", error(3004, vm=VM))
+        self.assert_broken("explained", "3004")
+        self.made.done("qemu", OTHER_VM)
+        self.assert_broken("explained", "3004")
+        self.made.done("daemon")
+        self.assert_broken("explained", "3004")
+        self.made.done("qemu", VM)
+        self.assert_good()
+
+    def test_another_time(self):
+        self.made.run("a", error(3004, vm=VM))
+        self.made.done("qemu", VM, since=-5, until=9)
+        self.assert_broken("explained", "3004")
+
+    def test_typed(self):
+        """Only what a fault can bring about: a killed VM is no internal error, and no session is busy."""
+        for code in (-32603, -32602, 1003, 1011, 3005, 4003, 4020, 5007):
+            with self.subTest(code):
+                self.made = Made()
+                self.made.run("a", error(code, vm=VM))
+                self.made.done("qemu", VM)
+                self.made.done("daemon")
+                self.assert_broken("explained", str(code))
+
+    def test_capacity(self):
+        self.made.run("a", error(3002))
+        self.assert_broken("explained", "3002")
+        self.made.done("disk")
+        self.assert_good()
+
+    def test_launcher(self):
+        self.made.append("a", error(3004, vm=VM))
+        self.made.done("launcher")
+        self.assert_good()
+
+
+class Sessions(Checked):
+    def test_vanished(self):
+        """A session outlives its daemon, where daemons adopt."""
+        for code, data in ((4001, {}), (4002, {"reason": "daemon_stopped"}), (4002, {"reason": "vm_lost"})):
+            with self.subTest(code, **data):
+                self.made = Made()
+                self.made.append("a", error(code, **data))
+                self.assert_broken("explained", str(code))
+                self.made.done("daemon")
+                self.assert_broken("explained", str(code))
+                self.assert_good(adopts=False)
+
+    def test_lost(self):
+        self.made.append("a", error(4002, reason="vm_lost"))
+        self.made.done("qemu", OTHER_VM)
+        self.assert_broken("explained", "4002")
+        self.made.done("qemu", VM)
+        self.assert_good()
+
+    def test_wrong_reason(self):
+        self.made.append("a", error(4002, reason="idle_timeout"))
+        self.made.done("qemu", VM)
+        self.assert_broken("explained", "idle_timeout")
+
+    def test_unresponsive(self):
+        """Only where a program was killed, or the VM stood still."""
+        self.made.append("a", error(4002, reason="unresponsive"))
+        self.assert_broken("explained", "unresponsive")
+        self.made.asked("session.exec", "cancel", "b", error(-32800, result=run_result("", "cancelled")), session=SESSION)
+        self.assert_broken("explained", "unresponsive")
+        self.made.append("c", error(4002, reason="unresponsive"))
+        self.made.requests.pop(0)
+        self.assert_good()
+
+    def test_forgotten_with_its_vm(self):
+        """A new daemon need not know of it; the old one must."""
+        self.made.append("a", error(4001))
+        self.made.done("qemu", VM)
+        self.assert_broken("explained", "4001")
+        self.made.done("daemon")
+        self.assert_good()
+
+    def test_stopped(self):
+        self.made.append("a", error(4002, reason="vm_lost"))
+        self.made.done("stop", VM)
+        self.assert_broken("explained", "4002")
+        self.made.done("daemon")
+        self.assert_good()
+
+    def test_closed_by_its_user(self):
+        self.made.append("a", error(4002, reason="closed"))
+        self.assert_broken("explained", "4002")
+        self.made.sessions[SESSION].closed = 1
+        self.assert_good()
+
+
+class ExecIds(Checked):
+    def test_told_twice(self):
+        self.made.run("a", ok(nonce_output("a")), ok(nonce_output("a")), exec_id="x")
+        self.assert_good()
+
+    def test_other_answer(self):
+        self.made.run("a", ok(nonce_output("a")), ok(nonce_output("a", NONCES[1])), exec_id="x")
+        self.assert_broken("same", "answered")
+
+    def test_result_behind_an_error(self):
+        self.made.run("a", error(3004, vm=VM, name="VM_LOST"), ok(nonce_output("a")), exec_id="x")
+        self.made.faults.append(h.Fault("qemu", 0, 99, VM))
+        self.assert_broken("same", "answered")
+
+    def test_sent_again(self):
+        """Behind an error that says it never ran it is another try."""
+        self.made.run("a", error(3003), ok(nonce_output("a")), exec_id="x")
+        self.made.faults.append(h.Fault("qemu", 9, 99, VM))
+        self.assert_good()
+
+    def test_began_twice(self):
+        self.made.run("a", closed(), ok(nonce_output("a", NONCES[1])), exec_id="x", details={"started": "a " + NONCES[0], "started_at": 10.5})
+        self.made.faults.append(h.Fault("daemon", 9, 13))
+        self.assert_broken("same", "ran twice")
+
+    def test_forgotten(self):
+        for before in (ok(nonce_output("a")), plain(h.RUNNING, stdout="a")):
+            with self.subTest(before.kind):
+                self.made = Made()
+                self.made.run("a", before, error(4021), ok(nonce_output("a")), exec_id="x")
+                self.assert_broken("known", "forgotten")
+                self.made.faults.append(h.Fault("daemon", 11, 13))
+                self.assert_broken("known", "forgotten")
+                self.assert_good(adopts=False)
+
+    def test_not_known_yet(self):
+        self.made.run("a", closed(), error(4021), plain(h.RUNNING, stdout=""), error(4021), ok(nonce_output("a")), exec_id="x")
+        self.made.faults.append(h.Fault("daemon", 9, 13))
+        self.assert_good()
+
+
+class Logs(Checked):
+    def broken(self, words, *tokens):
+        self.made.log(*tokens)
+        return self.assert_broken("once", words)
+
+    def setUp(self):
+        super().setUp()
+        for token in "abc":
+            self.made.append(token)
+
+    def test_good(self):
+        self.made.log(*"abc")
+        self.made.append("d")
+        self.made.log(*"abcd")
+        self.assert_good()
+
+    def test_doubled(self):
+        self.broken("2 times", *"abbc")
+
+    def test_lost(self):
+        self.broken("b is lost", *"ac")
+
+    def test_wrong(self):
+        self.broken("never written", *"abcx")
+
+    def test_order(self):
+        self.broken("ran before", *"acb")
+
+    def test_order_on_one_connection(self):
+        self.made.append("d", closed(), order=("k", 0))
+        self.made.append("e", closed(), order=("k", 1))
+        self.made.faults.append(h.Fault("daemon", 0, 99))
+        self.made.log(*"abcde")
+        self.assert_good()
+        self.made.requests.pop()
+        self.broken("ran before", *"abced")
+
+    def test_went_back(self):
+        self.made.log(*"abc")
+        self.broken("went back", *"ab")
+
+    def test_never_ran(self):
+        self.made.append("d", error(4002, dispatched=False, reason="vm_lost"))
+        self.made.done("qemu", VM)
+        self.made.log(*"abc")
+        self.assert_good()
+        self.broken("told that it never ran", *"abcd")
+
+    def test_unknown(self):
+        """Who lost the connection may find it there or not."""
+        self.made.append("d", closed())
+        self.made.done("daemon")
+        self.made.log(*"abc")
+        self.assert_good()
+        self.made.log(*"abcd")
+        self.assert_good()
+
+
+class Counters(Checked):
+    def setUp(self):
+        super().setUp()
+        self.made.count("a", 1)
+        self.made.count("b", 2)
+
+    def test_good(self):
+        self.assert_good()
+
+    def test_back(self):
+        self.made.count("c", 2)
+        self.assert_broken("counted", "went back")
+
+    def test_doubled(self):
+        self.made.count("c", 4)
+        self.assert_broken("counted", "ran again")
+
+    def test_unknown_between(self):
+        self.made.asked("session.exec", "count", "c", closed(), session=SESSION)
+        self.made.done("daemon")
+        self.made.count("d", 4)
+        self.assert_good()
+
+    def test_fresh(self):
+        self.made.count("c", 1, NONCES[1])
+        self.assert_broken("counted", "fresh interpreter")
+
+    def test_fresh_for_a_reason(self):
+        self.made.asked("session.exec", "timeout", "t", ok("t\n", status="timeout", exit_code=124, timing={"execute_ms": 1000}),
+                        session=SESSION, details={"timeout": 1, "interpreter": True})
+        self.made.count("c", 1, NONCES[1])
+        self.assert_good()
+
+    def test_a_command_is_no_reason(self):
+        self.made.append("x", closed())
+        self.made.done("daemon")
+        self.made.count("c", 1, NONCES[1])
+        self.assert_broken("counted", "fresh interpreter")
+
+
+class Files(Checked):
+    def write(self, content, *answers):
+        return self.made.asked("file.write", "write", content, *(answers or [plain(bytes=len(content))]), session=SESSION,
+                               details={"content": content})
+
+    def read(self, *answers):
+        return self.made.asked("file.read", "read", "r", *answers, session=SESSION)
+
+    def test_good(self):
+        self.read(error(5001))
+        self.write("one")
+        self.read(plain(data="one"))
+        self.assert_good()
+
+    def test_lost(self):
+        self.write("one")
+        self.read(error(5001))
+        self.assert_broken("stored", "neither")
+
+    def test_old(self):
+        self.write("one")
+        self.write("two")
+        self.read(plain(data="one"))
+        self.assert_broken("stored", "neither")
+
+    def test_half(self):
+        self.write("one")
+        self.read(plain(data="on"))
+        self.assert_broken("stored", "neither")
+
+    def test_on_its_way(self):
+        self.write("one")
+        self.write("two", closed())
+        self.made.done("daemon")
+        self.read(plain(data="one"))
+        self.read(plain(data="two"))
+        self.assert_good()
+
+    def test_refused(self):
+        self.write("one")
+        self.write("two", error(3003))
+        self.made.done("daemon")
+        self.read(plain(data="two"))
+        self.assert_broken("stored", "neither")
+
+
+class Tickers(Checked):
+    def look(self, asked, offset, text, total=None, kind=h.RUNNING):
+        return self.made.asked("process.wait", "ticks", "t", plain(kind, state="running", stdout=text, stdout_offset=offset,
+                               stdout_bytes=offset + len(text) if total is None else total),
+                               session=SESSION, details={"process": 1, "offset": asked})
+
+    def test_good(self):
+        self.look(0, 0, ticks(0, 20))
+        self.look(20, 20, ticks(20, 30))
+        self.assert_good()
+
+    def test_wrong_bytes(self):
+        self.look(0, 0, ticks(9, 20))
+        self.assert_broken("ticked", "it says")
+
+    def test_gap(self):
+        self.look(0, 9, ticks(9, 20))
+        self.assert_broken("ticked", "nothing was lost")
+        self.made.done("daemon")
+        self.assert_good()
+
+    def test_began_again(self):
+        self.look(0, 0, ticks(0, 50))
+        self.look(50, 50, "", 20)
+        self.assert_broken("ticked", "began again")
+
+    def test_ended(self):
+        self.look(0, 0, "", kind=h.RESULT)
+        self.assert_broken("ticked", "has ended")
+
+    def test_forgotten(self):
+        self.made.asked("process.wait", "ticks", "t", error(4010), session=SESSION, details={"process": 1, "offset": 0})
+        self.made.done("daemon")
+        self.assert_broken("explained", "4010")
+
+
+class Lives(Checked):
+    def setUp(self):
+        super().setUp()
+        self.made.faults.append(h.Fault("daemon", 4, 5))
+        self.made.lives[0].died, self.made.lives[0].status = 4.1, -9
+        self.life = h.Life(4.1, 4.1, 4.6)
+        self.made.lives.append(self.life)
+
+    def test_good(self):
+        self.assert_good()
+
+    def test_died_by_itself(self):
+        self.life.died, self.life.status = 20, -6
+        self.assert_broken("lived", "by itself")
+
+    def test_late(self):
+        self.life.back = 6
+        self.assert_broken("lived", "back after")
+
+    def test_not_back(self):
+        self.life.back = None
+        self.assert_broken("lived", "does not come back")
+
+    def test_not_adopted(self):
+        self.life.missing = [SESSION]
+        self.assert_broken("lived", "not adopted")
+
+    def test_not_reaped(self):
+        self.life.orphans = [VM]
+        self.assert_broken("lived", "not reaped")
+
+    def test_leftovers(self):
+        self.made.leftovers = ["process 1"]
+        self.assert_broken("clean", "process 1")
+
+    def test_notes(self):
+        self.made.note("a client failed")
+        self.assert_broken("clean", "a client failed")
+
+
+class Schedules(unittest.TestCase):
+    def test_seed(self):
+        def first(seed):
+            return [step for step, _ in zip(schedule(seed), range(200))]
+        self.assertEqual(first(1), first(1))
+        self.assertNotEqual(first(1), first(2))
+        self.assertLess(set(KILLS), {step.kind for step in first(1)})
+
+    def test_only(self):
+        self.assertEqual({step.kind for step, _ in zip(schedule(1, ["qemu"]), range(50))}, {"qemu"})
+
+    def test_patterns(self):
+        self.assertTrue(set(KILLS) <= set(WEIGHTS) and NONCE.fullmatch(nonce_output("a-1")) and COUNT.fullmatch(f"a-1 {NONCES[0]} 7\n"))
+        self.assertEqual(ticks(7, 5), "0\n000")
+
+
+if __name__ == "__main__":
+    outcome = unittest.TextTestRunner(verbosity=0).run(unittest.defaultTestLoader.loadTestsFromModule(sys.modules[__name__]))
+    bad = len(outcome.failures) + len(outcome.errors)
+    print(f"{outcome.testsRun - bad} passed, {bad} failed")
+    sys.exit(bool(bad))
