@@ -80,10 +80,14 @@ class Causes:
         # A new daemon knows nothing of sessions whose VMs had ended before it came.
         return bool(daemons and ends) or overlap(stops, daemons)
 
-    def _has_killed_program(self, session, heard):
+    def may_be_unresponsive(self, name, moment):
+        """Was a program of it killed just then?"""
+        return self._has_killed_program(self.history.sessions[name], moment, moment - AFTERMATH_SECONDS)
+
+    def _has_killed_program(self, session, heard, since=0):
         """A guest that is too slow to report the end of one costs the session."""
         return any(request.promise in ("timeout", "cancel") or request.is_cut_off() for request in self.history.requests
-                   if request.session == session.name and request.answers and request.asked < heard)
+                   if request.session == session.name and request.answers and since < request.asked < heard)
 
 
 def is_waited_for(request):

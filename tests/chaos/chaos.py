@@ -30,7 +30,7 @@ import programs  # noqa: E402
 import runners  # noqa: E402
 from history import CLOSED, History, SILENT  # noqa: E402
 from promises import Promises, check  # noqa: E402
-from schedule import GAP_SECONDS, WEIGHTS, schedule  # noqa: E402
+from schedule import GAP_SECONDS, KILLS, WEIGHTS, schedule  # noqa: E402
 from supervisor import Supervisor  # noqa: E402
 
 CUSTOMERS = ((keepers.Keeper, 4), (runners.Runner, 2), (runners.Claimer, 3), (runners.Slow, 1), (runners.Impatient, 1),
@@ -134,17 +134,20 @@ def parse():
     parser.add_argument("--images", default="build/tests/lying-images", help="whose agent ends when it is told to")
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--only", metavar="KIND,…", default=",".join(WEIGHTS), help=f"some of {', '.join(WEIGHTS)}")
+    parser.add_argument("--only", metavar="KIND,…", help=f"some of {', '.join(WEIGHTS)}, each as often as another")
     parser.add_argument("--gap", type=float, default=GAP_SECONDS, help="mean seconds between faults")
     parser.add_argument("--no-adopt", action="store_true", help="a build whose sessions and results end with the daemon")
     parser.add_argument("--back-seconds", type=float, default=1.0, help="in which a daemon must be back, and have adopted")
     parser.add_argument("--keep", metavar="FILE", help="where to leave the daemon's log")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="configuration of the daemon")
     options = parser.parse_args()
-    if unknown := set(options.only.split(",")) - set(WEIGHTS):
+    options.weights = {kind: 1 for kind in options.only.split(",")} if options.only else dict(WEIGHTS)
+    if unknown := set(options.weights) - set(WEIGHTS):
         parser.error(f"no such kind: {', '.join(sorted(unknown))}")
+    if not set(options.weights) & set(KILLS):
+        parser.error(f"a run ends with its kills: one of {', '.join(KILLS)}")
     if options.no_adopt:
-        options.only = ",".join(kind for kind in options.only.split(",") if kind != "handover")
+        options.weights.pop("handover", None)
     if os.geteuid() != 0:
         parser.error("needs root: the jail, file systems that can be filled")
     return options
@@ -163,7 +166,7 @@ def main():
     customers = [kind(world, number) for kind, count in CUSTOMERS for number in range(count)]
     try:
         supervisor.start()
-        play(world, customers, schedule(seed, options.only.split(","), options.gap), options.kills, counts)
+        play(world, customers, schedule(seed, options.weights, options.gap), options.kills, counts)
         supervisor.calm_down()
         supervisor.stop()
     finally:

@@ -16,6 +16,8 @@ RESULT, ERROR, CLOSED, SILENT, LEFT, RUNNING = "result", "error", "closed", "sil
 CANCELLED = -32800
 NEVER_RAN = (1001, 1003, 1011, 3001, 3002, 3003, 4003)
 SESSION_NOT_FOUND, SESSION_CLOSED, EXEC_NOT_FOUND = 4001, 4002, 4021
+# A VM that stood still may be given up by a daemon that came meanwhile.
+STOP_AFTERMATH_SECONDS = 5
 
 
 @dataclasses.dataclass
@@ -122,6 +124,7 @@ class Session:
     vm: str
     opened: float
     closed: float = None  # when its user asked for that
+    lost: float = None  # when its user heard of its end
 
 
 @dataclasses.dataclass
@@ -179,14 +182,21 @@ class History:
         with self.lock:
             self.sessions[name].closed = self.now()
 
-    def living_sessions(self):
-        """Sessions that their users have and no fault has touched."""
+    def lose_session(self, name):
         with self.lock:
-            lost = {fault.vm for fault in self.faults if fault.vm}
+            self.sessions[name].lost = self.now()
+
+    def living_sessions(self):
+        """Sessions that their users have and that nothing explains the end of."""
+        now = self.now()
+        with self.lock:
+            lost = {fault.vm for fault in self.faults if fault.vm and (
+                fault.kind != "stop" or fault.ended is None or now - fault.ended < STOP_AFTERMATH_SECONDS)}
             # A launcher takes all VMs of its time along.
             ends = [fault.began for fault in self.faults if fault.kind == "launcher"]
             return [one for one in self.sessions.values()
-                    if one.closed is None and one.vm not in lost and all(one.opened > end for end in ends)]
+                    if one.closed is None and one.lost is None and one.vm not in lost
+                    and all(one.opened > end for end in ends)]
 
     def note(self, text):
         with self.lock:

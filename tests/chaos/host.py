@@ -73,13 +73,12 @@ class Host:
     def launcher(self):
         """Its pid, or None where there is none."""
         return next((one.pid for one in processes()
-                     if one.program == "execsandbox-launcher" and one.state != "Z" and self._is_ours(one)), None)
+                     if one.program == "execsandbox-launcher" and one.state != "Z" and self._is_ours(one, self._sockets())), None)
 
-    def _is_ours(self, process):
-        """Its words or descriptors lead to our directory. What has no address there (a socket) has it in /proc/net/unix."""
+    def _is_ours(self, process, ours):
+        """Its words or descriptors lead to our directory, or to a socket that has its address there."""
         if any(self.directory in word for word in process.words):
             return True
-        ours = self._socket_inodes()
         with contextlib.suppress(OSError):
             for fd in os.scandir(f"/proc/{process.pid}/fd"):
                 with contextlib.suppress(OSError):
@@ -88,15 +87,16 @@ class Host:
                         return True
         return False
 
-    def _socket_inodes(self):
+    def _sockets(self):
         with open("/proc/net/unix", encoding="ascii", errors="replace") as file:
             rows = (line.split() for line in file)
             return {f"socket:[{row[6]}]" for row in rows if len(row) > 7 and row[7].startswith(self.directory)}
 
     def processes(self):
         """All of this daemon's, itself and the tests' own apart: by command line, descriptors, names of VMs."""
-        known = self.note_vms()
-        return [one for one in processes() if one.pid != os.getpid() and (one.vm() in known or self._is_ours(one))]
+        known, sockets = self.note_vms(), self._sockets()
+        return [one for one in processes()
+                if one.pid != os.getpid() and (one.vm() in known or self._is_ours(one, sockets))]
 
     def cgroups(self):
         return [path for path in glob.glob("/sys/fs/cgroup/**/*vm_*", recursive=True)

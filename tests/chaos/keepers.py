@@ -66,7 +66,8 @@ class Keeper(Customer):
 
     def heard(self, answer):
         """A session that is no more is not asked again."""
-        if answer.code in (history.SESSION_NOT_FOUND, history.SESSION_CLOSED, 3004, 3006):
+        if self.session and answer.code in (history.SESSION_NOT_FOUND, history.SESSION_CLOSED, 3004, 3006):
+            self.history.lose_session(self.session)
             self.session = None
         return answer
 

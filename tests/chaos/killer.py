@@ -9,7 +9,6 @@ alone: no time namespace has a CLOCK_REALTIME of its own.
 
 import contextlib
 import os
-import resource
 import signal
 import subprocess
 import threading
@@ -22,6 +21,7 @@ AGENT_SECONDS = 10
 # Descriptors and memory that are left to a daemon which has run out of them.
 FEW_DESCRIPTORS, LITTLE_MEMORY = 3, 2 << 20
 TELL_SECONDS = 20
+LIMITS = {"nofile": "Max open files", "as": "Max address space"}  # prlimit(1) and /proc/PID/limits
 
 
 def choose(items, pick):
@@ -128,7 +128,7 @@ def limit(world, step, kind, which, soft):
         process = world.supervisor.process
         if process.returncode is not None:
             return False
-        before = resource.prlimit(process.pid, which)[0]
+        before = soft_limit(process.pid, which)
         fault = world.history.fault(kind)
         set_limit(process.pid, which, soft(process.pid))
 
@@ -141,21 +141,26 @@ def limit(world, step, kind, which, soft):
     return True
 
 
+def soft_limit(pid, which):
+    with open(f"/proc/{pid}/limits", encoding="ascii") as file:
+        return next(line[len(LIMITS[which]):].split()[0] for line in file if line.startswith(LIMITS[which]))
+
+
 def set_limit(pid, which, soft):
     """As the daemon's user: root needs CAP_SYS_RESOURCE for others, which a container has not."""
-    owner = os.stat(f"/proc/{pid}")
-    name = {resource.RLIMIT_NOFILE: "nofile", resource.RLIMIT_AS: "as"}[which]
-    value = "unlimited" if soft == resource.RLIM_INFINITY else soft
-    subprocess.run(["prlimit", f"--{name}={value}:", "--pid", str(pid)], user=owner.st_uid, group=owner.st_gid, extra_groups=[], check=True)
+    with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+        ids = {line.split()[0]: int(line.split()[1]) for line in file if line.startswith(("Uid:", "Gid:"))}
+    subprocess.run(["prlimit", f"--{which}={soft}:", "--pid", str(pid)], user=ids["Uid:"], group=ids["Gid:"],
+                   extra_groups=[], check=True)
 
 
 def take_descriptors(world, step):
-    return limit(world, step, "descriptors", resource.RLIMIT_NOFILE,
+    return limit(world, step, "descriptors", "nofile",
                  lambda pid: len(os.listdir(f"/proc/{pid}/fd")) + FEW_DESCRIPTORS)
 
 
 def take_memory(world, step):
-    return limit(world, step, "memory", resource.RLIMIT_AS, lambda pid: address_space(pid) + LITTLE_MEMORY)
+    return limit(world, step, "memory", "as", lambda pid: address_space(pid) + LITTLE_MEMORY)
 
 
 def address_space(pid):

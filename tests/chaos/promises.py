@@ -328,6 +328,7 @@ def known(history, promises):
 
 def lived(history, promises):
     """The daemon ends only when it is killed, and is back, with all that is alive, in its time."""
+    causes = Causes(history, promises.adopts)
     for number, life in enumerate(history.lives):
         if life.died is not None and life.status is not None:
             is_killed = history.causes(("daemon", "handover", "stopped"), life.died - 2, life.died)
@@ -338,7 +339,8 @@ def lived(history, promises):
         elif number and life.died is None:
             yield f"daemon {number}", "it does not come back", None
         for session in life.missing:
-            yield f"daemon {number}", f"it has not adopted {session}", None
+            is_lost = causes.may_be_unresponsive(session, life.since)
+            yield f"daemon {number}", "" if is_lost else f"it has not adopted {session}", None
         for orphan in life.orphans:
             yield f"daemon {number}", f"it has not reaped {orphan} within {promises.reap_seconds} s", None
 

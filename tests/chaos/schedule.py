@@ -16,12 +16,11 @@ LENGTH_SECONDS = (0.2, 2.0)
 Step = collections.namedtuple("Step", "gap kind pick length")
 
 
-def schedule(seed, kinds=tuple(WEIGHTS), gap=GAP_SECONDS):
+def schedule(seed, weights=None, gap=GAP_SECONDS):
     """Steps without end: (seconds to wait, kind, 0..1 to pick whom, seconds it lasts)."""
     rng = random.Random(f"{seed}/schedule")
-    names = [kind for kind in WEIGHTS if kind in kinds]
-    weights = [WEIGHTS[name] for name in names]
+    weights = weights or WEIGHTS
     while True:
-        kind = rng.choices(names, weights)[0]
+        kind = rng.choices(list(weights), list(weights.values()))[0]
         pause = rng.uniform(0, 0.05) if rng.random() < AT_ONCE else min(GAP_MAX_SECONDS, rng.expovariate(1 / gap))
         yield Step(pause, kind, rng.random(), rng.uniform(*LENGTH_SECONDS))

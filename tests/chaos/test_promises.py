@@ -548,7 +548,7 @@ class Schedules(unittest.TestCase):
         self.assertLess(set(KILLS), {step.kind for step in first(1)})
 
     def test_only(self):
-        self.assertEqual({step.kind for step, _ in zip(schedule(1, ["qemu"]), range(50))}, {"qemu"})
+        self.assertEqual({step.kind for step, _ in zip(schedule(1, {"qemu": 1}), range(50))}, {"qemu"})
 
     def test_patterns(self):
         self.assertTrue(set(KILLS) <= set(WEIGHTS) and NONCE.fullmatch(nonce_output("a-1")) and COUNT.fullmatch(f"a-1 {NONCES[0]} 7\n"))
