@@ -5,7 +5,7 @@ from history import CANCELLED, CLOSED, EXEC_NOT_FOUND, SESSION_CLOSED, SESSION_N
 
 VM_ENDS = ("qemu", "agent", "launcher")  # the VM is gone
 DAEMON_ENDS = ("daemon", "handover")
-ANY = VM_ENDS + DAEMON_ENDS + ("stop", "disk", "descriptors", "memory")
+ANY = VM_ENDS + DAEMON_ENDS + ("stop", "disk", "runtime", "descriptors", "memory")
 # A kill is noticed a moment later; what was dispatched meanwhile meets a dead VM.
 NOTICE_SECONDS = 2
 # Behind a fault VMs are made anew, which costs time and what there is of the machine.
@@ -24,7 +24,6 @@ EXPLAINS = {
     3003: (ANY, AFTERMATH_SECONDS),
     3004: (VM_ENDS, NOTICE_SECONDS),
     3006: (("agent",), NOTICE_SECONDS),
-    5006: (("disk",), NOTICE_SECONDS),
 }
 
 
@@ -71,6 +70,8 @@ class Causes:
         ends = self.history.causes(VM_ENDS, opened, heard, session.vm)
         stops = self.history.causes(("stop",), opened, heard, session.vm)
         daemons = self.history.causes(DAEMON_ENDS, opened, heard)
+        if self.is_unrecorded(opened, heard):
+            return True
         if not self.adopts and daemons:
             return answer.code != SESSION_CLOSED or answer.reason != "closed"
         if answer.code == SESSION_CLOSED:
@@ -79,6 +80,11 @@ class Causes:
             return bool(ends) and answer.reason in ("vm_lost", "guest_protocol") or overlap(stops, daemons)
         # A new daemon knows nothing of sessions whose VMs had ended before it came.
         return bool(daemons and ends) or overlap(stops, daemons)
+
+    def is_unrecorded(self, since, until):
+        """Did a daemon end behind a time in which it could not write down what shall outlive it?"""
+        full = self.history.causes(("runtime",), since, until)
+        return any(fault.began < end.began for fault in full for end in self.history.causes(DAEMON_ENDS, since, until))
 
     def may_be_unresponsive(self, name, moment):
         """Was a program of it killed just then?"""

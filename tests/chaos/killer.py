@@ -117,7 +117,7 @@ def fill_state(world, step):
 
 
 def fill_runtime(world, step):
-    return fill(world, step, "run")
+    return fill(world, step, "run", "runtime")
 
 
 def limit(world, step, kind, which, soft):

@@ -273,7 +273,7 @@ def allowed_contents(request, allowed):
     return allowed if request.never_ran() else allowed | {request.details["content"]}
 
 
-def ticked(history, promises):
+def ticked(history, _):
     """The numbered output of a background process: the right bytes at each offset, and it never starts anew."""
     for process, requests in by_process(history).items():
         furthest = 0
@@ -281,7 +281,7 @@ def ticked(history, promises):
             answer = request.answers[-1]
             if answer.kind not in (RESULT, RUNNING):
                 continue
-            problem, furthest = tick_problem(history, promises, request, answer, furthest)
+            problem, furthest = tick_problem(request, answer, furthest)
             yield f"output of {process}", problem, request
 
 
@@ -293,7 +293,7 @@ def by_process(history):
     return found
 
 
-def tick_problem(history, promises, request, answer, furthest):
+def tick_problem(request, answer, furthest):
     value, asked = answer.value, request.details["offset"]
     offset, text = value["stdout_offset"], value["stdout"]
     if answer.kind == RESULT:
@@ -302,8 +302,7 @@ def tick_problem(history, promises, request, answer, furthest):
         return f"from {offset} on it says {text[:40]!r}", furthest
     if offset < asked:
         return f"output from {offset} on where {asked} was asked for", furthest
-    # What a killed daemon had taken from the guest and not handed on is gone with it.
-    if offset > asked and not (promises.adopts and history.causes(("daemon", "handover"), 0, answer.heard)):
+    if offset > asked:
         return f"output from {offset} on where {asked} was asked for, and nothing was lost", furthest
     if value["stdout_bytes"] < furthest:
         return f"{value['stdout_bytes']} bytes in all, and there were {furthest}: it began again", furthest
@@ -339,7 +338,8 @@ def lived(history, promises):
         elif number and life.died is None:
             yield f"daemon {number}", "it does not come back", None
         for session in life.missing:
-            is_lost = causes.may_be_unresponsive(session, life.since)
+            opened = history.sessions[session].opened
+            is_lost = causes.may_be_unresponsive(session, life.since) or causes.is_unrecorded(opened, life.since)
             yield f"daemon {number}", "" if is_lost else f"it has not adopted {session}", None
         for orphan in life.orphans:
             yield f"daemon {number}", f"it has not reaped {orphan} within {promises.reap_seconds} s", None
@@ -353,9 +353,21 @@ def clean(history, _):
 
 
 RULES = (answered, explained, right, same, known, once, counted, stored, ticked, lived, clean)
+# What is written down for the next daemon; a full disk does not take it, and the log says so.
+RECORDED = (same, known, once, counted, ticked)
 
 
 def check(history, promises):
     """All findings, the good ones too."""
-    return [Finding(rule.__name__, subject, problem, request)
-            for rule in RULES for subject, problem, request in rule(history, promises)]
+    causes, findings = Causes(history, promises.adopts), []
+    for rule in RULES:
+        for subject, problem, request in rule(history, promises):
+            if problem and rule in RECORDED and causes.is_unrecorded(life_of(history, request), request.heard or history.now()):
+                problem = ""
+            findings.append(Finding(rule.__name__, subject, problem, request))
+    return findings
+
+
+def life_of(history, request):
+    """When that began on which a request depends."""
+    return history.sessions[request.session].opened if request.session else request.asked

@@ -313,6 +313,16 @@ class ExecIds(Checked):
                 self.assert_broken("known", "forgotten")
                 self.assert_good(adopts=False)
 
+    def test_not_written_down(self):
+        """What the full disk did not take is gone with its daemon, and only with it."""
+        self.made.run("a", ok(nonce_output("a")), ok(nonce_output("a", NONCES[1])), exec_id="x")
+        self.made.faults.append(h.Fault("runtime", 10.5, 11))
+        self.assert_broken("same", "answered")
+        self.made.faults.append(h.Fault("daemon", 10.2, 10.4))
+        self.assert_broken("same", "answered")
+        self.made.faults.append(h.Fault("daemon", 11.5, 12))
+        self.assert_good()
+
     def test_not_known_yet(self):
         self.made.run("a", closed(), error(4021), plain(h.RUNNING, stdout=""), error(4021), ok(nonce_output("a")), exec_id="x")
         self.made.faults.append(h.Fault("daemon", 9, 13))
@@ -482,6 +492,8 @@ class Tickers(Checked):
         self.look(0, 9, ticks(9, 20))
         self.assert_broken("ticked", "nothing was lost")
         self.made.done("daemon")
+        self.assert_broken("ticked", "nothing was lost")
+        self.made.faults.append(h.Fault("runtime", 2, 3))
         self.assert_good()
 
     def test_began_again(self):
