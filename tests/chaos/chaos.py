@@ -95,7 +95,9 @@ def outcome(request):
     answer = request.final() or (request.answers[-1] if request.answers else None)
     if answer is None:
         return "nothing sent"
-    return f"error {answer.code}" if answer.code else answer.kind or SILENT
+    if answer.code:
+        return f"error {answer.code}" + (f" ({answer.reason})" if answer.reason else "")
+    return answer.kind or SILENT
 
 
 def summary(history, counts, out):
