@@ -34,7 +34,7 @@ class Keeper(Customer):
         self.steps += 1
         if self.steps > STEPS_MAX:
             return self.close()
-        way = self.rng.choice((self.append, self.append, self.append_by_id, self.append_by_id, self.go_and_return, self.pipeline,
+        way = self.rng.choice((self.append, self.append, self.append_by_id, self.append_silently, self.go_and_return, self.pipeline,
                                self.count_up, self.count_up, self.count_by_id, self.read_log, self.write, self.read,
                                self.be_late, self.cancel, self.tick, self.tick))
         return way()
@@ -95,6 +95,10 @@ class Keeper(Customer):
 
     def append_by_id(self):
         self.exec_by_id("echo", False, command="echo {token} >>log; sleep {pause}; echo {token}")
+
+    def append_silently(self):
+        """Nothing that it writes tells a new daemon that it has run."""
+        self.exec_by_id("silent", self.rng.random() < 0.5, command="echo {token} >>log; sleep {pause}")
 
     def go_and_return(self):
         self.exec_by_id("echo", True, command="echo {token} >>log; sleep {pause}; echo {token}")

@@ -60,6 +60,10 @@ def result_echo(request, value):
     return "" if (value["status"], value["stdout"]) == ("ok", request.token + "\n") else "a wrong result"
 
 
+def result_silent(_, value):
+    return "" if (value["status"], value["stdout"]) == ("ok", "") else "a wrong result"
+
+
 def result_count(request, value):
     match = COUNT.fullmatch(value["stdout"])
     return "" if value["status"] == "ok" and match and match[1] == request.token else "a wrong result"
@@ -100,7 +104,7 @@ def result_any(_, __):
 
 
 # By Request.promise. Of log, read and ticks the rules below know more.
-RESULTS = {"nonce": result_nonce, "echo": result_echo, "count": result_count, "lines": result_lines,
+RESULTS = {"nonce": result_nonce, "echo": result_echo, "silent": result_silent, "count": result_count, "lines": result_lines,
            "timeout": result_timeout, "cancel": result_cancel, "write": result_write,
            "log": result_any, "read": result_any, "ticks": result_any, "any": result_any}
 
@@ -174,15 +178,15 @@ def by_session(history, *promised):
 
 def once(history, _):
     """The file to which each program of a session appends its token: nothing lost, doubled, wrong, out of order."""
-    writers = by_session(history, "echo", "log")
+    writers = by_session(history, "echo", "silent", "log")
     for session, requests in writers.items():
-        appends = {request.token: request for request in requests if request.promise == "echo"}
+        appends = {request.token: request for request in requests if request.promise != "log"}
         before = []
         for reading in requests:
             value = reading.result() if reading.promise == "log" else None
             if value is None:
                 continue
-            lines = (value.value.get("stdout") or value.value.get("data") or "").split("\n")[:-1]
+            lines = log_lines(value)
             yield f"log of {session}", log_problem(appends, lines, before, value), reading
             before = lines
 
@@ -203,6 +207,23 @@ def log_problem(appends, lines, before, answer):
         if result and result.heard < answer.asked and token not in seen:
             return f"{token} is lost: its program has ended well before"
     return order_problem([appends[token] for token in lines])
+
+
+def never_again(history, _):
+    """No program runs twice, when nobody was told to send it again: not even where the disk is full."""
+    for requests in by_session(history, "echo", "silent", "log").values():
+        appends = {request.token: request for request in requests if request.promise != "log"}
+        for reading in requests:
+            if reading.promise != "log" or not reading.result():
+                continue
+            seen = collections.Counter(log_lines(reading.result()))
+            again = [token for token, times in seen.items() if times > 1 and token in appends
+                     and all(answer.code != EXEC_NOT_FOUND for answer in appends[token].answers)]
+            yield "log", f"{again} ran again, and nobody had sent them again" if again else "", reading
+
+
+def log_lines(answer):
+    return (answer.value.get("stdout") or answer.value.get("data") or "").split("\n")[:-1]
 
 
 def order_problem(requests):
@@ -352,7 +373,7 @@ def clean(history, _):
         yield "note", f"at {when:.3f}: {text}", None
 
 
-RULES = (answered, explained, right, same, known, once, counted, stored, ticked, lived, clean)
+RULES = (answered, explained, right, same, known, once, never_again, counted, stored, ticked, lived, clean)
 # What is written down for the next daemon; a full disk does not take it, and the log says so.
 RECORDED = (same, known, once, counted, ticked)
 

@@ -348,6 +348,21 @@ class Logs(Checked):
     def test_doubled(self):
         self.broken("2 times", *"abbc")
 
+    def test_full_disk(self):
+        """It may cost the result, so that the program is sent again; by itself it does not run again."""
+        self.made.append("d", closed(), error(4021), ok("d\n"), exec_id="x")
+        self.made.log(*"abcdd")
+        self.made.faults += [h.Fault("runtime", 16, 17), h.Fault("daemon", 16, 17.5), h.Fault("daemon", 17, 17.5)]
+        self.assert_good()
+        self.made.requests[3].answers.pop(1)
+        self.assert_broken("never_again", "nobody had sent")
+
+    def test_silent(self):
+        self.made.asked("session.exec", "silent", "d", ok(""), session=SESSION, exec_id="x")
+        self.made.log(*"abcd")
+        self.assert_good()
+        self.broken("2 times", *"abcdd")
+
     def test_lost(self):
         self.broken("b is lost", *"ac")
 
