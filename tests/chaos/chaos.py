@@ -76,7 +76,10 @@ class World:
             act()
 
 
-def play(world, customers, steps, kills, counts):
+def play(world, customers, steps, kills, counts, seconds):
+    timer = threading.Timer(seconds, world.is_over.set)
+    timer.daemon = True
+    timer.start()
     for customer in customers:
         customer.start()
     try:
@@ -138,8 +141,10 @@ def parse():
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--only", metavar="KIND,…", help=f"some of {', '.join(WEIGHTS)}, each as often as another")
     parser.add_argument("--gap", type=float, default=GAP_SECONDS, help="mean seconds between faults")
+    parser.add_argument("--seconds", type=float, default=7200, help="after which no more is killed")
     parser.add_argument("--no-adopt", action="store_true", help="a build whose sessions and results end with the daemon")
     parser.add_argument("--back-seconds", type=float, default=1.0, help="in which a daemon must be back, and have adopted")
+    parser.add_argument("--templates", metavar="DIR", help="where templates are kept from one run to the next")
     parser.add_argument("--keep", metavar="FILE", help="where to leave the daemon's log")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="configuration of the daemon")
     options = parser.parse_args()
@@ -163,12 +168,12 @@ def main():
     print(f"seed {seed}: CHAOS_SEED={seed} CHAOS_KILLS={options.kills} make chaos", flush=True)
     promises = Promises(not options.no_adopt, options.back_seconds, options.back_seconds)
     history, counts = History(), collections.Counter()
-    supervisor = Supervisor(history, f"{options.build}/daemon/execsandboxd", options.images, promises, options.set)
+    supervisor = Supervisor(history, f"{options.build}/daemon/execsandboxd", options.images, promises, options.set, options.templates)
     world = World(seed, history, supervisor, f"{options.build}/ctl/execsandboxctl")
     customers = [kind(world, number) for kind, count in CUSTOMERS for number in range(count)]
     try:
         supervisor.start()
-        play(world, customers, schedule(seed, options.weights, options.gap), options.kills, counts)
+        play(world, customers, schedule(seed, options.weights, options.gap), options.kills, counts, options.seconds)
         supervisor.calm_down()
         supervisor.stop()
     finally:

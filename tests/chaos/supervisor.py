@@ -30,8 +30,8 @@ SETTINGS = ("accel=tcg", "log_level=info", "log_target=stderr", "pool_python=2",
 
 
 class Supervisor:
-    def __init__(self, history, program, images, promises, settings=()):
-        self.history, self.promises = history, promises
+    def __init__(self, history, program, images, promises, settings=(), templates=None):
+        self.history, self.promises, self.templates = history, promises, templates
         self.directory = tempfile.mkdtemp(prefix="execsandbox-chaos-")
         os.chmod(self.directory, 0o755)
         self.host = Host(self.directory)
@@ -55,12 +55,20 @@ class Supervisor:
             os.mkdir(path)
             subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "execsandbox-chaos", path], check=True)
             shutil.chown(path, "execsandbox-vm")
+        self._copy_templates(self.templates, os.path.join(self.directory, "state"))
         self.thread.start()
         if not self.is_serving.wait(READY_SECONDS):
             raise RuntimeError("the daemon does not start")
         with Client(self.socket) as client:
             if not wait(lambda: are_ready(client), TEMPLATE_SECONDS):
                 raise RuntimeError("the templates are not ready")
+        if self.templates and not os.path.exists(self.templates):
+            self._copy_templates(os.path.join(self.directory, "state"), self.templates)
+
+    def _copy_templates(self, source, target):
+        """Kept from one run to the next, they save half a minute; the daemon makes those anew that do not fit its images."""
+        if source and os.path.exists(source):
+            subprocess.run(["cp", "-aT", "--sparse=always", source, target], check=True)
 
     def mounts(self):
         return [os.path.join(self.directory, name) for name in MOUNTS]
@@ -195,4 +203,8 @@ class Supervisor:
 
 def are_ready(client):
     templates = client.call("template.list")["templates"]
+    for one in templates:
+        if one["state"] == "failed":  # a machine that was too busy
+            with contextlib.suppress(RpcError):
+                client.call("template.build", name=one["name"])
     return len(templates) >= 3 and all(one["state"] == "ready" and one["stored"] for one in templates)
