@@ -10,8 +10,9 @@ ANY = VM_ENDS + DAEMON_ENDS + ("stop", "disk", "runtime", "descriptors", "memory
 NOTICE_SECONDS = 2
 # Behind a fault VMs are made anew, which costs time and what there is of the machine.
 AFTERMATH_SECONDS = 15
-# A daemon that hands over waits so long for the calls that would end with it: drain_timeout_seconds.
-DRAIN_SECONDS = 10
+# A daemon that hands over waits so long for the calls that would end with it (DAEMON_HANDOVER_SECONDS). A request that was on
+# its way when it was asked to it need not have read.
+DRAIN_SECONDS, ON_ITS_WAY_SECONDS = 5, 0.1
 
 # Errors of requests that name no session, by code: (faults that explain them, seconds they reach).
 EXPLAINS = {
@@ -57,7 +58,7 @@ class Causes:
             return False
         if key == CLOSED and is_waited_for(request):
             return bool(self.history.causes(("daemon",), since - 0.5, answer.heard)) or any(
-                fault.began < answer.asked or fault.began < answer.heard - DRAIN_SECONDS
+                fault.began - ON_ITS_WAY_SECONDS < answer.asked or fault.began < answer.heard - DRAIN_SECONDS
                 for fault in self.history.causes(("handover",), since - 0.5, answer.heard))
         kinds, reach = EXPLAINS[key]
         vm = session.vm if session else answer.vm

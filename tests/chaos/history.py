@@ -46,7 +46,7 @@ class Answer:
             return False
         if "dispatched" in self.value:
             return not self.value["dispatched"]
-        return self.code in NEVER_RAN or self.code == SESSION_NOT_FOUND
+        return self.code in (*NEVER_RAN, SESSION_NOT_FOUND, SESSION_CLOSED)
 
     def is_final(self):
         return self.kind in (RESULT, ERROR) and self.code != EXEC_NOT_FOUND
