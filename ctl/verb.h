@@ -35,8 +35,8 @@ struct verb {
 	int (*handler)(struct ctl *ctl, const struct arguments *arguments);
 };
 
-extern const struct verb verb_call, verb_completion, verb_cp, verb_doctor, verb_drain, verb_events, verb_help,
-	verb_list, verb_ls, verb_memory_balloon, verb_memory_policy, verb_memory_reclaim,
+extern const struct verb verb_call, verb_completion, verb_cp, verb_doctor, verb_drain, verb_events,
+	verb_help, verb_list, verb_ls, verb_memory_balloon, verb_memory_policy, verb_memory_reclaim,
 	verb_memory_stats, verb_metrics, verb_pool, verb_pool_get, verb_pool_set, verb_reload,
 	verb_run, verb_session_close, verb_session_create, verb_session_exec, verb_session_info,
 	verb_session_kill, verb_session_list, verb_session_ps, verb_session_result,

@@ -44,7 +44,7 @@ static int file_name(uid_t uid, const char *exec_id, char ret[KEPT_NAME_SIZE])
 
 static void set_suffix(char name[KEPT_NAME_SIZE], const char *suffix)
 {
-	strcpy(name + strlen(name) - strlen(SUFFIX), suffix);
+	memcpy(name + strlen(name) - strlen(SUFFIX), suffix, sizeof(SUFFIX));
 }
 
 static bool has_suffix(const char *name, const char *suffix)
