@@ -8,13 +8,11 @@
 #include "daemon/session/process.h"
 #include "daemon/session/session_internal.h"
 #include "tests/fuzz/client.h"
-#include "tests/fuzz/guest.h"
 #include "tests/fuzz/time.h"
+#include "tests/fuzz/vm.h"
 
-#include <errno.h>
 #include <string.h>
 
-#define VM_MEMORY_MB 8192
 /* Steps of the caller that find no more to ask for. */
 #define REQUESTS_MAX 64
 
@@ -57,107 +55,22 @@ static const struct {
 };
 
 struct world {
-	struct fuzz_guest guest;
 	struct fuzz_client client;
 	struct daemon daemon;
 	struct run_counters counters;
 	int id; /* of the last request */
-	/* The VM. */
-	bool is_granted, is_lost;
-	int error;
-	const struct vm_client_ops *client_ops;
-	void *user;
-	struct defer lost;
+	bool is_granted;
 };
 
 static struct config config;
 static struct world world;
 
-/* --- In the place of daemon/vm and daemon/pool, by the linker's --wrap. --- */
-
-static struct vm *the_vm(void)
-{
-	return (struct vm *)&world; /* nobody looks into it */
-}
-
-struct agent_link *__wrap_vm_link(struct vm *vm);
-struct agent_link *__wrap_vm_link(struct vm *vm)
-{
-	FUZZ_CHECK(vm == the_vm());
-	return world.guest.link;
-}
-
-const char *__wrap_vm_id(const struct vm *vm);
-const char *__wrap_vm_id(const struct vm *vm)
-{
-	static const char id[VM_ID_SIZE] = "vm_1";
-
-	FUZZ_CHECK(vm == the_vm());
-	return id;
-}
-
-enum vm_state __wrap_vm_get_state(const struct vm *vm);
-enum vm_state __wrap_vm_get_state(const struct vm *vm)
-{
-	FUZZ_CHECK(vm == the_vm());
-	return world.error == 0 ? VM_RUNNING : VM_STOPPING;
-}
-
-void __wrap_vm_attach(struct vm *vm, uid_t uid, const struct vm_client_ops *ops, void *user);
-void __wrap_vm_attach(struct vm *vm UNUSED, uid_t uid UNUSED, const struct vm_client_ops *ops,
-		      void *user)
-{
-	world.client_ops = ops;
-	world.user = user;
-}
-
-/* There is one VM, and it is there at once; who asks again waits for ever. */
-struct rpc_error *__wrap_pool_acquire(struct pool *pool, struct pool_request *request);
-struct rpc_error *__wrap_pool_acquire(struct pool *pool UNUSED, struct pool_request *request)
-{
-	request->claim = (struct pool_claim *)request;
-	return NULL;
-}
-
-void __wrap_pool_cancel(struct pool *pool, struct pool_request *request);
-void __wrap_pool_cancel(struct pool *pool UNUSED, struct pool_request *request UNUSED)
-{
-}
-
-void __wrap_pool_release(struct pool *pool, struct vm *vm);
-void __wrap_pool_release(struct pool *pool UNUSED, struct vm *vm)
-{
-	FUZZ_CHECK(vm == the_vm());
-	world.client_ops = NULL;
-	world.error = -EPIPE;
-	agent_link_close(world.guest.link);
-}
-
-void __wrap_pool_work(struct pool *pool, struct vm *vm);
-void __wrap_pool_work(struct pool *pool UNUSED, struct vm *vm)
-{
-	FUZZ_CHECK(vm == the_vm() && world.client_ops);
-}
-
-void __wrap_pool_rest(struct pool *pool, struct vm *vm);
-void __wrap_pool_rest(struct pool *pool UNUSED, struct vm *vm)
-{
-	FUZZ_CHECK(vm == the_vm() && world.client_ops);
-}
-
-uint64_t __wrap_pool_max_memory_mb(const struct pool *pool);
-uint64_t __wrap_pool_max_memory_mb(const struct pool *pool UNUSED)
-{
-	return VM_MEMORY_MB;
-}
-
+/* daemon/daemon.h's, by the linker's --wrap. */
 struct rpc_error *__wrap_daemon_require_images(struct daemon *daemon);
 struct rpc_error *__wrap_daemon_require_images(struct daemon *daemon UNUSED)
 {
 	return NULL;
 }
-
-/* --- The guest link's owner, as daemon/vm/vm_start.c has it. --- */
 
 static struct session *the_session(void)
 {
@@ -165,58 +78,14 @@ static struct session *the_session(void)
 }
 
 /* The session that was made first gets the VM. */
-static void on_ready(void *user UNUSED, const struct msg_hello_reply *hello UNUSED)
+static void on_ready(void)
 {
 	struct session *session = the_session();
 
 	FUZZ_CHECK(session && !world.is_granted);
 	world.is_granted = true;
-	session->wish.on_vm(session->wish.user, the_vm());
+	session->wish.on_vm(session->wish.user, fuzz_vm_get());
 }
-
-static void on_message(void *user UNUSED, const struct msg *msg)
-{
-	if (world.client_ops && msg->type != FRAME_MEMORY)
-		world.client_ops->on_message(world.user, msg);
-}
-
-static void on_output(void *user UNUSED, uint32_t exec, enum frame_substream sub,
-		      const uint8_t *data, size_t len)
-{
-	if (world.client_ops)
-		world.client_ops->on_output(world.user, exec, sub, data, len);
-}
-
-static void on_input(void *user UNUSED, uint32_t exec, uint64_t taken)
-{
-	if (world.client_ops && world.client_ops->on_input)
-		world.client_ops->on_input(world.user, exec, taken);
-}
-
-static void tell_lost(void *user UNUSED)
-{
-	const struct vm_client_ops *client_ops = TAKE_PTR(world.client_ops);
-	enum rpc_code code = world.error == -EPROTO ? RPC_GUEST_PROTOCOL : RPC_VM_LOST;
-
-	if (client_ops)
-		client_ops->on_lost(world.user, rpc_error_new(code, "The VM is lost"));
-}
-
-static void on_failed(void *user UNUSED, int error, const char *why)
-{
-	FUZZ_CHECK(!world.is_lost && error < 0 && why);
-	world.is_lost = true;
-	world.error = error;
-	loop_defer(world.guest.loop, &world.lost, tell_lost, NULL);
-}
-
-static const struct agent_link_ops link_ops = {
-	.on_ready = on_ready,
-	.on_message = on_message,
-	.on_output = on_output,
-	.on_input = on_input,
-	.on_failed = on_failed,
-};
 
 /* --- The client. --- */
 
@@ -275,12 +144,12 @@ static void act(const uint8_t *data, size_t len)
 		ask(requests[i].method, requests[i].params, requests[i].about,
 		    len > 1 ? data[1] : 0);
 	} else if (strcmp(requests[i].method, "deadline") == 0) {
-		(void)fuzz_time_pass(world.guest.loop);
+		(void)fuzz_time_pass(fuzz_vm.guest.loop);
 	} else {
 		fuzz_client_hang_up(&world.client);
 		fuzz_client_connect(&world.client);
 	}
-	fuzz_settle(world.guest.loop);
+	fuzz_settle(fuzz_vm.guest.loop);
 }
 
 static void play(const uint8_t *data, size_t size)
@@ -292,8 +161,8 @@ static void play(const uint8_t *data, size_t size)
 	while (fuzz_guest_step(&data, &size, &step, &bytes, &len)) {
 		if (step % STEP_COUNT == STEP_CALLER)
 			act(bytes, len);
-		else if (!world.is_lost)
-			fuzz_guest_say(&world.guest, step, 1 + STEP_EXEC(step), bytes, len);
+		else if (!fuzz_vm.is_lost)
+			fuzz_guest_say(&fuzz_vm.guest, step, 1 + STEP_EXEC(step), bytes, len);
 		fuzz_client_read(&world.client);
 	}
 }
@@ -305,11 +174,12 @@ static void start(void)
 	struct loop *loop;
 
 	world = (struct world){0};
-	fuzz_guest_start(&world.guest, &link_ops, NULL);
-	loop = world.guest.loop;
+	fuzz_vm_start();
+	fuzz_vm.on_ready = on_ready;
+	loop = fuzz_vm.guest.loop;
 	world.daemon.config = &config;
 	world.daemon.loop = loop;
-	FUZZ_CHECK(results_create(loop, &config, &world.daemon.results) == 0);
+	FUZZ_CHECK(results_create(loop, &config, -1, &world.daemon.results) == 0);
 	world.daemon.exec_env = (struct exec_env){.loop = loop,
 						  .config = &config,
 						  .counters = &world.counters,
@@ -320,22 +190,19 @@ static void start(void)
 	fuzz_client_start(&world.client, loop, handler_of, &world.daemon);
 	ask("session.create", "{\"language\": \"python\"}", NOTHING, 0);
 	fuzz_settle(loop);
-	fuzz_guest_say_hello(&world.guest);
+	fuzz_guest_say_hello(&fuzz_vm.guest);
 	fuzz_client_read(&world.client);
 	FUZZ_CHECK(world.is_granted);
 }
 
 static void finish(void)
 {
-	struct loop *loop = world.guest.loop;
-
-	fuzz_guest_hang_up(&world.guest);
+	fuzz_guest_hang_up(&fuzz_vm.guest);
 	fuzz_client_read(&world.client);
 	fuzz_client_end(&world.client);
 	sessions_destroy(world.daemon.sessions);
 	results_destroy(world.daemon.results);
-	fuzz_settle(loop);
-	fuzz_guest_end(&world.guest);
+	fuzz_vm_end();
 }
 
 /* The steps of the guest and of the client. */
