@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "daemon/session/exec_internal.h"
+#include "protocol/method.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -93,6 +94,11 @@ static int load_outputs(struct exec *exec, int vms_fd)
 	if (r < 0)
 		log_warning(exec->vm_id, "Its run's output is not there: %s", strerror(-r));
 	return r;
+}
+
+struct rpc_error *exec_recall_check(const char *method, const json_t *saved)
+{
+	return method_validate(method_find(method), json_object_get(saved, "params"));
 }
 
 struct exec *exec_recall(const struct exec_config *config, struct run_request *request_take,

@@ -17,6 +17,10 @@
 /* Has its outputs written to its VM's directory, too, from now on. */
 void exec_spool(struct exec *exec);
 
+/* Checks what its caller gave to `method`, as it was when that was called: a record may be of a
+ * daemon that knew other parameters, or damaged. NULL, or what is wrong. */
+struct rpc_error *exec_recall_check(const char *method, const json_t *saved) WARN_UNUSED;
+
 /*
  * Of what results_load() says of it, and of the request it came from (taken). Its call is gone; the
  * record is its own from here on. NULL when it cannot be known how it went on: its output was not

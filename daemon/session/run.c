@@ -333,7 +333,9 @@ static struct run *recall(const struct run_env *env, const struct vm_record *vm,
 	struct run_files files;
 	struct run *run;
 
-	*ret_error = parse(env, json_object_get(saved, "params"), &request, &files);
+	*ret_error = exec_recall_check("run", saved);
+	if (!*ret_error)
+		*ret_error = parse(env, json_object_get(saved, "params"), &request, &files);
 	if (*ret_error)
 		return NULL;
 	run = run_new(env, vm->uid, &request, &files);

@@ -102,9 +102,11 @@ static struct rpc_error *recall_program(struct session *session,
 {
 	const struct config *config = session->sessions->config.exec->config;
 	struct run_request request;
-	struct rpc_error *error = exec_request_parse(json_object_get(past->saved, "params"), config,
-						     &session->request, &request);
+	struct rpc_error *error = exec_recall_check("session.exec", past->saved);
 
+	if (!error)
+		error = exec_request_parse(json_object_get(past->saved, "params"), config,
+					   &session->request, &request);
 	if (error)
 		return error;
 	return session_recall_program(session, &request, past->record, past->saved, vms_fd);
