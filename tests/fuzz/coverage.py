@@ -31,6 +31,10 @@ AIMS = {
     "method_params": ("daemon/session/bytes.c", "daemon/session/file_request.c", "daemon/session/request.c",
                       "daemon/session/run_files.c", "protocol/method.c", "protocol/rpc_error.c"),
     "qmp": ("daemon/vm/balloon.c", "daemon/vm/qmp.c"),
+    "records": ("daemon/session/exec_recall.c", "daemon/session/process_record.c", "daemon/session/request_record.c",
+                "daemon/session/results_file.c", "daemon/session/ring.c", "daemon/session/ring_file.c",
+                "daemon/session/session_record.c", "daemon/session/stray.c", "daemon/vm/agent_link_resume.c",
+                "daemon/vm/vm_record.c"),
     "rpc_line": ("daemon/rpc/batch.c", "daemon/rpc/call.c", "daemon/rpc/conn.c", "daemon/rpc/dispatch.c", "daemon/rpc/events.c",
                  "daemon/rpc/wire.c", "protocol/utf8.c"),
 }

@@ -452,8 +452,86 @@ def manifest():
     yield "cut", text()[:100]
 
 
+def records():
+    vm, result, ring, spool = range(4)
+    lost, gone, silent, deadline = 4, 8, 16, 32
+    request = {"language": "python", "stop_at_limit": False, "env": {"A": "1"}, "memory_mb": 256, "vm_memory_mb": 256, "stdout_limit": 9999,
+               "stderr_limit": 9999, "pids": 64, "cpu_seconds": 0, "disk_mb": 64}
+    process = {"id": "proc_1", "number": 1, "command": "sleep 9", "rows": 0, "columns": 0, "begun_us": 1, "started_ns": 1, "limit": 64,
+               "is_closing": False}
+    exited = {"exec": 1, "reason": "exited", "exit_code": 0, "signal": 0, "stdout_bytes": 5, "stderr_bytes": 5, "cpu_user_us": 1,
+              "memory_peak_bytes": 1, "execute_us": 1}
+    session = {"kind": "session", "id": "ses_1", "name": "box", "order": 3, "start": 0, "exec_count": 1, "created_ns": 1, "expires_ns": 0,
+               "idle_timeout_seconds": 60.0, "timeout_seconds": 0.0, "metadata": {"k": "v"}, "last_number": 2, "request": request,
+               "processes": []}
+    running = {"uid": 0, "exec_id": "e", "state": "running", "bytes": 9000, "asked_ns": 1, "params": {"session": "ses_1", "code": "1", "exec_id": "e"},
+               "vm": "vm_1", "session": "ses_1", "language": "python", "start": "warm", "number": 2, "asked_us": 1, "granted_us": 2,
+               "dispatched_us": 3}
+    ended = {"uid": 0, "exec_id": "e", "state": "ended", "request": "0a" * 32, "ended_ns": 2**63 - 1}
+    done = {"status": "ok", "exit_code": 0, "stdout": "hi", "stderr": "/w==", "stderr_encoding": "base64"}
+    error = {"code": 3004, "message": "The VM is lost", "data": {"name": "VM_LOST", "retryable": False}}
+    run = {**running, "params": {"language": "python", "code": "1", "exec_id": "e", "timeout_seconds": 9}, "session": None}
+
+    def text(value):
+        return json.dumps({key: one for key, one in value.items() if one is not None}, separators=(",", ":")).encode()
+
+    def of_vm(owner, program=None, hello=None, steps=b"", flags=0, **more):
+        fields = {"id": "vm_1", "language": "python", "memory_mb": 256, "uid": 0, "is_clone": True, "created_ns": 1, "start_us": 1,
+                  "sync": SYNC.hex(), **more}
+        return bytes([vm | flags]) + b"\0".join([text({"version": 1, "vm": fields, "owner": owner}), text(program) if program else b"",
+                                                 text(hello) if hello else b"", steps])
+
+    def knows(*numbers, **received):
+        return {"version": 1, "execs": list(numbers), "received": {str(key[1:]): value for key, value in received.items()}}
+
+    with_processes = {**session, "processes": [process, {**process, "id": "proc_2", "number": 7}]}
+    with_ended = {**session, "processes": [{**process, "exit": json.dumps(exited), "execute_us": 1, "ended_ns": 2}]}
+    yield "session", of_vm(session, hello=knows())
+    yield "session-gone", of_vm(with_processes, running, flags=gone)
+    yield "session-silent", of_vm(with_processes, running, flags=silent | deadline)
+    yield "session-processes", of_vm(with_processes, hello=knows(1, _4=0), steps=step(RAW, data(STDOUT, 5, b"more")) + step(
+        RAW, end(STDOUT, 9) + end(STDERR, 5) + receipt(stdout_bytes=9, stderr_bytes=5)))
+    yield "session-process-forgotten", of_vm(with_processes, hello=knows())
+    yield "session-ended", of_vm(with_ended, hello=knows())
+    yield "session-strays", of_vm(session, hello=knows(3, 4), steps=step(RAW, receipt(exec=3) + receipt(exec=4)))
+    yield "session-strays-stay", of_vm(session, hello=knows(3), flags=deadline)
+    yield "session-program", of_vm(session, running, knows(2, _11=1, _8=0), step(RAW, data(STDOUT, 4, b"!", 2) + end(STDOUT, 5, 2) + end(
+        STDERR, 0, 2) + receipt(exec=2, stdout_bytes=5)))
+    yield "session-program-forgotten", of_vm(with_processes, running, knows(1))
+    yield "session-program-sent-again", of_vm(session, {**running, "number": 3}, knows(_12=0))
+    yield "session-timeout", of_vm({**session, "expires_ns": 5, "timeout_seconds": 5.0}, hello=knows(), flags=deadline)
+    yield "session-no-request", of_vm({**session, "request": {}})
+    yield "session-no-processes", of_vm({**session, "processes": {}})
+    yield "run", of_vm({"kind": "run"}, run, knows(2, _11=1, _8=0), step(RAW, end(STDOUT, 4, 2) + end(STDERR, 0, 2) + receipt(
+        exec=2, stdout_bytes=4)))
+    yield "run-deadline", of_vm({"kind": "run"}, run, knows(2, _11=1, _8=0), flags=deadline)
+    yield "run-gone", of_vm({"kind": "run"}, run, flags=gone)
+    yield "run-unknown", of_vm({"kind": "run"})
+    yield "run-collect", of_vm({"kind": "run"}, {**run, "params": {**run["params"], "collect": ["a"]}}, knows(2, 9, _11=1, _8=0), step(
+        RAW, end(STDOUT, 4, 2) + end(STDERR, 0, 2) + receipt(exec=2, stdout_bytes=4)))
+    yield "vm-other", of_vm(session, id="vm_2")
+    yield "vm-numbers", of_vm(session, memory_mb=0, uid=-1)
+    for name, one in {"running": running, "running-run": run, "ended": {**ended, "result": done}, "error": {**ended, "error": error},
+                      "ended-both": {**ended, "result": done, "error": error}, "ended-long-ago": {**ended, "result": done, "ended_ns": 1},
+                      "running-number": {**running, "number": 0}, "state": {**running, "state": "gone"}}.items():
+        yield name, bytes([result]) + text(one)
+    yield "lost", bytes([result | lost]) + text(running)
+
+    def of_ring(limit, size, start, stop, content):
+        return struct.pack("<8Q", 0x31676e6972627378, size, limit, start, stop, 0, 0, 0) + content
+
+    for name, file in {"empty": of_ring(64, 0, 0, 0, b""), "full": of_ring(64, 8, 5, 13, b"abcdefgh"),
+                                           "behind": of_ring(64, 8, 50, 9, b"abcdefgh"), "half": of_ring(64, 8, 1, 4, b"\xc3\xa9cdefgh"),
+                                           "too-much": of_ring(64, 8, 1, 10, b"abcdefgh"), "size": of_ring(64, 9, 1, 2, b"abcdefgh"),
+                                           "far": of_ring(64, 8, 2**63 - 9, 2**63 - 1, b"abcdefgh"), "cut": b"xsbring1"}.items():
+        yield "ring-" + name, bytes([ring, 1]) + file
+    for limit in range(5):
+        yield f"ring-limit-{limit}", bytes([ring, limit]) + of_ring((0, 64, 4096, 10000, 1 << 20)[limit], 0, 0, 0, b"")
+        yield f"spool-limit-{limit}", bytes([spool, limit]) + b"h\xc3\xa9llo" * 6
+
+
 def main():
-    for make in [config, frames, guest_files, guest_frames, guest_session, host_frames, launcher, manifest, method_params, qmp, rpc_line]:
+    for make in [config, frames, guest_files, guest_frames, guest_session, host_frames, launcher, manifest, method_params, qmp, records, rpc_line]:
         folder = os.path.join(HERE, "corpus", make.__name__)
         os.makedirs(folder, exist_ok=True)
         for name in os.listdir(folder):
