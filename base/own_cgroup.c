@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The control group this process is in: where its files are, and what memory it may still use. */
+/* The control group a process is in: where its files are, and what memory it may still use. */
 #include "base/own_cgroup.h"
 
 #include "base/util.h"
@@ -92,18 +92,24 @@ static void take_line(const char *line, struct own_cgroup *ret)
 		set_dir(ret->cpu_v1, ROOT_CPU, path);
 }
 
-void own_cgroup_find(const struct kernel_files *files, struct own_cgroup *ret)
+int own_cgroup_find(const struct kernel_files *files, pid_t pid, struct own_cgroup *ret)
 {
 	_cleanup_free_ char *text = NULL;
+	char path[64] = "/proc/self/cgroup";
+	ssize_t len;
 
 	ret->unified[0] = ret->memory_v1[0] = ret->pids_v1[0] = ret->cpu_v1[0] = '\0';
 	ret->unified_root = has_file(files, ROOT "/cgroup.controllers") ? ROOT : ROOT_HYBRID;
-	if (kernel_file_read(files, "/proc/self/cgroup", &text) < 0)
-		return;
+	if (pid)
+		snprintf(path, sizeof(path), "/proc/%d/cgroup", (int)pid);
+	len = kernel_file_read(files, path, &text);
+	if (len < 0)
+		return (int)len;
 	for (const char *line = text; line; line = strchr(line, '\n')) {
 		line += *line == '\n';
 		take_line(line, ret);
 	}
+	return 0;
 }
 
 /* --- Its memory. --- */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The control group this process is in: where its files are, and what memory it may still use.
+ * The control group a process is in: where its files are, and what memory it may still use.
  *
  * Three layouts: cgroup2 at /sys/fs/cgroup; hybrid, with cgroup2 at /sys/fs/cgroup/unified and the
  * memory controller of version 1 at /sys/fs/cgroup/memory; and version 1 alone. Sources:
@@ -22,10 +22,11 @@ struct own_cgroup {
 };
 
 /*
- * Finds the group by /proc/self/cgroup. A process that is going to move itself into a group of its
- * own below does this before. Whatever cannot be found, or is no plain path, is "".
+ * Finds the group by /proc/<pid>/cgroup; 0 is this process. One that is going to move itself into a
+ * group of its own below does this before. Whatever cannot be found, or is no plain path, is "". 0,
+ * or -errno when the process's file cannot be read: then everything is "".
  */
-void own_cgroup_find(const struct kernel_files *files, struct own_cgroup *ret);
+int own_cgroup_find(const struct kernel_files *files, pid_t pid, struct own_cgroup *ret);
 
 struct cgroup_memory {
 	uint64_t limit_bytes;     /* the lowest limit on the way to the root; UINT64_MAX: none */

@@ -217,6 +217,25 @@ pid_t launcher_pid(const struct launcher *launcher)
 	return launcher->pid;
 }
 
+/* Those of version 1 have the launcher and its leaves' parent in one. */
+void launcher_find_cgroup(const struct launcher *launcher, const struct kernel_files *files,
+			  struct own_cgroup *ret)
+{
+	int r = -ESRCH;
+
+	if (launcher && launcher->pid > 0)
+		r = own_cgroup_find(files, launcher->pid, ret);
+	if (r == 0) {
+		if (strcmp(launcher->cgroup, leaf_kind_name(LEAF_V2)) == 0)
+			leaves_step_out(ret);
+		return;
+	}
+	if (launcher)
+		log_warning(NULL, "Cannot read the launcher's control group, taking our own: %s",
+			    strerror(-r));
+	(void)own_cgroup_find(files, 0, ret);
+}
+
 static int await_sync(struct launcher *launcher)
 {
 	uint64_t until_us = now_us() + SYNC_MS * UINT64_C(1000);

@@ -53,6 +53,13 @@ const char *launcher_cgroup(const struct launcher *launcher);
 /* Its process, 0 until it has said hello. */
 pid_t launcher_pid(const struct launcher *launcher);
 
+/*
+ * The control groups that hold its VMs, with or without leaves: those of its process, which under
+ * systemd are its unit's. Ours where these cannot be read, which is logged, and without a launcher.
+ */
+void launcher_find_cgroup(const struct launcher *launcher, const struct kernel_files *files,
+			  struct own_cgroup *ret);
+
 /* The id of the i-th VM alive that nobody has adopted, or NULL behind the last. */
 const char *launcher_list(const struct launcher *launcher, size_t i);
 

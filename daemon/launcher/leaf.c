@@ -254,6 +254,14 @@ void leaves_open(struct leaves *leaves, const struct own_cgroup *own)
 		leaves->kind = LEAF_V1;
 }
 
+void leaves_step_out(struct own_cgroup *own)
+{
+	char *slash = strrchr(own->unified, '/');
+
+	if (slash && strcmp(slash + 1, OWN_LEAF) == 0)
+		*slash = '\0';
+}
+
 void leaves_close(struct leaves *leaves)
 {
 	while (leaves->n_trees > 0)

@@ -55,6 +55,9 @@ const char *leaf_kind_name(enum leaf_kind kind);
 void leaves_open(struct leaves *leaves, const struct own_cgroup *own);
 void leaves_close(struct leaves *leaves);
 
+/* From the group that a launcher with leaves of version 2 has moved itself into to theirs. */
+void leaves_step_out(struct own_cgroup *own);
+
 /*
  * Makes the leaf of a VM. Sets descriptors (the caller's) to which a process writes "0" to be in
  * it, and how many. 0, or -errno with nothing left.

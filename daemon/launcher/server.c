@@ -505,7 +505,7 @@ static void open_leaves(struct server *server)
 {
 	struct own_cgroup own;
 
-	own_cgroup_find(&kernel_files_system, &own);
+	(void)own_cgroup_find(&kernel_files_system, 0, &own);
 	leaves_open(&server->leaves, &own);
 	leaves_sweep(&server->leaves, is_used, server);
 	log_info(NULL, "Launcher: control groups %s", leaf_kind_name(server->leaves.kind));

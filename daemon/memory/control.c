@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/util.h"
+#include "daemon/launcher/client.h"
 #include "daemon/memory/control_internal.h"
 #include "daemon/memory/host.h"
 
@@ -208,9 +209,9 @@ static void begin(struct memory_control *control)
 
 int memory_control_create(const struct memory_control_config *config, struct memory_control **ret)
 {
-	const struct host_pressure_config pressure_config = {.reserve_bytes = config->reserve_bytes,
-							     .budget_bytes = config->budget_bytes,
-							     .files = config->files};
+	struct host_pressure_config pressure_config = {.reserve_bytes = config->reserve_bytes,
+						       .budget_bytes = config->budget_bytes,
+						       .files = config->files};
 	struct memory_control *control = calloc(1, sizeof(*control));
 	int r;
 
@@ -220,6 +221,8 @@ int memory_control_create(const struct memory_control_config *config, struct mem
 	if (!config->meter)
 		control->config.meter = &memory_meter_kernel;
 	policy_init(&control->policy, &policy_defaults);
+	launcher_find_cgroup(config->host->launcher, config->files ?: &kernel_files_system,
+			     &pressure_config.cgroup);
 	r = host_pressure_create(config->loop, &pressure_config, on_pressure, control,
 				 &control->pressure);
 	if (r < 0) {

@@ -23,7 +23,6 @@ struct host_pressure {
 	host_pressure_fn on_pressure;
 	void *user;
 
-	struct own_cgroup cgroup;
 	struct host_source source;
 	struct psi_history history; /* of this source */
 	ev_io trigger_io;
@@ -114,7 +113,7 @@ static void measure_memory(struct host_pressure *pressure, struct host_sample *s
 	struct cgroup_memory cgroup;
 
 	read_meminfo(pressure);
-	own_cgroup_memory(pressure->config.files, &pressure->cgroup, &cgroup);
+	own_cgroup_memory(pressure->config.files, &pressure->config.cgroup, &cgroup);
 	managed = MIN(minus(pressure->total_bytes, reserve), cgroup.limit_bytes);
 	available = MIN(minus(pressure->available_bytes, reserve), cgroup.available_bytes);
 	sample->over_bytes = budget > 0 ? minus(pressure->used_bytes, budget) : 0;
@@ -252,8 +251,7 @@ int host_pressure_create(struct loop *loop, const struct host_pressure_config *c
 		free(pressure);
 		return r;
 	}
-	own_cgroup_find(pressure->config.files, &pressure->cgroup);
-	host_source_init(&pressure->source, pressure->config.files, &pressure->cgroup);
+	host_source_init(&pressure->source, pressure->config.files, &pressure->config.cgroup);
 	init_watchers(pressure);
 	read_psi(pressure, now_us(), &psi);
 	follow_source(pressure);

@@ -38,12 +38,14 @@ struct host_pressure_config {
 	uint64_t reserve_bytes;           /* kept free for the host */
 	uint64_t budget_bytes;            /* as if the host had so much for VMs; 0: none */
 	const struct kernel_files *files; /* NULL: the running kernel's */
+	struct own_cgroup cgroup;         /* found: holds the VMs, under its ancestors' limits */
 };
 
 /*
- * Chooses a source and begins to watch. A process that moves itself into a cgroup below its own
- * does so afterwards: the group it is in now is watched. 0; -errno when /proc/meminfo cannot be
- * read; -ENOMEM. The first callback comes from the loop.
+ * Chooses a source and begins to watch. The cgroup is that of the start: the unit's has the same
+ * name when its launcher dies and another one comes, and one that we start is in ours as the first
+ * was. Limits are read by name each time; PSI of a group that went is the host's from then on. 0;
+ * -errno when /proc/meminfo cannot be read; -ENOMEM. The first callback comes from the loop.
  */
 int host_pressure_create(struct loop *loop, const struct host_pressure_config *config,
 			 host_pressure_fn on_pressure, void *user, struct host_pressure **ret);

@@ -72,7 +72,7 @@ static void choose_kind(struct host_source *source, const char *path)
 /* 0, or why none of the files can be read. */
 static int choose(struct host_source *source)
 {
-	const char *const paths[] = {source->own_path, "/proc/pressure/memory"};
+	const char *const paths[] = {source->cgroup_path, "/proc/pressure/memory"};
 	struct psi psi;
 	int r = -ENOENT;
 
@@ -102,7 +102,7 @@ void host_source_init(struct host_source *source, const struct kernel_files *fil
 				       .trigger = PSI_TRIGGER_CLOSED,
 				       .retry_delay_us = RETRY_FIRST_US};
 	if (*cgroup->unified)
-		snprintf(source->own_path, sizeof(source->own_path), "%s/memory.pressure",
+		snprintf(source->cgroup_path, sizeof(source->cgroup_path), "%s/memory.pressure",
 			 cgroup->unified);
 	r = choose(source);
 	if (r == 0)

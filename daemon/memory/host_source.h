@@ -2,8 +2,8 @@
 /*
  * Where the daemon learns of memory pressure from: the best source that this host allows.
  *
- * Theory of operation: the first PSI file that can be read is taken: the own cgroup's, else the
- * host's. Without the kernel's triggers on it its totals are read often; without PSI only free
+ * Theory of operation: the first PSI file that can be read is taken: that of the VMs' cgroup, else
+ * the host's. Without the kernel's triggers on it its totals are read often; without PSI only free
  * memory is left. A source that fails is closed and, at most as often as a delay allows that
  * doubles with each attempt, chosen anew from the start.
  */
@@ -26,7 +26,7 @@ struct host_source {
 	const char *path;           /* of the PSI file; NULL without one */
 	struct psi_trigger trigger; /* closed unless the kind has triggers */
 
-	char own_path[PATH_MAX + 32];
+	char cgroup_path[PATH_MAX + 32];
 	uint64_t opened_us, retry_us; /* CLOCK_MONOTONIC: last choice, earliest next */
 	uint64_t retry_delay_us;
 };
@@ -38,7 +38,7 @@ extern const struct psi_threshold host_source_threshold;
 /* "triggers", "totals", "available". */
 const char *host_source_kind_name(enum host_source_kind kind);
 
-/* Chooses and opens; what was chosen is logged. `files` must live as long. */
+/* Chooses and opens; what was chosen is logged. `cgroup` has the VMs, `files` must live as long. */
 void host_source_init(struct host_source *source, const struct kernel_files *files,
 		      const struct own_cgroup *cgroup);
 void host_source_fini(struct host_source *source);

@@ -71,9 +71,10 @@ static void teardown(void)
 static void start(void)
 {
 	static struct kernel_files files = {.open = open_stand_in};
-	static const struct host_pressure_config config = {.files = &files};
+	static struct host_pressure_config config = {.files = &files};
 
 	files.write = kernel_files_system.write;
+	ck_assert_int_eq(own_cgroup_find(&files, 0, &config.cgroup), 0);
 	ck_assert_int_eq(host_pressure_create(loop, &config, on_pressure, NULL, &pressure), 0);
 }
 
@@ -166,7 +167,7 @@ static int make_cgroup(char dir[PATH_MAX])
 {
 	struct own_cgroup own;
 
-	own_cgroup_find(&kernel_files_system, &own);
+	ck_assert_int_eq(own_cgroup_find(&kernel_files_system, 0, &own), 0);
 	ck_assert_int_lt(
 		snprintf(dir, PATH_MAX, "%.3900s/execsandbox-unit-%d", own.unified, (int)getpid()),
 		PATH_MAX);

@@ -104,6 +104,7 @@ static void teardown(void)
 
 static void start(void)
 {
+	ck_assert_int_eq(own_cgroup_find(&played, 0, &config.cgroup), 0);
 	ck_assert_int_eq(host_pressure_create(loop, &config, on_pressure, &sample, &pressure), 0);
 }
 

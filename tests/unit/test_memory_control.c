@@ -3,6 +3,7 @@
 #include "daemon/memory/control.h"
 
 #include "base/log.h"
+#include "daemon/launcher/client_internal.h"
 #include "tests/fake/wait.h"
 #include "tests/unit/suite.h"
 #include "tests/unit/test_kernel_files.h"
@@ -119,6 +120,26 @@ START_TEST(test_budget)
 }
 END_TEST
 
+/* The limit that counts is that of the launcher's group, not of the daemon's. */
+START_TEST(test_cgroup_is_the_launchers)
+{
+	struct launcher launcher = {.pid = 123, .cgroup = "v2"};
+
+	host_write(TEST_CGROUP "/cgroup.controllers", "memory\n");
+	host_write("/proc/self/cgroup", "0::/d\n");
+	host_write(TEST_CGROUP "/d/memory.max", "104857600\n");
+	host_write(TEST_CGROUP "/d/memory.current", "104857600\n");
+	host_write("/proc/123/cgroup", "0::/l/launcher\n");
+	host_write(TEST_CGROUP "/l/memory.max", "524288000\n");
+	host_write(TEST_CGROUP "/l/memory.current", "209715200\n");
+	host.launcher = &launcher;
+	start();
+	ck_assert_uint_eq(memory_control_sample(control)->managed_bytes, 500 * MIB);
+	ck_assert_uint_eq(memory_control_sample(control)->available_bytes, 300 * MIB);
+	ck_assert_int_eq(level(), POLICY_GREEN);
+}
+END_TEST
+
 START_TEST(test_no_meminfo)
 {
 	host_remove("/proc/meminfo");
@@ -137,6 +158,7 @@ Suite *unit_suite(void)
 	tcase_add_test(all, test_level_follows_what_is_left);
 	tcase_add_test(all, test_stalls_count);
 	tcase_add_test(all, test_budget);
+	tcase_add_test(all, test_cgroup_is_the_launchers);
 	tcase_add_test(all, test_no_meminfo);
 	suite_add_tcase(suite, all);
 	return suite;

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The own control group in each layout, its limits, and names that lead elsewhere. */
+/* A process's control group in each layout, its limits, names that lead elsewhere; and VMs' group.
+ */
 #include "base/own_cgroup.h"
 
+#include "base/log.h"
+#include "daemon/launcher/client_internal.h"
 #include "tests/unit/suite.h"
 #include "tests/unit/test_kernel_files.h"
 
@@ -23,7 +26,7 @@ static void teardown(void)
 static void find(const char *proc_self_cgroup)
 {
 	host_write("/proc/self/cgroup", proc_self_cgroup);
-	own_cgroup_find(&host_dir_files, &cgroup);
+	ck_assert_int_eq(own_cgroup_find(&host_dir_files, 0, &cgroup), 0);
 }
 
 static void measure(void)
@@ -96,7 +99,8 @@ START_TEST(test_lines_that_lead_nowhere)
 		ck_assert_msg(!*cgroup.unified && !*cgroup.memory_v1, "taken: %s", bad[i]);
 	}
 	host_remove("/proc/self/cgroup");
-	own_cgroup_find(&host_dir_files, &cgroup);
+	snprintf(cgroup.unified, sizeof(cgroup.unified), "/old");
+	ck_assert_int_eq(own_cgroup_find(&host_dir_files, 0, &cgroup), -ENOENT);
 	ck_assert_str_eq(cgroup.unified, "");
 }
 END_TEST
@@ -203,6 +207,89 @@ START_TEST(test_figures_that_cannot_be)
 }
 END_TEST
 
+/* --- The group that holds VMs: that of the launcher, whose pid is 123. --- */
+
+#define UNIT "/execsandbox.slice/execsandbox-launcher.service"
+
+static struct launcher launcher;
+
+static void find_vms(pid_t pid, const char *kind, const char *text)
+{
+	launcher = (struct launcher){.pid = pid};
+	snprintf(launcher.cgroup, sizeof(launcher.cgroup), "%s", kind);
+	host_write("/proc/self/cgroup", "4:memory:/daemon\n0::/execsandbox.slice/daemon\n");
+	if (text)
+		host_write("/proc/123/cgroup", text);
+	launcher_find_cgroup(&launcher, &host_dir_files, &cgroup);
+}
+
+START_TEST(test_vms_of_version_2)
+{
+	host_write(TEST_CGROUP "/cgroup.controllers", "memory\n");
+	find_vms(123, "v2", "0::" UNIT "/launcher\n");
+	ck_assert_str_eq(cgroup.unified, TEST_CGROUP UNIT);
+	ck_assert_str_eq(cgroup.memory_v1, "");
+	/* One level alone is ours, also where the hierarchy's root is what was delegated. */
+	find_vms(123, "v2", "0::/launcher/launcher\n");
+	ck_assert_str_eq(cgroup.unified, TEST_CGROUP "/launcher");
+	find_vms(123, "v2", "0::/launcher\n");
+	ck_assert_str_eq(cgroup.unified, TEST_CGROUP);
+	/* Without leaves it did not move: the name is somebody else's. */
+	find_vms(123, "none", "0::/a/launcher\n");
+	ck_assert_str_eq(cgroup.unified, TEST_CGROUP "/a/launcher");
+	find_vms(123, "v2", "0::/../launcher\n");
+	ck_assert_str_eq(cgroup.unified, "");
+}
+END_TEST
+
+START_TEST(test_vms_of_version_1)
+{
+	find_vms(123, "v1", "5:pids:/p\n4:memory:/m/launcher\n0::/u/launcher\n");
+	ck_assert_str_eq(cgroup.memory_v1, TEST_CGROUP "/memory/m/launcher");
+	ck_assert_str_eq(cgroup.pids_v1, TEST_CGROUP "/pids/p");
+	ck_assert_str_eq(cgroup.unified, TEST_CGROUP "/unified/u/launcher");
+}
+END_TEST
+
+/* The unit's limit and the slice's; the daemon's own is nothing to VMs. */
+START_TEST(test_limits_of_vms)
+{
+	host_write(TEST_CGROUP "/cgroup.controllers", "memory\n");
+	write_mb(TEST_CGROUP "/execsandbox.slice/daemon/memory.max", 100);
+	write_mb(TEST_CGROUP "/execsandbox.slice/daemon/memory.current", 99);
+	find_vms(123, "v2", "0::" UNIT "/launcher\n");
+	measure();
+	ck_assert_uint_eq(memory.limit_bytes, UINT64_MAX);
+	write_mb(TEST_CGROUP UNIT "/memory.max", 800);
+	write_mb(TEST_CGROUP UNIT "/memory.current", 300);
+	measure();
+	ck_assert_uint_eq(memory.limit_bytes, 800 * MIB);
+	ck_assert_uint_eq(memory.available_bytes, 500 * MIB);
+	write_mb(TEST_CGROUP "/execsandbox.slice/memory.max", 700);
+	write_mb(TEST_CGROUP "/execsandbox.slice/memory.current", 400);
+	measure();
+	ck_assert_uint_eq(memory.limit_bytes, 700 * MIB);
+	ck_assert_uint_eq(memory.available_bytes, 300 * MIB);
+}
+END_TEST
+
+/* It is gone, has not said who it is, or says what no process is: our own. */
+START_TEST(test_vms_of_a_launcher_that_cannot_be_read)
+{
+	static const pid_t pids[] = {124, 0, -123};
+
+	log_set_level(LOG_ERR);
+	host_write(TEST_CGROUP "/cgroup.controllers", "memory\n");
+	for (size_t i = 0; i < ELEMENTSOF(pids); i++) {
+		find_vms(pids[i], "v2", "0::" UNIT "/launcher\n");
+		ck_assert_str_eq(cgroup.unified, TEST_CGROUP "/execsandbox.slice/daemon");
+		ck_assert_str_eq(cgroup.memory_v1, TEST_CGROUP "/memory/daemon");
+	}
+	launcher_find_cgroup(NULL, &host_dir_files, &cgroup);
+	ck_assert_str_eq(cgroup.unified, TEST_CGROUP "/execsandbox.slice/daemon");
+}
+END_TEST
+
 Suite *unit_suite(void)
 {
 	Suite *suite = suite_create("own_cgroup");
@@ -219,6 +306,10 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, test_limits_of_version_1);
 	tcase_add_test(tests, test_limits_of_a_container);
 	tcase_add_test(tests, test_figures_that_cannot_be);
+	tcase_add_test(tests, test_vms_of_version_2);
+	tcase_add_test(tests, test_vms_of_version_1);
+	tcase_add_test(tests, test_limits_of_vms);
+	tcase_add_test(tests, test_vms_of_a_launcher_that_cannot_be_read);
 	suite_add_tcase(suite, tests);
 	return suite;
 }

@@ -3,6 +3,7 @@
 
 import os
 import pwd
+import signal
 import subprocess
 import unittest
 
@@ -85,6 +86,22 @@ class ControlGroups(VmTest):
         self.assertIn("its memory limit", error.message)
         self.assertEqual(self.play(client, "out again")["stdout"], "again\n")
         until(lambda: not self.leaves(), "no leaf is left")
+
+    def test_limit_of_the_launcher(self):
+        """The memory that is watched is that of the launcher's group: the next daemon is outside of it, as one is under systemd."""
+        with open(f"{self.groups['memory']}/memory.limit_in_bytes", "w", encoding="ascii") as file:
+            file.write(str(400 << 20))
+        client = self.sandbox.client()
+        self.play_started(client, "hang")
+        launcher = self.sandbox.launcher()
+        self.sandbox.signal(signal.SIGKILL)
+        self.sandbox.wait()
+        client.close()
+        self.sandbox.clients.clear()
+        self.sandbox.start()
+        self.assertEqual(self.sandbox.launcher(), launcher)
+        self.assertNotIn(str(self.sandbox.process.pid), self.leaf("memory", ".", "cgroup.procs").split())
+        self.assertEqual(self.sandbox.client().call("memory.stats")["host"]["managed_bytes"], 400 << 20)
 
     def test_launcher_killed(self):
         """Leaves of a launcher that was killed are removed by the next one."""
