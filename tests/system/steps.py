@@ -93,6 +93,13 @@ def confines_the_daemon(service):
           {"Delegate": "yes", "OOMPolicy": "continue", "KillMode": "control-group"})
 
 
+def watches_the_launchers_group(service):
+    """Memory pressure is that of the unit which has the machines, not the daemon's."""
+    service.ok("call", "info")
+    assert any(f"/{LAUNCHER}/memory.pressure'" in line for line in service.container.journal(DAEMON).splitlines()
+               if "Memory pressure: " in line), "its source is another one"
+
+
 def limit(service, name):
     return service.call("info")["limits"][name]
 
@@ -220,5 +227,6 @@ def purges(service):
     equal(service.run("systemctl", "is-system-running").stdout.strip(), "running")
 
 
-STEPS = (boots, installs, starts_by_socket, runs_code, refuses_strangers, jails_qemu, confines_the_daemon, reloads,
-         refuses_to_reload, restarts_with_a_drain, kills_and_comes_back, hands_over_to_a_later_package, barks, stops, purges)
+STEPS = (boots, installs, starts_by_socket, runs_code, refuses_strangers, jails_qemu, confines_the_daemon,
+         watches_the_launchers_group, reloads, refuses_to_reload, restarts_with_a_drain, kills_and_comes_back,
+         hands_over_to_a_later_package, barks, stops, purges)
