@@ -259,7 +259,8 @@ static void on_adopted(void *user)
 {
 	struct daemon *daemon = user;
 
-	rpc_server_accept(daemon->server);
+	if (daemon->server)
+		rpc_server_accept(daemon->server);
 }
 
 /* What an earlier daemon has left goes on before anybody is let in. */
@@ -423,9 +424,10 @@ void daemon_fini(struct daemon *daemon)
 	/* Runs are answered, hand their VMs back, and then these are destroyed. */
 	if (server)
 		rpc_server_stop_calls(server);
-	adoption_destroy(TAKE_PTR(daemon->adoption));
 	results_destroy(daemon->results);
 	sessions_destroy(TAKE_PTR(daemon->sessions));
+	/* Behind the sessions and runs that tell it that they are settled. */
+	adoption_destroy(TAKE_PTR(daemon->adoption));
 	rpc_server_destroy(server);
 	pool_destroy(TAKE_PTR(daemon->pool));
 	templates_destroy(daemon->templates);

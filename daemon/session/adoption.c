@@ -60,13 +60,23 @@ static void on_settled(void *user)
 
 /* --- Programs that had not ended. --- */
 
+static void fail_program(struct result_record *record)
+{
+	struct rpc_error *error = rpc_error_new(
+		RPC_VM_LOST, "The daemon ended while the code ran, and its VM with it");
+
+	rpc_error_hint(error, "whether the program had effects is not known");
+	results_fail(record, error);
+	rpc_error_free(error);
+}
+
 static void on_running(void *user, struct result_record *record, const json_t *saved)
 {
 	struct adoption *adoption = user;
 	struct past_program *program = calloc(1, sizeof(*program));
 
 	if (!program) {
-		results_forget(record, NULL);
+		fail_program(record);
 		return;
 	}
 	program->record = record;
@@ -103,12 +113,7 @@ static void fail_programs(struct adoption *adoption)
 	struct past_program *program;
 
 	while ((program = LIST_FIRST(&adoption->programs))) {
-		struct rpc_error *error = rpc_error_new(
-			RPC_VM_LOST, "The daemon ended while the code ran, and its VM with it");
-
-		rpc_error_hint(error, "whether the program had effects is not known");
-		results_fail(program->record, error);
-		rpc_error_free(error);
+		fail_program(program->record);
 		drop_program(program);
 	}
 }
@@ -194,13 +199,13 @@ static void remove_dir(void *user, const char *id)
 		vm_remove_files(host->vms_fd, id);
 }
 
-static int remove_dirs(struct vm_host *host)
+/* What stays costs a few bytes. */
+static void remove_dirs(struct vm_host *host)
 {
 	int r = vm_dir_walk(host->vms_fd, remove_dir, host);
 
 	if (r < 0)
-		log_error(NULL, "Cannot list the VMs' directory: %s", strerror(-r));
-	return r;
+		log_warning(NULL, "Cannot list the VMs' directory: %s", strerror(-r));
 }
 
 /* --- Life. --- */
@@ -208,7 +213,6 @@ static int remove_dirs(struct vm_host *host)
 int adoption_start(const struct adoption_config *config, struct adoption **ret)
 {
 	struct adoption *adoption = calloc(1, sizeof(*adoption));
-	int r;
 
 	if (!adoption)
 		return -ENOMEM;
@@ -217,16 +221,17 @@ int adoption_start(const struct adoption_config *config, struct adoption **ret)
 	ev_timer_init(&adoption->deadline, on_deadline, 0., 0.);
 	adoption->deadline.data = adoption;
 	*ret = adoption;
-	results_load(config->run->exec->results, &load_ops, adoption);
+	/* What could not be read was logged; what runs there is a stray. */
+	(void)results_load(config->run->exec->results, &load_ops, adoption);
 	adopt_vms(adoption);
 	fail_programs(adoption);
-	r = remove_dirs(config->host);
+	remove_dirs(config->host);
 	adoption->is_complete = true;
 	if (adoption->pending == 0)
 		tell(adoption);
 	else
 		loop_timer_start(config->host->loop, &adoption->deadline, ADOPTION_SECONDS);
-	return r;
+	return 0;
 }
 
 void adoption_destroy(struct adoption *adoption)
@@ -235,7 +240,6 @@ void adoption_destroy(struct adoption *adoption)
 		return;
 	loop_timer_stop(adoption->config.host->loop, &adoption->deadline);
 	loop_defer_cancel(adoption->config.host->loop, &adoption->tell_later);
-	fail_programs(adoption);
 	free(adoption);
 }
 

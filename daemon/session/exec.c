@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "daemon/session/exec_internal.h"
 #include "daemon/session/exec_recall.h"
+#include "daemon/session/request_record.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -168,7 +169,7 @@ void exec_fail(struct exec *exec, struct rpc_error *error_take)
 }
 
 /* There is an outcome; `exit` is the guest's receipt or NULL. */
-static void answer(struct exec *exec, const struct msg_exit *exit, enum exec_end end)
+void exec_answer(struct exec *exec, const struct msg_exit *exit, enum exec_end end)
 {
 	struct rpc_call *call;
 	json_t *result;
@@ -230,7 +231,7 @@ void exec_collected(struct exec *exec, json_t *files_take)
 		return;
 	}
 	exec->files = files_take;
-	answer(exec, &exec->exit, EXEC_REPORTED);
+	exec_answer(exec, &exec->exit, EXEC_REPORTED);
 }
 
 static void on_receipt(struct exec *exec, const struct msg_exit *exit)
@@ -242,7 +243,7 @@ static void on_receipt(struct exec *exec, const struct msg_exit *exit)
 	if (exec->config.ops->on_ended && exec->verdict != VERDICT_CANCELLED)
 		collect(exec, exit);
 	else
-		answer(exec, exit, EXEC_REPORTED);
+		exec_answer(exec, exit, EXEC_REPORTED);
 }
 
 /* Once: a guest that repeats itself does not fill its client's connection. */
@@ -298,7 +299,7 @@ static void on_lost(void *user, struct rpc_error *error_take)
 	if (exec->state == EXEC_KILLING) {
 		/* It was to die anyway: the verdict stands. */
 		rpc_error_free(error_take);
-		answer(exec, NULL, EXEC_LOST);
+		exec_answer(exec, NULL, EXEC_LOST);
 		return;
 	}
 	rpc_error_hint(error_take, "whether the program had effects is not known; the VM is gone");
@@ -344,6 +345,7 @@ void exec_set_vm(struct exec *exec, struct vm *vm, uint32_t number)
 /* What the next daemon would need is written before the guest can know of it. */
 static void keep(struct exec *exec)
 {
+	json_auto_t *settled = exec->record ? request_record(&exec->request) : NULL;
 	const struct results_dispatch dispatch = {
 		.vm = exec->vm_id,
 		.session = exec->config.session,
@@ -351,6 +353,7 @@ static void keep(struct exec *exec)
 		.start = pool_start_name(exec->start),
 		.number = exec->number,
 		.granted_us = exec->granted_us,
+		.settled = settled,
 	};
 
 	if (!exec->record)
@@ -409,7 +412,7 @@ static void on_deadline(struct ev_loop *ev UNUSED, ev_timer *timer, int events U
 	if (exec->state == EXEC_RUNNING)
 		exec_kill_program(exec, VERDICT_TIMEOUT);
 	else
-		answer(exec, NULL, EXEC_UNREPORTED);
+		exec_answer(exec, NULL, EXEC_UNREPORTED);
 }
 
 /* --- The caller. --- */
@@ -419,7 +422,7 @@ void exec_cancel(struct exec *exec)
 	switch (exec->state) {
 	case EXEC_WAITING:
 		exec->verdict = VERDICT_CANCELLED;
-		answer(exec, NULL, EXEC_NOT_BEGUN);
+		exec_answer(exec, NULL, EXEC_NOT_BEGUN);
 		break;
 	case EXEC_RECALLED:
 		exec->verdict = VERDICT_CANCELLED;
@@ -429,7 +432,7 @@ void exec_cancel(struct exec *exec)
 		break;
 	case EXEC_COLLECTING:
 		exec->verdict = VERDICT_CANCELLED;
-		answer(exec, &exec->exit, EXEC_REPORTED);
+		exec_answer(exec, &exec->exit, EXEC_REPORTED);
 		break;
 	case EXEC_KILLING:
 	case EXEC_DONE:
@@ -478,7 +481,7 @@ static void on_stop(void *user)
 	struct rpc_error *error;
 
 	if (exec->state == EXEC_COLLECTING) {
-		answer(exec, &exec->exit, EXEC_STOPPED);
+		exec_answer(exec, &exec->exit, EXEC_STOPPED);
 		return;
 	}
 	error = has_begun ? rpc_error_new(RPC_VM_LOST, "The daemon stopped while the code ran")

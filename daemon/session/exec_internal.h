@@ -49,6 +49,9 @@ void exec_set_state(struct exec *exec, enum exec_state state);
 /* Its VM is this one, from now on. */
 void exec_set_vm(struct exec *exec, struct vm *vm, uint32_t number);
 
+/* Answers with an outcome; `exit` is the guest's receipt, or NULL. */
+void exec_answer(struct exec *exec, const struct msg_exit *exit, enum exec_end end);
+
 /* Answers with an error. */
 void exec_answer_error(struct exec *exec, struct rpc_error *error_take, enum exec_end end);
 

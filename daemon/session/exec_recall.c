@@ -96,6 +96,11 @@ static int load_outputs(struct exec *exec, int vms_fd)
 	return r;
 }
 
+struct rpc_error *exec_recall_error(void)
+{
+	return rpc_error_new(RPC_VM_LOST, "What is known of the program is not enough");
+}
+
 struct rpc_error *exec_recall_check(const char *method, const json_t *saved)
 {
 	return method_validate(method_find(method), json_object_get(saved, "params"));
@@ -171,7 +176,9 @@ static void go_on(struct exec *exec, const struct msg_hello_reply *hello)
 	if (exec->verdict == VERDICT_CANCELLED)
 		exec_kill_program(exec, exec->verdict);
 	else
-		loop_timer_start(exec->config.env->loop, &exec->deadline, MAX(left, 0.));
+		/* At least as long as the guest takes to report an end that nobody has heard of. */
+		loop_timer_start(exec->config.env->loop, &exec->deadline,
+				 MAX(left, EXEC_KILL_REPORT_SECONDS));
 }
 
 void exec_take_up(struct exec *exec, struct vm *vm, const struct msg_hello_reply *hello)
@@ -181,7 +188,9 @@ void exec_take_up(struct exec *exec, struct vm *vm, const struct msg_hello_reply
 	exec_set_vm(exec, vm, exec->number);
 	if (is_known) {
 		go_on(exec, hello);
-	} else if (exec->out.len + exec->err.len == 0 && exec->verdict == VERDICT_NONE) {
+	} else if (exec->verdict == VERDICT_CANCELLED) {
+		exec_answer(exec, NULL, EXEC_REPORTED);
+	} else if (exec->out.len + exec->err.len == 0) {
 		exec_begin(exec, vm, exec->number, exec->start, exec->granted_us);
 	} else {
 		exec_set_state(exec, EXEC_RUNNING);

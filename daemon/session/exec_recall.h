@@ -21,6 +21,9 @@ void exec_spool(struct exec *exec);
  * daemon that knew other parameters, or damaged. NULL, or what is wrong. */
 struct rpc_error *exec_recall_check(const char *method, const json_t *saved) WARN_UNUSED;
 
+/* VM_LOST: its record is not whole. */
+struct rpc_error *exec_recall_error(void) WARN_UNUSED;
+
 /*
  * Of what results_load() says of it, and of the request it came from (taken). Its call is gone; the
  * record is its own from here on. NULL when it cannot be known how it went on: its output was not

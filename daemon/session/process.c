@@ -359,8 +359,15 @@ static int parse_signal(const char *name)
 
 static struct rpc_error *send(const struct process *process, const struct msg *msg)
 {
-	int r = agent_link_send(vm_link(process->vm), msg);
+	int r;
 
+	/* One that was recalled, until its guest has answered. */
+	if (!process->vm)
+		return rpc_error_hint(rpc_error_new(RPC_SESSION_BUSY,
+						    "The session of process %s waits for its VM",
+						    process->id),
+				      "send it again in a moment");
+	r = agent_link_send(vm_link(process->vm), msg);
 	return r < 0 ? rpc_error_new(RPC_VM_TRANSIENT, "Cannot reach the guest of process %s: %s",
 				     process->id, strerror(-r))
 		     : NULL;

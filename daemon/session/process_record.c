@@ -9,6 +9,11 @@
 #include <stdio.h>
 #include <string.h>
 
+static const char *const limit_names[PROCESS_STREAMS] = {
+	[PROCESS_STDOUT] = "stdout_limit",
+	[PROCESS_STDERR] = "stderr_limit",
+};
+
 /* Beside the sockets of its VM. */
 static void ring_name(uint32_t number, size_t stream, char ret[32])
 {
@@ -47,13 +52,15 @@ json_t *process_record(const struct process *process)
 
 	if (process->state == PROCESS_STARTING || process->is_unwanted || !process->is_kept)
 		return NULL;
-	record = json_pack("{s:s, s:I, s:s*, s:I, s:I, s:I, s:I, s:I, s:b}", "id", process->id,
-			   "number", (json_int_t)process->number, "command", process->command,
-			   "rows", (json_int_t)process->rows, "columns",
-			   (json_int_t)process->columns, "begun_us", (json_int_t)process->begun_us,
-			   "started_ns", (json_int_t)process->started_ns, "limit",
-			   (json_int_t)process->rings[PROCESS_STDOUT].limit, "is_closing",
-			   process->input.is_closing);
+	record =
+		json_pack("{s:s, s:I, s:s*, s:I, s:I, s:I, s:I, s:b}", "id", process->id, "number",
+			  (json_int_t)process->number, "command", process->command, "rows",
+			  (json_int_t)process->rows, "columns", (json_int_t)process->columns,
+			  "begun_us", (json_int_t)process->begun_us, "started_ns",
+			  (json_int_t)process->started_ns, "is_closing", process->input.is_closing);
+	for (size_t i = 0; i < PROCESS_STREAMS; i++)
+		json_object_set_new(record, limit_names[i],
+				    json_integer((json_int_t)process->rings[i].limit));
 	if (record && process->state == PROCESS_ENDED) {
 		json_object_set_new(record, "exit", pack_exit(process));
 		json_object_set_new(record, "execute_us",
@@ -116,7 +123,6 @@ static bool recall(struct process *process, const json_t *record)
 struct process *process_recall(struct processes *processes, const json_t *record, int vm_dir_fd)
 {
 	struct process *process = process_new(processes);
-	size_t limit = (size_t)number_of(record, "limit");
 	char name[32];
 	int r = 0;
 
@@ -128,7 +134,8 @@ struct process *process_recall(struct processes *processes, const json_t *record
 	}
 	for (size_t i = 0; i < PROCESS_STREAMS && r == 0; i++) {
 		ring_name(process->number, i, name);
-		r = ring_load(&process->rings[i], limit, vm_dir_fd, name);
+		r = ring_load(&process->rings[i], (size_t)number_of(record, limit_names[i]),
+			      vm_dir_fd, name);
 	}
 	if (r < 0) {
 		log_warning(process->id, "Its output is not there: %s", strerror(-r));

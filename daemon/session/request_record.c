@@ -6,6 +6,9 @@
 
 #include <stdio.h>
 
+/* More than any record can hold, and far from the end of the numbers. */
+#define BOUND_NONE (1ull << 40)
+
 static const struct {
 	const char *name;
 	size_t offset;
@@ -21,8 +24,9 @@ static const struct {
 
 json_t *request_record(const struct run_request *request)
 {
-	json_t *record = json_pack("{s:s, s:b, s:O*}", "language", request->language,
-				   "stop_at_limit", request->stop_at_limit, "env", request->env);
+	json_t *record = json_pack("{s:s, s:f, s:b, s:O*}", "language", request->language,
+				   "timeout_seconds", request->timeout_seconds, "stop_at_limit",
+				   request->stop_at_limit, "env", request->env);
 
 	for (size_t i = 0; i < ELEMENTSOF(numbers); i++) {
 		const uint64_t *number = (const void *)((const char *)request + numbers[i].offset);
@@ -55,6 +59,26 @@ static bool is_environment(const json_t *env)
 		if (!json_is_string(value))
 			return false;
 	return !env || json_is_object(env);
+}
+
+bool request_settle(const json_t *record, struct run_request *request)
+{
+	double timeout = json_number_value(json_object_get(record, "timeout_seconds"));
+
+	if (!(timeout > 0) || !recall_numbers(record, request))
+		return false;
+	request->timeout_seconds = timeout;
+	return true;
+}
+
+void request_lift_bounds(const struct config *config, struct config *ret)
+{
+	*ret = *config;
+	ret->max_timeout_seconds = 1e9;
+	ret->code_max_bytes = ret->stdin_max_bytes = ret->file_max_bytes = BOUND_NONE;
+	ret->stdout_max_bytes = ret->stderr_max_bytes = BOUND_NONE;
+	ret->env_max = ret->args_max = INT32_MAX;
+	ret->min_memory_mb = 1;
 }
 
 bool request_recall(const json_t *record, struct run_request *ret)

@@ -42,10 +42,10 @@ struct results_load_ops {
 	/*
 	 * A program that was sent to a guest and of whose end nothing is known. `saved` is valid
 	 * during the call (keep a reference to keep it): {uid, exec_id, params, vm, session?,
-	 * language, start, number, asked_ns, asked_us, granted_us, dispatched_us}; the last three
-	 * are CLOCK_MONOTONIC, of this boot. The record is answered as running, and may be joined
-	 * and cancelled, until results_adopted(), results_fail() or results_forget(), at once or
-	 * later. NULL: it fails with VM_LOST.
+	 * language, start, number, settled?, asked_ns, asked_us, granted_us, dispatched_us}; the
+	 * last three are CLOCK_MONOTONIC, of this boot. The record is answered as running, and may
+	 * be joined and cancelled, until results_adopted(), results_fail() or results_forget(), at
+	 * once or later. NULL: it fails with VM_LOST.
 	 */
 	void (*on_running)(void *user, struct result_record *record, const json_t *saved);
 };
@@ -69,6 +69,7 @@ struct results_dispatch {
 	const char *vm, *session, *language, *start; /* session: NULL: none */
 	uint32_t number;
 	uint64_t granted_us;
+	json_t *settled; /* request_record(); NULL: none. Borrowed */
 };
 
 /* Right before the program is sent. */

@@ -107,15 +107,15 @@ void results_file_running(struct result_record *record, const struct results_dis
 
 	if (record->results->dir_fd < 0)
 		return;
-	saved = json_pack("{s:I, s:s, s:s, s:I, s:I, s:O, s:s, s:s*, s:s, s:s, s:I, s:I, s:I, s:I}",
-			  "uid", (json_int_t)record->uid, "exec_id", record->exec_id, "state",
-			  "running", "bytes", (json_int_t)record->bytes, "asked_ns",
-			  (json_int_t)record->asked_ns, "params", record->params, "vm",
-			  dispatch->vm, "session", dispatch->session, "language",
-			  dispatch->language, "start", dispatch->start, "number",
-			  (json_int_t)dispatch->number, "asked_us", (json_int_t)record->asked_us,
-			  "granted_us", (json_int_t)dispatch->granted_us, "dispatched_us",
-			  (json_int_t)now_us());
+	saved = json_pack(
+		"{s:I, s:s, s:s, s:I, s:I, s:O, s:s, s:s*, s:s, s:s, s:I, s:I, s:I, s:I, s:O*}",
+		"uid", (json_int_t)record->uid, "exec_id", record->exec_id, "state", "running",
+		"bytes", (json_int_t)record->bytes, "asked_ns", (json_int_t)record->asked_ns,
+		"params", record->params, "vm", dispatch->vm, "session", dispatch->session,
+		"language", dispatch->language, "start", dispatch->start, "number",
+		(json_int_t)dispatch->number, "asked_us", (json_int_t)record->asked_us,
+		"granted_us", (json_int_t)dispatch->granted_us, "dispatched_us",
+		(json_int_t)now_us(), "settled", dispatch->settled);
 	(void)write_record(record, saved);
 }
 
@@ -206,6 +206,7 @@ static int parse_running(struct result_record *record, const json_t *saved)
 	    !get_integer(saved, "dispatched_us", 0, INT64_MAX, &us))
 		return -EINVAL;
 	record->bytes = (size_t)bytes;
+	record->params = json_incref((json_t *)params); /* should it have to be sent again */
 	record->progress = make_progress(saved);
 	return record->progress ? results_hash_request(params, record->request) : -ENOMEM;
 }
@@ -402,7 +403,12 @@ static void on_file(void *user, const char *name)
 	json_auto_t *saved = NULL;
 	int r = load_file(load, name, &record, &saved);
 
-	if (r == 0 && record->has_ended) {
+	if (r == 0 && results_find(load->results, record->uid, record->exec_id)) {
+		/* Of the two names the first one told: a daemon was killed between them. */
+		results_free_record(record);
+		if (has_suffix(name, LOST_SUFFIX))
+			(void)kept_remove(load->results->dir_fd, name);
+	} else if (r == 0 && record->has_ended) {
 		add_ended(load, record);
 	} else if (r == 0) {
 		add_running(load, name, record, saved);

@@ -5,9 +5,12 @@
 #include "base/log.h"
 #include "daemon/session/exec_recall.h"
 #include "daemon/session/file_io.h"
+#include "daemon/session/request_record.h"
 #include "daemon/session/run_files.h"
+#include "daemon/session/stray.h"
 #include "daemon/vm/vm_record.h"
 
+#include <errno.h>
 #include <string.h>
 
 struct run {
@@ -18,10 +21,12 @@ struct run {
 	struct run_files files;
 	json_t *placed; /* the operations of files.placed, once they are sent */
 	struct pool_request wish;
-	struct vm *vm;      /* from on_vm to the end */
-	uint32_t number;    /* of the last EXEC */
-	struct file_io *io; /* files on their way; NULL: none are */
-	bool is_recalled;   /* an earlier daemon began it; then, until its VM has answered: */
+	struct vm *vm;        /* from on_vm to the end */
+	uint32_t number;      /* of the last EXEC */
+	struct file_io *io;   /* files on their way; NULL: none are */
+	bool is_recalled;     /* an earlier daemon began it; then: */
+	struct strays strays; /* files that it had on their way */
+	bool is_ended;        /* its own wait for those. And until its VM has answered: */
 	void (*on_settled)(void *user);
 	void *settled_user;
 	struct defer free_later;
@@ -33,8 +38,9 @@ static void on_message(void *user, const struct msg *msg)
 {
 	struct run *run = user;
 
-	if (!run->io || !file_io_on_message(run->io, msg))
-		exec_client_ops.on_message(run->exec, msg);
+	if ((run->io && file_io_on_message(run->io, msg)) || strays_on_message(&run->strays, msg))
+		return;
+	exec_client_ops.on_message(run->exec, msg);
 }
 
 static void on_output(void *user, uint32_t number, enum frame_substream sub, const uint8_t *data,
@@ -50,7 +56,7 @@ static void on_lost(void *user, struct rpc_error *error_take)
 {
 	struct run *run = user;
 
-	if (!run->io) {
+	if (!run->io && !run->is_ended) {
 		exec_client_ops.on_lost(run->exec, error_take);
 		return;
 	}
@@ -124,49 +130,6 @@ static struct rpc_error *cannot_send(void)
 	return rpc_error_new(RPC_VM_TRANSIENT, "Cannot send the files to the VM");
 }
 
-static void settled(struct run *run)
-{
-	void (*on_settled)(void *user) = TAKE_PTR(run->on_settled);
-
-	if (on_settled)
-		on_settled(run->settled_user);
-}
-
-/* Its files were placed before it was sent; what it leaves is fetched anew. */
-static void go_on(struct run *run)
-{
-	const struct msg_hello_reply *hello = vm_hello(run->vm);
-	const json_t *number;
-	size_t i;
-
-	/* What else was begun, files being fetched, is given up with the VM. */
-	run->number = exec_number(run->exec);
-	json_array_foreach (hello->execs, i, number)
-		if (json_integer_value(number) > run->number &&
-		    json_integer_value(number) < FRAME_EXEC_MAX)
-			run->number = (uint32_t)json_integer_value(number);
-	log_info(vm_id(run->vm), "Its run is taken up again");
-	exec_take_up(run->exec, run->vm, hello);
-	settled(run);
-}
-
-static void on_vm(void *user, struct vm *vm)
-{
-	struct run *run = user;
-
-	run->vm = vm;
-	vm_attach(vm, run->wish.spec.uid, &client_ops, run);
-	if (run->is_recalled) {
-		go_on(run);
-		return;
-	}
-	run->placed = json_incref(run->files.placed.operations);
-	if (!run->placed)
-		begin_program(run);
-	else if (!begin_io(run, &run->files.placed, &place_ops))
-		exec_fail(run->exec, cannot_send());
-}
-
 static void on_collected(void *user, struct file_io *io, enum exec_end end UNUSED)
 {
 	struct run *run = user;
@@ -191,20 +154,111 @@ static bool on_collect_grow(void *user, size_t len)
 
 static const struct file_io_ops collect_ops = {.on_grow = on_collect_grow, .on_done = on_collected};
 
-static void on_ended(void *user, struct exec *exec)
+static void collect(struct run *run)
 {
-	struct run *run = user;
 	struct rpc_error *error;
 
-	if (!run->files.collected) {
-		exec_collected(exec, NULL);
-		return;
-	}
 	if (begin_io(run, &run->files.fetched, &collect_ops))
 		return;
 	error = cannot_send();
-	exec_collected(exec, run_files_result(&run->files, NULL, NULL, 0, error));
+	exec_collected(run->exec, run_files_result(&run->files, NULL, NULL, 0, error));
 	rpc_error_free(error);
+}
+
+static void settled(struct run *run)
+{
+	void (*on_settled)(void *user) = TAKE_PTR(run->on_settled);
+
+	if (on_settled)
+		on_settled(run->settled_user);
+}
+
+/* The file server is free for what was begun anew. */
+static void on_strays_done(void *user)
+{
+	struct run *run = user;
+
+	if (run->is_ended)
+		collect(run);
+}
+
+static void on_unresponsive(void *user)
+{
+	struct run *run = user;
+
+	exec_fail(run->exec, rpc_error_new(RPC_VM_LOST, "VM %s does not end what was begun in it",
+					   vm_id(run->vm)));
+}
+
+/* Files were being fetched: that is begun anew. Numbers go on behind all that were used. */
+static int add_strays(struct run *run, const struct msg_hello_reply *hello)
+{
+	const json_t *entry;
+	size_t i;
+	int r = 0;
+
+	run->strays = (struct strays){.env = run->env.exec,
+				      .vm = run->vm,
+				      .on_done = on_strays_done,
+				      .on_unresponsive = on_unresponsive,
+				      .user = run};
+	run->number = exec_number(run->exec);
+	json_array_foreach (hello->execs, i, entry) {
+		json_int_t number = json_integer_value(entry);
+
+		if (number <= 0 || number > FRAME_EXEC_MAX / 2)
+			return -EPROTO;
+		if (number != exec_number(run->exec))
+			r = strays_add(&run->strays, (uint32_t)number);
+		if (r < 0)
+			return r;
+		run->number = MAX(run->number, (uint32_t)number);
+	}
+	strays_start(&run->strays);
+	return 0;
+}
+
+/* Its files were placed before it was sent; what it leaves is fetched anew. */
+static void go_on(struct run *run)
+{
+	const struct msg_hello_reply *hello = vm_hello(run->vm);
+	int r = add_strays(run, hello);
+
+	log_info(vm_id(run->vm), "Its run is taken up again");
+	if (r < 0)
+		exec_fail(run->exec, rpc_error_new(RPC_VM_LOST, "Cannot go on with VM %s: %s",
+						   vm_id(run->vm), strerror(-r)));
+	else
+		exec_take_up(run->exec, run->vm, hello);
+	settled(run);
+}
+
+static void on_vm(void *user, struct vm *vm)
+{
+	struct run *run = user;
+
+	run->vm = vm;
+	vm_attach(vm, run->wish.spec.uid, &client_ops, run);
+	if (run->is_recalled) {
+		go_on(run);
+		return;
+	}
+	run->placed = json_incref(run->files.placed.operations);
+	if (!run->placed)
+		begin_program(run);
+	else if (!begin_io(run, &run->files.placed, &place_ops))
+		exec_fail(run->exec, cannot_send());
+}
+
+static void on_ended(void *user, struct exec *exec)
+{
+	struct run *run = user;
+
+	run->is_ended = true;
+	if (!run->files.collected)
+		exec_collected(exec, NULL);
+	else if (run->strays.count == 0)
+		collect(run);
 }
 
 static void on_no_vm(void *user, struct rpc_error *error_take)
@@ -234,6 +288,7 @@ static void on_done(void *user, struct exec *exec UNUSED, enum exec_end end UNUS
 	struct run *run = user;
 
 	file_io_free(TAKE_PTR(run->io));
+	strays_stop(&run->strays);
 	if (run->vm)
 		pool_release(run->env.pool, run->vm);
 	else
@@ -292,12 +347,11 @@ static struct run *make(const struct run_env *env, struct rpc_call *call, const 
 }
 
 /* NULL, or the error: then there is neither. */
-static struct rpc_error *parse(const struct run_env *env, const json_t *params,
-			       struct run_request *ret_request, struct run_files *ret_files)
+static struct rpc_error *parse(const struct config *config, uint64_t max_memory_mb,
+			       const json_t *params, struct run_request *ret_request,
+			       struct run_files *ret_files)
 {
-	const struct config *config = env->exec->config;
-	struct rpc_error *error =
-		run_request_parse(params, config, pool_max_memory_mb(env->pool), ret_request);
+	struct rpc_error *error = run_request_parse(params, config, max_memory_mb, ret_request);
 
 	if (error)
 		return error;
@@ -312,7 +366,8 @@ struct rpc_reply run_start(const struct run_env *env, struct rpc_call *call, con
 	struct run_request request;
 	struct run_files files;
 	struct run *run = NULL;
-	struct rpc_error *error = parse(env, params, &request, &files);
+	struct rpc_error *error =
+		parse(env->exec->config, pool_max_memory_mb(env->pool), params, &request, &files);
 
 	if (!error)
 		run = make(env, call, params, &request, &files, &error);
@@ -322,6 +377,26 @@ struct rpc_reply run_start(const struct run_env *env, struct rpc_call *call, con
 }
 
 /* --- From one daemon to the next. --- */
+
+/* As it was settled when it was sent. NULL, or the error: then there is neither. */
+static struct rpc_error *parse_again(const struct run_env *env, const json_t *saved,
+				     struct run_request *ret_request, struct run_files *ret_files)
+{
+	struct rpc_error *error = exec_recall_check("run", saved);
+	struct config config;
+
+	request_lift_bounds(env->exec->config, &config);
+	if (!error)
+		error = parse(&config, UINT32_MAX, json_object_get(saved, "params"), ret_request,
+			      ret_files);
+	if (error)
+		return error;
+	if (request_settle(json_object_get(saved, "settled"), ret_request))
+		return NULL;
+	run_request_fini(ret_request);
+	run_files_fini(ret_files);
+	return exec_recall_error();
+}
 
 /* NULL with the error. */
 static struct run *recall(const struct run_env *env, const struct vm_record *vm,
@@ -333,9 +408,7 @@ static struct run *recall(const struct run_env *env, const struct vm_record *vm,
 	struct run_files files;
 	struct run *run;
 
-	*ret_error = exec_recall_check("run", saved);
-	if (!*ret_error)
-		*ret_error = parse(env, json_object_get(saved, "params"), &request, &files);
+	*ret_error = parse_again(env, saved, &request, &files);
 	if (*ret_error)
 		return NULL;
 	run = run_new(env, vm->uid, &request, &files);
@@ -346,11 +419,12 @@ static struct run *recall(const struct run_env *env, const struct vm_record *vm,
 	}
 	config.user = run;
 	run->is_recalled = true;
+	run->wish.spec.memory_mb = vm->memory_mb;
 	run->exec = exec_recall(&config, &request, record, saved, env->vms_fd);
 	if (run->exec)
 		return run;
 	free_run(run);
-	*ret_error = rpc_error_new(RPC_VM_LOST, "What is known of the program is not enough");
+	*ret_error = exec_recall_error();
 	return NULL;
 }
 

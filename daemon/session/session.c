@@ -134,6 +134,9 @@ void session_close(struct session *session, enum session_reason reason)
 	if (session->state == SESSION_CLOSED)
 		return;
 	log_info(session->id, "Closed: %s", session_reason_name(reason));
+	/* Before anybody is told: the next daemon must not find it open again. */
+	if (session->vm && !session->is_bound)
+		vm_record_remove(session->vm);
 	set_state(session, SESSION_CLOSED);
 	loop_timer_stop(loop_of(session), &session->idle_timer);
 	loop_timer_stop(loop_of(session), &session->timeout_timer);
@@ -366,7 +369,7 @@ struct rpc_error *session_recall_program(struct session *session, struct run_req
 	program->exec = exec_recall(&config, request_take, record, saved, vms_fd);
 	if (!program->exec) {
 		free(program);
-		return rpc_error_new(RPC_VM_LOST, "What is known of the program is not enough");
+		return exec_recall_error();
 	}
 	TAILQ_INSERT_HEAD(&session->programs, program, link);
 	session->program_count++;
@@ -516,7 +519,10 @@ static void on_vm(void *user, struct vm *vm)
 	if (session->is_recalled) {
 		go_on_with_timeout(session);
 		session_take_up(session);
+		/* What was changed while it waited. */
+		session_save(session);
 		settled(session);
+		session_files_advance(session);
 		return;
 	}
 	session_start_timeout(session);
@@ -531,6 +537,18 @@ static void on_vm(void *user, struct vm *vm)
 	session_files_advance(session);
 }
 
+/* The one that an earlier daemon began; which closes the session. */
+static void lose_program(struct session *session)
+{
+	struct session_program *program = TAILQ_FIRST(&session->programs);
+
+	if (program && !exec_is_waiting(program->exec))
+		exec_client_ops.on_lost(program->exec, rpc_error_new(RPC_VM_LOST,
+								     "The VM of session %s did not "
+								     "outlive the daemon",
+								     session->id));
+}
+
 static void on_no_vm(void *user, struct rpc_error *error_take)
 {
 	struct session *session = user;
@@ -540,6 +558,8 @@ static void on_no_vm(void *user, struct rpc_error *error_take)
 		rpc_call_finish_error(call, error_take);
 	else
 		rpc_error_free(error_take);
+	if (session->is_recalled)
+		lose_program(session);
 	session_close(session, session->is_recalled ? REASON_VM_LOST : REASON_NO_VM);
 }
 

@@ -100,15 +100,20 @@ static bool recall_processes(struct session *session, const json_t *owner, const
 static struct rpc_error *recall_program(struct session *session,
 					const struct session_past_program *past, int vms_fd)
 {
-	const struct config *config = session->sessions->config.exec->config;
 	struct run_request request;
 	struct rpc_error *error = exec_recall_check("session.exec", past->saved);
+	struct config config;
 
+	request_lift_bounds(session->sessions->config.exec->config, &config);
 	if (!error)
-		error = exec_request_parse(json_object_get(past->saved, "params"), config,
+		error = exec_request_parse(json_object_get(past->saved, "params"), &config,
 					   &session->request, &request);
 	if (error)
 		return error;
+	if (!request_settle(json_object_get(past->saved, "settled"), &request)) {
+		run_request_fini(&request);
+		return exec_recall_error();
+	}
 	return session_recall_program(session, &request, past->record, past->saved, vms_fd);
 }
 
@@ -165,9 +170,7 @@ struct rpc_error *session_recall(struct sessions *sessions, const struct vm_reco
 	sessions_add(sessions, session);
 	error = pool_adopt(sessions->config.pool, &session->wish, vm, received(session));
 	if (error) {
-		/* Who waits for its program hears that it is lost. */
-		session_close(session, REASON_VM_LOST);
-		rpc_error_free(error);
+		session->wish.on_failed(session, error);
 		on_settled(user);
 		return NULL;
 	}

@@ -86,6 +86,12 @@ struct rpc_error *session_update(struct session *session, const json_t *params)
 	session_apply_settings(session, params);
 	if (json_object_get(params, "timeout_seconds") && session->vm)
 		session_start_timeout(session);
+	/* One that was recalled goes on with it when its VM has answered. */
+	else if (json_object_get(params, "timeout_seconds"))
+		session->expires_ns =
+			session->timeout_seconds > 0
+				? realtime_ns() + (uint64_t)(session->timeout_seconds * 1e9)
+				: 0;
 	if (json_object_get(params, "idle_timeout_seconds"))
 		session_settle(session);
 	session_save(session);

@@ -39,6 +39,14 @@ int vm_record_write(const struct vm *vm, json_t *owner_take)
 	return kept_write(dir_fd, RECORD_FILE, text, strlen(text));
 }
 
+void vm_record_remove(const struct vm *vm)
+{
+	_cleanup_close_ int dir_fd = vm_open_dir(vm->host, vm->id);
+
+	if (dir_fd >= 0)
+		(void)kept_remove(dir_fd, RECORD_FILE);
+}
+
 static bool take_text(const char *text, char *ret, size_t size)
 {
 	return (size_t)snprintf(ret, size, "%s", text) < size && *ret;

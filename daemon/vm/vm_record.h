@@ -32,6 +32,9 @@ struct vm_record {
 /* Writes the record of a VM that was attached. `owner_take` is for who adopts it. 0 or -errno. */
 int vm_record_write(const struct vm *vm, json_t *owner_take);
 
+/* The next daemon shall not go on with it. */
+void vm_record_remove(const struct vm *vm);
+
 /* Reads that of the directory `id`. 0 with a new reference to the owner's part; -ENOENT when there
  * is none, -EINVAL when it is none. */
 int vm_record_read(int vms_fd, const char *id, struct vm_record *ret, json_t **ret_owner);

@@ -231,6 +231,60 @@ class Recovery(VmTest):
         self.assertEqual([(file["path"], file["data"]) for file in result["files"]], [("out", "giventyped")])
         until(lambda: not self.client.call("vm.list")["vms"], "its VM is gone")
 
+    def test_run_that_is_being_collected(self):
+        """Its files were on their way when the daemon was killed: they are fetched anew."""
+        request = self.client.request("run", language="shell", exec_id="r1", stream=True, collect=["big"],
+                                      code="head -c 3000000 /dev/zero | tr '\\0' x > big; echo done")
+        self.client.wait_output(request, "done")
+        time.sleep(0.05)
+        for _ in range(2):
+            self.restart()
+        result = until(lambda: self.ended("r1"), "it has ended")
+        self.assertEqual((result["status"], result["stdout"]), ("ok", "done\n"))
+        self.assertEqual([(file["path"], file.get("data", file)) for file in result["files"]], [("big", 3000000 * "x")])
+
+    def test_what_ended_in_time_is_no_timeout(self):
+        """The deadline passed while nobody was there; the program had ended before it, with much to say."""
+        session = self.create()
+        request = self.client.request("session.exec", session=session, exec_id="e1", stream=True, timeout_seconds=4,
+                                      command="echo on; sleep 0.5; head -c 500000 /dev/zero | tr '\\0' x")
+        self.client.wait_output(request, "on")
+        self.sandbox.signal(signal.SIGKILL)
+        self.sandbox.wait()
+        time.sleep(6)
+        self.sandbox.start()
+        self.client = self.sandbox.client()
+        result = until(lambda: self.ended("e1"), "it has ended")
+        # What a window did not hold was written only now: whether it still was in time depends.
+        self.assertIn(result["status"], ("ok", "timeout"))
+        if result["status"] == "ok":
+            self.assertEqual(result["stdout_bytes"], 500003)
+        request = self.client.request("session.exec", session=session, exec_id="e2", stream=True, timeout_seconds=4,
+                                      command="echo on; sleep 0.5; head -c 100000 /dev/zero | tr '\\0' x")
+        self.client.wait_output(request, "on")
+        self.sandbox.signal(signal.SIGKILL)
+        self.sandbox.wait()
+        time.sleep(6)
+        self.sandbox.start()
+        self.client = self.sandbox.client()
+        result = until(lambda: self.ended("e2"), "it has ended")
+        self.assertEqual((result["status"], result["stdout_bytes"]), ("ok", 100003))
+
+    def test_other_configuration(self):
+        """What was accepted goes on as it was, whatever the configuration says by now."""
+        session = self.create(limits={"stdout_bytes": 300000, "stderr_bytes": 70000})
+        ticks = self.exec(session, command="while :; do echo tick; sleep 0.02; done", background=True)["process"]
+        until(lambda: self.output(session, ticks), "it ticks")
+        request = self.client.request("session.exec", session=session, exec_id="e1", stream=True, timeout_seconds=100,
+                                      command="echo on; sleep 1; head -c 200000 /dev/zero | tr '\\0' x")
+        self.client.wait_output(request, "on")
+        self.sandbox.settings.update(max_timeout_seconds=2, default_timeout_seconds=1, stdout_max_bytes=65536,
+                                     stderr_max_bytes=65536, code_max_bytes=16)
+        self.restart()
+        result = until(lambda: self.ended("e1"), "it has ended")
+        self.assertEqual((result["status"], result["stdout_bytes"]), ("ok", 200003))
+        self.assertEqual(self.client.call("process.list", session=session)["processes"][0]["state"], "running")
+
     def test_the_rest_is_gone(self):
         """Runs nobody can come back to, spares, and sessions that belong to a connection: no process of theirs is left."""
         self.client.call("pool.set", language="shell", size=2)
@@ -265,13 +319,45 @@ class Recovery(VmTest):
         """Others are served all the same; it is given up at its deadline."""
         stuck, other = self.create(), self.create()
         pid = self.client.call("vm.info", vm=self.info(stuck)["vm"])["pid"]
+        sleeper = self.exec(stuck, command="sleep 1000", background=True)["process"]
         self.sandbox.settings["boot_timeout_seconds"] = 4
         os.kill(pid, signal.SIGSTOP)
         seconds = self.restart()
         self.assertLess(seconds, BACK_SECONDS)
         self.assertEqual(self.exec(other, command="echo fine")["stdout"], "fine\n")
+        self.assertEqual(self.info(stuck)["state"], "starting")
+        self.assert_error(4003, self.client.call, "process.signal", session=stuck, process=sleeper, signal="KILL")
+        file = self.client.request("file.stat", session=stuck, path="x")
+        queued = self.client.request("session.exec", session=stuck, command="echo never")
         until(lambda: not self.alive(pid), "it is given up")
         self.assertEqual(self.assert_error(4002, self.info, stuck).data["reason"], "vm_lost")
+        for request in (file, queued):
+            self.assert_error(4002, self.client.wait, request)
+
+    def test_guest_that_answers_late(self):
+        """Whoever asked meanwhile is answered."""
+        session = self.create()
+        self.client.call("file.write", session=session, path="x", data="here")
+        pid = self.client.call("vm.info", vm=self.info(session)["vm"])["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        self.restart()
+        file = self.client.request("file.read", session=session, path="x")
+        program = self.client.request("session.exec", session=session, command="cat x")
+        self.client.call("session.update", session=session, timeout_seconds=2000)
+        os.kill(pid, signal.SIGCONT)
+        self.assertEqual(self.client.wait(file)["data"], "here")
+        self.assertEqual(self.client.wait(program)["stdout"], "here")
+        self.assertIsNotNone(self.info(session)["expires_at"])
+
+    def test_end_while_a_guest_does_not_answer(self):
+        session = self.create()
+        pid = self.client.call("vm.info", vm=self.info(session)["vm"])["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        self.restart()
+        self.sandbox.signal(signal.SIGTERM)
+        self.assertEqual(self.sandbox.wait(), 0)
+        until(lambda: not self.alive(pid), "QEMU has ended with the daemon")
+        self.sandbox.start()
 
     def alive(self, pid):
         try:
