@@ -41,7 +41,7 @@ int vm_record_write(const struct vm *vm, json_t *owner_take)
 
 void vm_record_remove(const struct vm *vm)
 {
-	_cleanup_close_ int dir_fd = vm_open_dir(vm->host, vm->id);
+	_cleanup_close_ int dir_fd = vm_open_dir(vm_get_host(vm), vm_id(vm));
 
 	if (dir_fd >= 0)
 		(void)kept_remove(dir_fd, RECORD_FILE);
