@@ -46,7 +46,7 @@ struct daemon {
 	struct templates *templates; /* NULL with templates = off, and before there are images */
 	struct pool *pool;
 	struct memory_control *memory;
-	uint64_t available_mb; /* the host had this at the start */
+	uint64_t available_mb; /* the host had this at the start, besides VMs */
 	struct rpc_server *server;
 	struct notify notify;
 	struct exec_env exec_env;

@@ -3,6 +3,7 @@
 #include "daemon/memory_owner.h"
 
 #include "base/log.h"
+#include "daemon/launcher/client_internal.h"
 #include "daemon/memory/host.h"
 
 #include <string.h>
@@ -25,14 +26,39 @@ uint64_t memory_owner_reserve_mb(const struct config *config)
 	return MAX((memory.total_bytes >> 20) * RESERVE_PER_CENT / 100, (uint64_t)RESERVE_MIN_MB);
 }
 
+/* What VMs of the daemon before have of their own: memory that VMs may have, or soon have again,
+ * those that are ended. One that has just ended has none. */
+static uint64_t past_vms_bytes(const struct launcher *launcher)
+{
+	const struct launch *launch = launcher ? launcher->launches : NULL;
+	uint64_t sum = 0, bytes;
+
+	for (; launch; launch = launch->next)
+		if (launch_pid(launch) > 0 &&
+		    process_anonymous_read(launch_pid(launch), &bytes) == 0)
+			sum += bytes;
+	return sum;
+}
+
+/* What VMs and the rest of us could have if there were none yet. */
+static uint64_t read_available_mb(const struct launcher *launcher)
+{
+	struct host_memory memory;
+	uint64_t vms_bytes;
+
+	if (host_memory_read(&memory) < 0)
+		return 0;
+	vms_bytes = MIN(past_vms_bytes(launcher), memory.total_bytes - memory.available_bytes);
+	return (memory.available_bytes + vms_bytes) >> 20;
+}
+
 uint64_t memory_owner_limit_mb(struct daemon *daemon, uint64_t reserve_mb)
 {
 	uint64_t least_mb = (uint64_t)daemon->config->default_memory_mb + VM_APART_MB, limit_mb;
-	struct host_memory memory;
 
 	/* Later its own VMs are part of what is not available. */
-	if (daemon->available_mb == 0 && host_memory_read(&memory) == 0)
-		daemon->available_mb = memory.available_bytes >> 20;
+	if (daemon->available_mb == 0)
+		daemon->available_mb = read_available_mb(daemon->vm_host.launcher);
 	limit_mb = daemon->available_mb - MIN(daemon->available_mb, reserve_mb);
 	/* A host below its reserve still gets one VM: the kernel's word on memory is not that
 	 * exact. */

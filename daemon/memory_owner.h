@@ -14,7 +14,10 @@
 /* What the host keeps for itself: as configured, or 8 %, at least 512 MiB. */
 uint64_t memory_owner_reserve_mb(const struct config *config);
 
-/* What VMs and templates may have together: what the host had at the start, without the reserve. */
+/*
+ * What VMs and templates may have together: what the host had at the start, with what VMs of an
+ * earlier daemon had of it, without the reserve. First asked behind recovery_start().
+ */
 uint64_t memory_owner_limit_mb(struct daemon *daemon, uint64_t reserve_mb);
 
 /* Creates daemon->memory. 0, or -errno after the reason was logged. */
