@@ -142,6 +142,12 @@ void balloon_start(struct balloon *balloon, struct loop *loop, struct qmp *qmp, 
 	loop_timer_start(loop, &balloon->poll, interval_seconds);
 }
 
+void balloon_adopt(struct balloon *balloon)
+{
+	balloon->is_target_unknown = true;
+	query(balloon);
+}
+
 void balloon_stop(struct balloon *balloon)
 {
 	if (!balloon->loop)
@@ -159,6 +165,7 @@ int balloon_set(struct balloon *balloon, uint64_t target_bytes, balloon_done_fn 
 	if (r < 0)
 		return r;
 	balloon->unanswered++;
+	balloon->is_target_unknown = false;
 	balloon->target_bytes = target_bytes;
 	finish(balloon, -ECANCELED);
 	balloon->on_done = on_done;
@@ -174,6 +181,8 @@ void balloon_cancel(struct balloon *balloon)
 void balloon_changed(struct balloon *balloon, uint64_t actual_bytes)
 {
 	balloon->actual_bytes = MIN(actual_bytes, balloon->size_bytes);
+	if (balloon->is_target_unknown)
+		balloon->target_bytes = balloon->actual_bytes;
 	if (balloon->on_done && distance(balloon->actual_bytes, balloon->target_bytes) < NEAR_BYTES)
 		finish(balloon, 0);
 }

@@ -8,6 +8,10 @@
  * "Size" is the memory the guest keeps, as QEMU's `balloon` command means it. What the guest says
  * of itself (statistics) is a claim. Sources: QEMU docs/interop/virtio-balloon-stats.rst,
  * qapi/machine.json.
+ *
+ * QEMU does not tell a target, only the actual size. That of a VM which was adopted is therefore
+ * taken for where its balloon is, until the first one is set here: what it lacks shows, and it is
+ * given back.
  */
 #ifndef DAEMON_VM_BALLOON_H
 #define DAEMON_VM_BALLOON_H
@@ -31,9 +35,10 @@ typedef void (*balloon_done_fn)(void *user, int error, uint64_t actual_bytes);
 struct balloon {
 	struct loop *loop;
 	struct qmp *qmp;
-	uint64_t size_bytes;   /* of the VM */
-	uint64_t actual_bytes; /* last known */
-	uint64_t target_bytes; /* last set */
+	uint64_t size_bytes;    /* of the VM */
+	uint64_t actual_bytes;  /* last known */
+	uint64_t target_bytes;  /* last set */
+	bool is_target_unknown; /* an earlier daemon set it: taken for where the balloon is */
 	struct balloon_stats stats;
 	double interval_seconds;
 	bool is_polling; /* the guest is asked for statistics */
@@ -49,6 +54,9 @@ struct balloon {
  */
 void balloon_start(struct balloon *balloon, struct loop *loop, struct qmp *qmp, uint64_t size_bytes,
 		   double interval_seconds);
+
+/* Behind balloon_start(), for a VM whose balloon an earlier daemon has moved: asks where it is. */
+void balloon_adopt(struct balloon *balloon);
 
 /* Stops timers; a running operation ends with -ECANCELED. Safe when never started. */
 void balloon_stop(struct balloon *balloon);

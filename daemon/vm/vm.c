@@ -356,9 +356,12 @@ void vm_attach(struct vm *vm, uid_t uid, const struct vm_client_ops *ops, void *
 	vm->spec.uid = uid;
 	if (vm->state >= VM_STOPPING)
 		return;
-	if (uid != VM_UID_NONE)
+	if (uid != VM_UID_NONE) {
 		balloon_start(&vm->balloon, vm->host->loop, vm->qmp, vm->spec.memory_mb << 20,
 			      vm->host->stats_interval_seconds);
+		if (vm->is_adopted)
+			balloon_adopt(&vm->balloon);
+	}
 	vm_set_state(vm, VM_RUNNING);
 }
 

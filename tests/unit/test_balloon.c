@@ -249,6 +249,45 @@ START_TEST(test_end_of_the_vm_cancels)
 }
 END_TEST
 
+/* What an earlier daemon has taken shows; a target of our own holds. */
+START_TEST(test_adopted)
+{
+	set_actual(100 * MIB);
+	start(RARELY);
+	balloon_adopt(&balloon);
+	ck_assert_uint_eq(balloon.target_bytes, SIZE);
+	ck_assert(WAIT_FOR(loop, balloon.actual_bytes == 100 * MIB));
+	ck_assert_uint_eq(balloon.target_bytes, 100 * MIB);
+	/* It was on its way when that daemon ended. */
+	balloon_changed(&balloon, 80 * MIB);
+	ck_assert_uint_eq(balloon.target_bytes, 80 * MIB);
+	balloon_changed(&balloon, UINT64_MAX);
+	ck_assert_uint_eq(balloon.target_bytes, SIZE);
+	balloon_changed(&balloon, 80 * MIB);
+	ck_assert_int_eq(set(200 * MIB), 0);
+	balloon_changed(&balloon, 90 * MIB);
+	ck_assert_uint_eq(balloon.target_bytes, 200 * MIB);
+	grant_target(200 * MIB);
+	balloon_changed(&balloon, 200 * MIB);
+	ck_assert_int_eq(done_count, 1);
+	balloon_changed(&balloon, 190 * MIB);
+	ck_assert_uint_eq(balloon.target_bytes, 200 * MIB);
+}
+END_TEST
+
+/* The answer to the first question comes when a target was set: that is the one. */
+START_TEST(test_adopted_and_set_at_once)
+{
+	set_actual(100 * MIB);
+	start(RARELY);
+	balloon_adopt(&balloon);
+	ck_assert_int_eq(set(200 * MIB), 0);
+	ck_assert(WAIT_FOR(loop, balloon.actual_bytes == 100 * MIB));
+	ck_assert_uint_eq(balloon.target_bytes, 200 * MIB);
+	grant_target(200 * MIB);
+}
+END_TEST
+
 /* QEMU computes `actual` from a number the guest writes. */
 START_TEST(test_hostile_actual)
 {
@@ -310,6 +349,8 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, test_qemu_refuses);
 	tcase_add_test(tests, test_qemu_does_not_answer);
 	tcase_add_test(tests, test_end_of_the_vm_cancels);
+	tcase_add_test(tests, test_adopted);
+	tcase_add_test(tests, test_adopted_and_set_at_once);
 	tcase_add_test(tests, test_hostile_actual);
 	tcase_add_test(tests, test_statistics);
 	suite_add_tcase(suite, tests);

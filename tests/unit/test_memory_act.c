@@ -633,6 +633,53 @@ START_TEST(a_squeezed_vm_is_halted_and_wakes)
 }
 END_TEST
 
+/* --- What an earlier daemon has taken --- */
+
+/* RUNNING again, with so much as that daemon's balloon has left it. */
+static void be_adopted(struct guest *guest, uint64_t actual)
+{
+	host.stats_interval_seconds = 3600;
+	balloon_stop(&guest->vm.balloon);
+	set_actual(guest, actual);
+	guest->vm.is_adopted = true;
+	guest->vm.state = VM_READY;
+	vm_attach(&guest->vm, 1000, &client_ops, guest);
+	ck_assert(WAIT_FOR(loop, guest->vm.balloon.actual_bytes == actual));
+}
+
+/* Its next program gets it back, also without a new daemon's squeeze. */
+START_TEST(an_adopted_vm_has_it_back_at_work)
+{
+	struct guest *guest = &guests[0];
+
+	make_vm(0);
+	be_adopted(guest, 100 * MIB);
+	vm_rest(&guest->vm);
+	host.on_work = (void (*)(void *, struct vm *))memory_control_vm_work;
+	host.user = control;
+	vm_work(&guest->vm);
+	ck_assert_uint_eq(grant_target(guest), SIZE);
+	set_actual(guest, SIZE);
+	ck_assert(WAIT_FOR(loop, releases == 1));
+	ck_assert_uint_eq(last.from_bytes, 100 * MIB);
+}
+END_TEST
+
+START_TEST(an_adopted_vm_has_it_back_while_it_rests)
+{
+	struct guest *guest = &guests[0];
+	uint64_t target;
+
+	make_vm(0);
+	be_adopted(guest, 100 * MIB);
+	rest(guest);
+	target = grant_target(guest);
+	ck_assert_uint_gt(target, 100 * MIB);
+	set_actual(guest, target);
+	ck_assert(WAIT_FOR(loop, releases == 1));
+}
+END_TEST
+
 /* --- Spares and the last resort --- */
 
 START_TEST(spares_go_first)
@@ -913,6 +960,8 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, an_end_in_the_middle);
 	tcase_add_test(tests, a_stop_in_the_middle);
 	tcase_add_test(tests, a_squeezed_vm_is_halted_and_wakes);
+	tcase_add_test(tests, an_adopted_vm_has_it_back_at_work);
+	tcase_add_test(tests, an_adopted_vm_has_it_back_while_it_rests);
 	tcase_add_test(tests, spares_go_first);
 	tcase_add_test(tests, a_spare_that_was_taken_stays);
 	tcase_add_test(tests, the_last_resort);
