@@ -7,7 +7,8 @@
  * made; a new clone, when the template of its language and size is there; for the default size it
  * waits for a template that is on its way; else a VM that boots. If a VM fails before it was handed
  * out the request gets another, while attempts are left. At most start_max VMs start at once, in
- * the order they were granted: more would only slow each other.
+ * the order they were granted: more would only slow each other. VMs that were adopted run already,
+ * and hold nobody up when their guests do not answer.
  *
  * A spare is a clone that was loaded and waits. The first hot_max of a language are also woken,
  * rehearsed and stopped again: QEMU has then translated what a run executes, which saves it 130 ms

@@ -92,7 +92,8 @@ uint64_t pool_hot_mb(const struct pool *pool, const char *language);
 /* How many spares of a kind are rehearsed, or about to be. */
 size_t pool_count_hot(const struct pool *pool, const struct template *template);
 
-/* How many slots are in one of these states; of all templates with NULL. */
+/* How many slots are in one of these states; of all templates with NULL. Those that were adopted
+ * are not among them: no QEMU is started there. */
 size_t pool_count(const struct pool *pool, const struct template *template, bool is_claimed,
 		  enum slot_state first, enum slot_state last);
 

@@ -17,7 +17,7 @@ size_t pool_count(const struct pool *pool, const struct template *template, bool
 
 	LIST_FOREACH(slot, &pool->slots, link)
 	if ((!template || slot->template == template) && !!slot->claim == is_claimed &&
-	    slot->state >= first && slot->state <= last)
+	    !slot->is_adopted && slot->state >= first && slot->state <= last)
 		count++;
 	return count;
 }
@@ -78,12 +78,15 @@ static struct pool_kind *find_neediest(struct pool *pool, uint64_t now)
 	return found;
 }
 
+/* Those who wait for a guest that an earlier daemon has left are not slowed down by starts, and may
+ * wait for long. */
 static bool is_anybody_waiting(const struct pool *pool)
 {
 	const struct pool_claim *claim;
 
 	TAILQ_FOREACH(claim, &pool->claims, link)
-	if (claim->state >= CLAIM_GRANTED && claim->state <= CLAIM_RETRYING)
+	if (claim->state >= CLAIM_GRANTED && claim->state <= CLAIM_RETRYING &&
+	    !(claim->slot && claim->slot->is_adopted))
 		return true;
 	return false;
 }

@@ -117,8 +117,7 @@ static void on_start_deadline(struct ev_loop *ev UNUSED, ev_timer *timer, int ev
 {
 	struct vm *vm = timer->data;
 
-	vm_fail(vm, RPC_VM_BOOT_TIMEOUT, "not ready after %g s (%s)",
-		vm->host->boot_timeout_seconds,
+	vm_fail(vm, RPC_VM_BOOT_TIMEOUT, "not ready after %g s (%s)", vm_start_seconds(vm),
 		vm->has_machine ? "the agent has not answered" : "QEMU has not answered");
 }
 
@@ -253,7 +252,7 @@ static void begin(struct vm *vm)
 	host->vms = vm;
 	if (host->on_state)
 		host->on_state(host->user, vm, VM_STARTING);
-	loop_timer_start(host->loop, &vm->start_deadline, host->boot_timeout_seconds);
+	loop_timer_start(host->loop, &vm->start_deadline, vm_start_seconds(vm));
 }
 
 struct rpc_error *vm_create(struct vm_host *host, const struct vm_spec *spec,

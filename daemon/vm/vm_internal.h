@@ -68,6 +68,9 @@ void vm_fail(struct vm *vm, enum rpc_code code, const char *format, ...) PRINTF_
 /* Starts the vCPU; a QEMU that refuses or does not answer fails the VM. 0 or -errno. */
 int vm_continue(struct vm *vm);
 
+/* How long its way to READY may take. */
+double vm_start_seconds(const struct vm *vm);
+
 /* 3004 with a client, 3003 without. */
 enum rpc_code vm_lost_code(const struct vm *vm);
 

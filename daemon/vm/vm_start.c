@@ -10,6 +10,16 @@
 
 /* From the end of QMP to the end of QEMU: the memory of a large VM takes a while to go. */
 #define END_SECONDS 5.
+/* A guest that is up has only to answer, and has a share of the host until it is given up: shorter
+ * than a boot, long enough for one that has to be swapped in. */
+#define ANSWER_SECONDS 10.
+
+double vm_start_seconds(const struct vm *vm)
+{
+	double seconds = vm->host->boot_timeout_seconds;
+
+	return vm->is_adopted ? MIN(seconds, ANSWER_SECONDS) : seconds;
+}
 
 static void become_ready(struct vm *vm)
 {

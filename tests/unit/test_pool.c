@@ -8,6 +8,7 @@
 #include "daemon/pool/pool.h"
 
 #include "daemon/vm/vm_internal.h"
+#include "daemon/vm/vm_record.h"
 #include "tests/unit/suite.h"
 
 #include <stdio.h>
@@ -32,19 +33,39 @@ static struct wish wishes[VMS];
 
 struct rpc_error *__wrap_vm_create(struct vm_host *vm_host, const struct vm_spec *spec,
 				   const struct vm_ops *ops, void *user, struct vm **ret);
+struct rpc_error *__wrap_vm_adopt(struct vm_host *vm_host, const struct vm_record *record,
+				  json_t *received_take, const struct vm_ops *ops, void *user,
+				  struct vm **ret);
 void __wrap_vm_stop(struct vm *vm);
 bool __wrap_vm_is_alive(const struct vm *vm);
 void __wrap_vm_destroy_all(struct vm_host *vm_host);
 
-struct rpc_error *__wrap_vm_create(struct vm_host *vm_host, const struct vm_spec *spec,
-				   const struct vm_ops *ops, void *user, struct vm **ret)
+static struct vm *make(struct vm_host *vm_host, const struct vm_spec *spec,
+		       const struct vm_ops *ops, void *user)
 {
 	struct vm *vm = &vms[vm_count];
 
 	ck_assert_uint_lt(vm_count, VMS);
 	*vm = (struct vm){.host = vm_host, .spec = *spec, .ops = ops, .user = user};
 	snprintf(vm->id, sizeof(vm->id), "vm_%zu", vm_count++);
-	*ret = vm;
+	return vm;
+}
+
+struct rpc_error *__wrap_vm_create(struct vm_host *vm_host, const struct vm_spec *spec,
+				   const struct vm_ops *ops, void *user, struct vm **ret)
+{
+	*ret = make(vm_host, spec, ops, user);
+	return NULL;
+}
+
+struct rpc_error *__wrap_vm_adopt(struct vm_host *vm_host, const struct vm_record *record,
+				  json_t *received_take, const struct vm_ops *ops, void *user,
+				  struct vm **ret)
+{
+	const struct vm_spec spec = {.memory_mb = record->memory_mb, .language = record->language};
+
+	json_decref(received_take);
+	*ret = make(vm_host, &spec, ops, user);
 	return NULL;
 }
 
@@ -103,16 +124,29 @@ static void on_failed(void *user, struct rpc_error *error_take)
 	rpc_error_free(error_take);
 }
 
+static struct pool_request *request(struct wish *of)
+{
+	of->request = (struct pool_request){.spec = {.memory_mb = 256, .language = "shell"},
+					    .on_vm = on_vm,
+					    .on_failed = on_failed,
+					    .user = of};
+	return &of->request;
+}
+
 static void wish(size_t count)
 {
-	for (size_t i = 0; i < count; i++) {
-		wishes[i].request =
-			(struct pool_request){.spec = {.memory_mb = 256, .language = "shell"},
-					      .on_vm = on_vm,
-					      .on_failed = on_failed,
-					      .user = &wishes[i]};
-		ck_assert_ptr_null(pool_acquire(pool, &wishes[i].request));
-	}
+	for (size_t i = 0; i < count; i++)
+		ck_assert_ptr_null(pool_acquire(pool, request(&wishes[i])));
+	settle();
+}
+
+/* VMs of the daemon before: the first ones, for the last wishes. */
+static void adopt(size_t count)
+{
+	const struct vm_record record = {.memory_mb = 256, .language = "shell"};
+
+	for (size_t i = 0; i < count; i++)
+		ck_assert_ptr_null(pool_adopt(pool, request(&wishes[VMS - 1 - i]), &record, NULL));
 	settle();
 }
 
@@ -250,6 +284,29 @@ START_TEST(the_bound_holds)
 }
 END_TEST
 
+/* Guests of the daemon before that do not answer hold nobody up: no QEMU starts there. */
+START_TEST(adopted_vms_take_no_place)
+{
+	adopt(3);
+	ck_assert_uint_eq(vm_count, 3);
+	wish(3);
+	ck_assert_uint_eq(vm_count, 3 + 2);
+	be_ready(&vms[0]);
+	ck_assert_ptr_eq(wishes[VMS - 1].vm, &vms[0]);
+	settle();
+	ck_assert_uint_eq(vm_count, 3 + 2); /* nor does it leave one */
+	have_failed(&vms[1]);
+	be_gone(&vms[1]);
+	settle();
+	ck_assert_int_eq(wishes[VMS - 2].error, RPC_VM_TRANSIENT);
+	ck_assert_uint_eq(vm_count, 3 + 2);
+	be_ready(&vms[3]);
+	ck_assert_ptr_eq(wishes[0].vm, &vms[3]);
+	settle();
+	ck_assert_uint_eq(vm_count, 3 + 3);
+}
+END_TEST
+
 /* Who waited is served when there are more places; who is over fewer places stays. */
 START_TEST(other_limits_hold_at_once)
 {
@@ -297,6 +354,7 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, a_vm_that_failed_makes_place);
 	tcase_add_test(tests, a_wish_that_is_taken_back_makes_place);
 	tcase_add_test(tests, the_bound_holds);
+	tcase_add_test(tests, adopted_vms_take_no_place);
 	tcase_add_test(tests, other_limits_hold_at_once);
 	tcase_add_test(tests, memory_is_not_among_the_settings);
 	suite_add_tcase(suite, tests);

@@ -359,6 +359,20 @@ class Recovery(VmTest):
         until(lambda: not self.alive(pid), "QEMU has ended with the daemon")
         self.sandbox.start()
 
+    def test_guests_that_do_not_answer_leave_places(self):
+        """As many as may start at once: others get VMs and spares all the same. They are given up long before boot_timeout."""
+        stuck = [self.create() for _ in range(max(os.cpu_count(), 2))]
+        pids = [self.client.call("vm.info", vm=self.info(session)["vm"])["pid"] for session in stuck]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        self.restart()
+        self.assertEqual(self.client.call("run", language="shell", code="echo new")["stdout"], "new\n")
+        self.client.call("pool.set", language="shell", size=1)
+        until(lambda: self.client.call("pool.get", language="shell")["warm"] == 1, "there is a spare")
+        self.assertEqual([self.alive(pid) for pid in pids], [True] * len(pids))
+        until(lambda: not any(self.alive(pid) for pid in pids), "they are given up", deadline=30)
+        self.assert_error(4002, self.info, stuck[0])
+
     def alive(self, pid):
         try:
             return read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()[0] != "Z"
