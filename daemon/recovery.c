@@ -12,7 +12,7 @@ int recovery_start(struct daemon *daemon, const struct daemon_fds *fds)
 					 .runtime_dir = daemon->config->runtime_dir,
 					 .listen_fd_take = fds->launcher_listen_fd_take,
 					 .program_fd_take = fds->launcher_program_fd_take};
-	int r = launcher_connect(daemon->loop, &config, NULL, NULL, &daemon->vm_host.launcher);
+	int r = launcher_connect(daemon->loop, &config, &daemon->vm_host.launcher);
 
 	if (r < 0)
 		log_error(NULL, "Cannot use execsandbox-launcher, the parent of all VMs: %s",

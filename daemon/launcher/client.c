@@ -19,6 +19,8 @@
 #define KILL_REST_MS 5000
 /* For a launcher without VMs to end. */
 #define BYE_MS 1000
+/* Without memory for a packet. */
+#define AGAIN_SECONDS 0.1
 /* Packets per wake-up. */
 #define READS 64
 
@@ -56,9 +58,10 @@ static int open_connection(struct launcher *launcher, int *ret_fd)
 
 static void hang_up(struct launcher *launcher)
 {
+	loop_timer_stop(launcher->loop, &launcher->again);
 	ev_io_stop(loop_ev(launcher->loop), &launcher->reader);
 	launcher->fd = close_fd(launcher->fd);
-	launcher->is_synced = false;
+	launcher->is_synced = launcher->is_ending = false;
 	launcher->pid = 0;
 }
 
@@ -70,18 +73,29 @@ static void lost(struct launcher *launcher, const char *why)
 	hang_up(launcher);
 	for (struct launch *launch = launcher->launches; launch; launch = launch->next)
 		launch_orphan(launch);
-	if (launcher->ops && launcher->ops->on_lost)
-		launcher->ops->on_lost(launcher->user);
 }
 
 /* --- What comes. --- */
+
+/* Nobody could ever adopt its VMs, and no other launcher starts while it is there. */
+static int end_other_version(struct launcher *launcher, json_int_t version)
+{
+	json_auto_t *end = json_pack("{s:s}", "type", "end");
+
+	log_warning(NULL,
+		    "The launcher speaks version %d, this daemon %d: it ends with its VMs, and "
+		    "another one is started",
+		    (int)version, LAUNCHER_VERSION);
+	launcher->is_ending = true;
+	return packet_send(launcher->fd, end, NULL, 0);
+}
 
 static int take_hello(struct launcher *launcher, struct packet *packet)
 {
 	const char *cgroup = packet_string(packet->json, "cgroup");
 
 	if (packet_number(packet->json, "version") != LAUNCHER_VERSION)
-		return -EPROTONOSUPPORT;
+		return end_other_version(launcher, packet_number(packet->json, "version"));
 	snprintf(launcher->cgroup, sizeof(launcher->cgroup), "%s", cgroup ?: "none");
 	launcher->pid = (pid_t)packet_number(packet->json, "pid");
 	if (launcher->listen_fd < 0)
@@ -95,6 +109,8 @@ static int take_packet(struct launcher *launcher, struct packet *packet)
 		   *id = packet_string(packet->json, "id");
 	struct launch *launch;
 
+	if (launcher->is_ending)
+		return 0;
 	if (!type)
 		return -EBADMSG;
 	if (strcmp(type, "hello") == 0)
@@ -106,8 +122,11 @@ static int take_packet(struct launcher *launcher, struct packet *packet)
 	if (!id)
 		return -EBADMSG;
 	launch = launch_find(launcher, id);
-	if (!launch && strcmp(type, "vm") == 0)
+	if (!launch && strcmp(type, "vm") == 0) {
 		launch = launch_new(launcher, id, NULL, NULL);
+		if (!launch)
+			return -ENOMEM;
+	}
 	/* What was destroyed meanwhile is nobody's business. */
 	if (launch)
 		launch_take(launch, type, packet);
@@ -120,7 +139,12 @@ static int read_one(struct launcher *launcher)
 	struct packet packet = PACKET_NONE;
 	int r = packet_receive(launcher->fd, &packet);
 
-	if (r == -EAGAIN)
+	/* It is there still when there is memory again. */
+	if (r == -ENOMEM) {
+		ev_io_stop(loop_ev(launcher->loop), &launcher->reader);
+		loop_timer_start(launcher->loop, &launcher->again, AGAIN_SECONDS);
+	}
+	if (r == -EAGAIN || r == -ENOMEM)
 		return 0;
 	launcher->is_hung = false;
 	if (r == 0)
@@ -141,6 +165,13 @@ static void on_readable(struct ev_loop *ev UNUSED, ev_io *watch, int events UNUS
 		;
 	if (launcher->fd >= 0)
 		launch_resend_kills(launcher);
+}
+
+static void on_again(struct ev_loop *ev, ev_timer *timer, int events UNUSED)
+{
+	struct launcher *launcher = timer->data;
+
+	ev_io_start(ev, &launcher->reader);
 }
 
 int launcher_open(struct launcher *launcher)
@@ -246,8 +277,7 @@ static int await_sync(struct launcher *launcher)
 	return r;
 }
 
-int launcher_connect(struct loop *loop, const struct launcher_config *config,
-		     const struct launcher_ops *ops, void *user, struct launcher **ret)
+int launcher_connect(struct loop *loop, const struct launcher_config *config, struct launcher **ret)
 {
 	struct launcher *launcher = calloc(1, sizeof(*launcher));
 	int r = -ENOMEM;
@@ -263,7 +293,8 @@ int launcher_connect(struct loop *loop, const struct launcher_config *config,
 	launcher->program_fd = config->program_fd_take;
 	launcher->fd = -1;
 	ev_io_init(&launcher->reader, on_readable, -1, EV_READ);
-	launcher->reader.data = launcher;
+	ev_timer_init(&launcher->again, on_again, 0., 0.);
+	launcher->reader.data = launcher->again.data = launcher;
 	for (int i = 0; i < ATTEMPTS; i++) {
 		r = launcher_open(launcher);
 		if (r == 0)
@@ -275,8 +306,6 @@ int launcher_connect(struct loop *loop, const struct launcher_config *config,
 		launcher_destroy(launcher);
 		return r;
 	}
-	launcher->ops = ops;
-	launcher->user = user;
 	*ret = launcher;
 	return 0;
 }

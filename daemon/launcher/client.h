@@ -32,19 +32,15 @@ struct launcher_config {
 	int program_fd_take; /* launcher_program_open(), or -1: one that listens is needed */
 };
 
-struct launcher_ops {
-	/* It died, or broke the protocol. Its launches end by themselves. May be NULL. */
-	void (*on_lost)(void *user);
-};
-
 /*
  * Connects, starts a launcher where nobody listens, and reads the list of what lives: blocks for
- * the milliseconds that takes. 0 or -errno; -ETIMEDOUT for one that does not answer.
+ * the milliseconds that takes. One of another version is told to end, with its VMs, and waited for,
+ * and another is started. 0 or -errno; -ETIMEDOUT for one that does not answer.
  */
 int launcher_connect(struct loop *loop, const struct launcher_config *config,
-		     const struct launcher_ops *ops, void *user, struct launcher **ret);
+		     struct launcher **ret);
 
-/* Hangs up. Every launch must have been destroyed or released. NULL is fine. */
+/* Hangs up: what still lives is the next daemon's, and no callback comes any more. NULL is fine. */
 void launcher_destroy(struct launcher *launcher);
 
 /* "v2", "v1" or "none": what VMs are held by. "none" without a launcher. */
@@ -90,10 +86,6 @@ const char *launch_stderr(const struct launch *launch);
 
 /* From on_end on: did it end for the memory limit of its control group? */
 bool launch_is_oom_kill(const struct launch *launch);
-
-/* Lets go of it, for the next daemon to adopt: it lives on, and no callback comes any more. NULL is
- * fine. */
-void launch_release(struct launch *launch);
 
 /* Ends it as proc_destroy() does, also when it has not ended: kills, and waits for its end. */
 void launch_destroy(struct launch *launch);

@@ -10,15 +10,15 @@
 struct launcher {
 	struct loop *loop;
 	struct launcher_config config;
-	const struct launcher_ops *ops;
-	void *user;
 	int fd; /* -1: lost */
 	int listen_fd, program_fd;
 	ev_io reader;
+	ev_timer again;
 	char cgroup[8];
 	pid_t pid;
 	bool is_synced;
-	bool is_hung; /* it has not answered in time, and not spoken since */
+	bool is_ending; /* it is of another version and was told to end */
+	bool is_hung;   /* it has not answered in time, and not spoken since */
 	struct launch *launches;
 };
 

@@ -75,8 +75,9 @@ bool launch_is_foreign(const struct launch *launch)
 	return !launch->ops && !(launch->known & LAUNCH_GONE);
 }
 
-struct launch *launch_new(struct launcher *launcher, const char *id, const struct proc_ops *ops,
-			  void *user)
+/* Not in the launcher's list yet. */
+static struct launch *allocate(struct launcher *launcher, const char *id,
+			       const struct proc_ops *ops, void *user)
 {
 	struct launch *launch = calloc(1, sizeof(*launch));
 
@@ -88,8 +89,22 @@ struct launch *launch_new(struct launcher *launcher, const char *id, const struc
 	launch->pidfd = -1;
 	snprintf(launch->id, sizeof(launch->id), "%s", id);
 	ev_init(&launch->watch, NULL);
-	launch->next = launcher->launches;
-	launcher->launches = launch;
+	return launch;
+}
+
+static void insert(struct launch *launch)
+{
+	launch->next = launch->launcher->launches;
+	launch->launcher->launches = launch;
+}
+
+struct launch *launch_new(struct launcher *launcher, const char *id, const struct proc_ops *ops,
+			  void *user)
+{
+	struct launch *launch = allocate(launcher, id, ops, user);
+
+	if (launch)
+		insert(launch);
 	return launch;
 }
 
@@ -141,6 +156,8 @@ static void take_last_words(struct launch *launch, const json_t *json)
 
 static void become_gone(struct launch *launch, enum proc_end end, int code)
 {
+	/* Orphaned, and found again by a launcher that tells its end: one of both is enough. */
+	ev_io_stop(loop_ev(launch->launcher->loop), &launch->watch);
 	launch->status.end = end;
 	launch->status.code = code;
 	launch->pidfd = close_fd(launch->pidfd);
@@ -238,15 +255,19 @@ int launch_spawn(struct launcher *launcher, const char *id, const struct proc_sp
 
 	if (r < 0)
 		return r;
+	/* Before it is sent: nothing may run that we do not know of. */
+	launch = allocate(launcher, id, ops, user);
+	if (!launch)
+		return -ENOMEM;
 	r = send_spawn(launcher, id, spec, limits);
 	/* One that died unnoticed is followed by the next. */
 	if (launcher->fd < 0 && launcher_open(launcher) == 0)
 		r = send_spawn(launcher, id, spec, limits);
-	if (r < 0)
+	if (r < 0) {
+		free(launch);
 		return r;
-	launch = launch_new(launcher, id, ops, user);
-	if (!launch)
-		return -ENOMEM;
+	}
+	insert(launch);
 	*ret = launch;
 	return 0;
 }
@@ -316,12 +337,6 @@ const char *launch_stderr(const struct launch *launch)
 bool launch_is_oom_kill(const struct launch *launch)
 {
 	return launch->status.is_oom_kill;
-}
-
-void launch_release(struct launch *launch)
-{
-	if (launch)
-		launch_forget(launch);
 }
 
 void launch_destroy(struct launch *launch)

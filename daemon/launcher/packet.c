@@ -55,6 +55,11 @@ int packet_send(int fd, const json_t *json, const int *fds, size_t n_fds)
 	return n < 0 ? -errno : 0;
 }
 
+bool packet_is_scarcity(int error)
+{
+	return error == -ENOMEM || error == -ENOBUFS || error == -ETOOMANYREFS;
+}
+
 /* The buffer's alignment leaves room for one more than PACKET_FDS_MAX, and the kernel uses it. */
 static void keep_fd(int fd, struct packet *ret)
 {
@@ -84,6 +89,26 @@ static void take_fds(struct msghdr *message, struct packet *ret)
 	}
 }
 
+/* The length of the next packet, which stays where it is, and its beginning; or -errno. */
+static ssize_t peek(int fd, char *text, size_t size)
+{
+	ssize_t n;
+
+	do {
+		n = recv(fd, text, size, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC);
+	} while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
+/* NULL in `ret` for what is none. -ENOMEM is all that jansson says nothing about. */
+static int parse(const char *text, size_t len, json_t **ret)
+{
+	json_error_t error;
+
+	*ret = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
+	return *ret || error.text[0] ? 0 : -ENOMEM;
+}
+
 int packet_receive(int fd, struct packet *ret)
 {
 	char text[PACKET_SIZE_MAX];
@@ -94,19 +119,25 @@ int packet_receive(int fd, struct packet *ret)
 				 .msg_control = control.bytes,
 				 .msg_controllen = sizeof(control.bytes)};
 	struct packet packet = PACKET_NONE;
-	ssize_t n;
+	ssize_t n = peek(fd, text, sizeof(text));
+	int r = 0;
 
+	if (n > 0 && (size_t)n <= sizeof(text))
+		r = parse(text, (size_t)n, &packet.json);
+	if (n < 0 || r < 0)
+		return n < 0 ? (int)n : r;
 	do {
 		n = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	} while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return -errno;
+	if (n < 0) {
+		r = -errno;
+		packet_clear(&packet);
+		return r;
+	}
 	take_fds(&message, &packet);
 	packet.is_cut |= (message.msg_flags & MSG_CTRUNC) != 0;
 	if (n == 0 && packet.n_fds == 0)
 		return 0;
-	if (!(message.msg_flags & MSG_TRUNC))
-		packet.json = json_loadb(text, (size_t)n, JSON_REJECT_DUPLICATES, NULL);
 	if (!json_is_object(packet.json)) {
 		packet_clear(&packet);
 		return -EBADMSG;

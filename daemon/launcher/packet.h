@@ -38,12 +38,17 @@ int packet_take_fd(struct packet *packet, size_t i);
 
 /*
  * Sends without waiting. 0; -EAGAIN when the peer is behind; -EMSGSIZE over PACKET_SIZE_MAX;
- * -EPIPE or another -errno when it is gone. The descriptors stay the caller's.
+ * one that packet_is_scarcity() knows, as -ENOMEM, when it may be tried again later; -EPIPE or
+ * another -errno when it is gone. The descriptors stay the caller's.
  */
 int packet_send(int fd, const json_t *json, const int *fds, size_t n_fds);
 
-/* Receives one without waiting: 1; 0 at the peer's end; -EAGAIN; -EBADMSG for anything but an
- * object within the limits; or another -errno. */
+/* Whether an error is no fault of the connection's: memory, or too many descriptors on their way.
+ */
+bool packet_is_scarcity(int error);
+
+/* Receives one without waiting: 1; 0 at the peer's end; -EAGAIN; -ENOMEM: it is there still;
+ * -EBADMSG for anything but an object within the limits; or another -errno. */
 int packet_receive(int fd, struct packet *ret);
 
 /* Members of an object; NULL, and 0, for what is missing or of another type. */

@@ -6,6 +6,7 @@
 #include "base/own_cgroup.h"
 #include "daemon/launcher/message.h"
 #include "daemon/launcher/reap.h"
+#include "daemon/launcher/server_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,42 +20,10 @@
 #define REAP_SECONDS 2.
 /* A leaf whose last process has just been reaped may be busy for a moment. */
 #define SWEEP_SECONDS 0.2
+/* Without memory: what could not be said or read is tried again. */
+#define AGAIN_SECONDS 0.1
 /* More VMs than any host holds. */
 #define CHILDREN_MAX 16384
-
-/* What the daemon has not heard yet of a child, in the order in which it is told. */
-enum owed {
-	OWES_VM = 1 << 0, /* that it lives: to a daemon that has just connected */
-	OWES_SPAWNED = 1 << 1,
-	OWES_FAILED = 1 << 2,
-	OWES_PID = 1 << 3,
-	OWES_END = 1 << 4,
-	OWES_GONE = 1 << 5,
-};
-
-struct child {
-	struct child *next;
-	struct server *server;
-	char id[VM_DIR_NAME_SIZE];
-	struct proc *proc; /* NULL when it could not be started */
-	int error;         /* then: why */
-	unsigned owed;
-	bool is_gone, is_oom_kill;
-	struct proc_status status;
-};
-
-struct server {
-	struct server_config config;
-	struct leaves leaves;
-	struct child *children;
-	size_t n_children;
-	int daemon_fd; /* -1: none is connected */
-	bool owes_hello, owes_synced;
-	bool is_ending;
-	bool is_bidden; /* the last daemon has ended in order: no other is waited for */
-	ev_io listener, reader, writer;
-	ev_timer idle, orphan, sweep;
-};
 
 static void flush(struct server *server);
 
@@ -173,20 +142,18 @@ static int spawn_child(struct server *server, struct packet *packet)
 	struct child *child;
 	int r = message_read_spawn(packet, &request);
 
-	if (r < 0)
+	if (r < 0 && r != -ENOMEM)
 		return r;
 	if (find(server, request.id) || server->n_children >= CHILDREN_MAX)
 		return -EBADMSG;
-	child = calloc(1, sizeof(*child));
-	if (!child)
-		return -ENOMEM;
+	child = TAKE_PTR(server->reserve);
 	memcpy(child->id, request.id, sizeof(child->id));
 	child->server = server;
 	child->next = server->children;
 	server->children = child;
 	server->n_children++;
-	if (server->is_ending)
-		child->error = -ESHUTDOWN;
+	if (r < 0 || server->is_ending)
+		child->error = r < 0 ? r : -ESHUTDOWN;
 	else
 		child->error = packet->is_cut ? -EMFILE : start_child(child, &request);
 	child->is_gone = child->error < 0;
@@ -199,92 +166,26 @@ static int spawn_child(struct server *server, struct packet *packet)
 
 /* --- What is sent. --- */
 
-/* Tells one thing of a child; the pidfd goes with its pid. */
-static int tell(const struct child *child, enum owed what, json_t *json_take)
-{
-	json_auto_t *json = json_take;
-	int pidfd = child->proc ? proc_pidfd(child->proc) : -1, r;
-	bool has_pid = (what == OWES_PID || what == OWES_VM) && pidfd >= 0;
-
-	if (!json)
-		return -ENOMEM;
-	if (what == OWES_PID || what == OWES_VM)
-		json_object_set_new(json, "pid", json_integer(has_pid ? proc_pid(child->proc) : 0));
-	if (what == OWES_FAILED)
-		json_object_set_new(json, "errno", json_integer(-child->error));
-	if (what == OWES_END || what == OWES_GONE) {
-		json_object_set_new(json, "stderr", message_text(proc_stderr(child->proc)));
-		json_object_set_new(json, "oom_kill", json_boolean(child->is_oom_kill));
-	}
-	if (what == OWES_GONE) {
-		json_object_set_new(json, "end", json_integer((json_int_t)child->status.end));
-		json_object_set_new(json, "code", json_integer(child->status.code));
-	}
-	r = packet_send(child->server->daemon_fd, json, &pidfd, has_pid);
-	return r;
-}
-
-/* 0 when all is told, or -errno; -EAGAIN when the rest must wait. */
-static int tell_all(struct child *child)
-{
-	static const struct {
-		enum owed what;
-		const char *type;
-	} order[] = {{OWES_VM, "vm"},   {OWES_SPAWNED, "spawned"}, {OWES_FAILED, "failed"},
-		     {OWES_PID, "pid"}, {OWES_END, "end"},         {OWES_GONE, "gone"}};
-
-	for (size_t i = 0; i < ELEMENTSOF(order); i++) {
-		int r = 0;
-
-		if (!(child->owed & order[i].what))
-			continue;
-		/* One that has ended meanwhile: nothing is left to hold. */
-		if (order[i].what != OWES_PID || proc_pidfd(child->proc) >= 0)
-			r = tell(child, order[i].what, message_new(order[i].type, child->id));
-		if (r < 0)
-			return r;
-		child->owed &= ~(unsigned)order[i].what;
-	}
-	return 0;
-}
-
-static int say_hello(struct server *server)
-{
-	json_auto_t *hello =
-		json_pack("{s:s, s:i, s:s, s:i}", "type", "hello", "version", LAUNCHER_VERSION,
-			  "cgroup", leaf_kind_name(server->leaves.kind), "pid", (int)getpid());
-
-	return packet_send(server->daemon_fd, hello, &server->config.listen_fd,
-			   server->config.is_by_daemon);
-}
-
-static int say_synced(struct server *server)
-{
-	json_auto_t *synced = json_pack("{s:s}", "type", "synced");
-
-	return packet_send(server->daemon_fd, synced, NULL, 0);
-}
-
 static int send_owed(struct server *server)
 {
 	struct child *next;
 	int r = 0;
 
 	if (server->owes_hello)
-		r = say_hello(server);
+		r = tell_hello(server);
 	if (r < 0)
 		return r;
 	server->owes_hello = false;
 	for (struct child *child = server->children; child; child = next) {
 		next = child->next;
-		r = tell_all(child);
+		r = tell_child(child);
 		if (r < 0)
 			return r;
 		if (child->is_gone)
 			free_child(child);
 	}
 	if (server->owes_synced)
-		r = say_synced(server);
+		r = tell_synced(server);
 	if (r == 0)
 		server->owes_synced = false;
 	return r;
@@ -304,7 +205,8 @@ static void drop_daemon(struct server *server, const char *why)
 	check_end(server);
 }
 
-/* Sends what can be sent; the rest when the socket says so. */
+/* Sends what can be sent; the rest when the socket says so, or in a moment: a daemon that is
+ * dropped kills its VMs, for which want of memory here is no reason. */
 static void flush(struct server *server)
 {
 	int r;
@@ -316,7 +218,9 @@ static void flush(struct server *server)
 		ev_io_start(loop_ev(server->config.loop), &server->writer);
 	else
 		ev_io_stop(loop_ev(server->config.loop), &server->writer);
-	if (r < 0 && r != -EAGAIN)
+	if (packet_is_scarcity(r))
+		loop_timer_start(server->config.loop, &server->again, AGAIN_SECONDS);
+	else if (r < 0 && r != -EAGAIN)
 		drop_daemon(server, strerror(-r));
 }
 
@@ -341,6 +245,10 @@ static int take_packet(struct server *server, struct packet *packet)
 		loop_stop(server->config.loop);
 		return 0;
 	}
+	if (type && strcmp(type, "end") == 0) {
+		server_end(server);
+		return 0;
+	}
 	if (!type || !id)
 		return -EBADMSG;
 	if (strcmp(type, "spawn") == 0)
@@ -357,9 +265,16 @@ static int take_packet(struct server *server, struct packet *packet)
 static bool read_one(struct server *server)
 {
 	struct packet packet = PACKET_NONE;
-	int r = packet_receive(server->daemon_fd, &packet);
+	int r;
 
-	if (r == -EAGAIN)
+	if (!server->reserve)
+		server->reserve = calloc(1, sizeof(*server->reserve));
+	r = server->reserve ? packet_receive(server->daemon_fd, &packet) : -ENOMEM;
+	if (r == -ENOMEM) {
+		ev_io_stop(loop_ev(server->config.loop), &server->reader);
+		loop_timer_start(server->config.loop, &server->again, AGAIN_SECONDS);
+	}
+	if (r == -EAGAIN || r == -ENOMEM)
 		return true;
 	if (r > 0)
 		r = take_packet(server, &packet);
@@ -421,7 +336,8 @@ static bool is_taken(struct server *server)
 
 		if (n < 0 && errno == EAGAIN)
 			return true;
-		read_one(server);
+		if (read_one(server) && ev_is_active(&server->again))
+			return true;
 	}
 	return false;
 }
@@ -434,7 +350,7 @@ static void on_connection(struct ev_loop *ev UNUSED, ev_io *watch, int events UN
 
 	if (fd < 0)
 		return;
-	if (server->is_ending || !is_trusted(fd) || is_taken(server)) {
+	if (!is_trusted(fd) || is_taken(server)) {
 		log_debug(NULL, "A connection is refused");
 		return;
 	}
@@ -462,6 +378,15 @@ static void on_orphan(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNU
 	server_end(server);
 }
 
+static void on_again(struct ev_loop *ev, ev_timer *timer, int events UNUSED)
+{
+	struct server *server = timer->data;
+
+	if (server->daemon_fd >= 0)
+		ev_io_start(ev, &server->reader);
+	flush(server);
+}
+
 static void on_sweep(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
 {
 	struct server *server = timer->data;
@@ -479,8 +404,9 @@ static void init_watchers(struct server *server)
 	ev_timer_init(&server->idle, on_idle, 0., 0.);
 	ev_timer_init(&server->orphan, on_orphan, 0., 0.);
 	ev_timer_init(&server->sweep, on_sweep, 0., 0.);
+	ev_timer_init(&server->again, on_again, 0., 0.);
 	server->listener.data = server->reader.data = server->writer.data = server;
-	server->idle.data = server->orphan.data = server->sweep.data = server;
+	server->idle.data = server->orphan.data = server->sweep.data = server->again.data = server;
 }
 
 /* The daemon makes it before its first VM, which may be after our start. */
@@ -535,6 +461,8 @@ int server_create(const struct server_config *config, struct server **ret)
 void server_end(struct server *server)
 {
 	server->is_ending = true;
+	/* Who connects now waits: for the next launcher of this socket, or for the socket's end. */
+	ev_io_stop(loop_ev(server->config.loop), &server->listener);
 	for (struct child *child = server->children; child; child = child->next)
 		if (!child->is_gone)
 			proc_kill(child->proc);
@@ -565,12 +493,14 @@ void server_destroy(struct server *server)
 	vms_fd = open_vms(server);
 	while (server->children)
 		end_child(server, vms_fd);
+	free(server->reserve);
 	ev_io_stop(ev, &server->listener);
 	ev_io_stop(ev, &server->reader);
 	ev_io_stop(ev, &server->writer);
 	loop_timer_stop(server->config.loop, &server->idle);
 	loop_timer_stop(server->config.loop, &server->orphan);
 	loop_timer_stop(server->config.loop, &server->sweep);
+	loop_timer_stop(server->config.loop, &server->again);
 	leaves_sweep(&server->leaves, is_used, server);
 	leaves_close(&server->leaves);
 	/* daemon_fd is the exit's to close. */

@@ -238,7 +238,7 @@ static void play_daemon(const char *data, size_t size)
 	send_list(fds[0], &data, &size);
 	/* Nothing is waited for: what is not there will not come. */
 	FUZZ_CHECK(shutdown(fds[0], size == 0 ? SHUT_WR : SHUT_RD) == 0);
-	if (launcher_connect(loop, &config, NULL, NULL, &launcher) == 0) {
+	if (launcher_connect(loop, &config, &launcher) == 0) {
 		while (next_line(&data, &size, &line, &len)) {
 			if (len == 2 && *line == '!')
 				act(launcher, line[1]);

@@ -35,7 +35,7 @@ static const struct leaf_limits limits = {
 static char dir[TEST_DIR_SIZE], program[PATH_MAX + 64];
 static struct loop *loop;
 static struct launcher *launcher;
-static int runtime_fd, fds_before, lost_count;
+static int runtime_fd, fds_before;
 
 /* What the owner of one launch has heard, in order: p, e, g. */
 struct heard {
@@ -77,13 +77,6 @@ static void on_gone(void *user, const struct proc_status *status)
 
 static const struct proc_ops ops = {.on_pid = on_pid, .on_end = on_end, .on_gone = on_gone};
 
-static void on_lost(void *user UNUSED)
-{
-	lost_count++;
-}
-
-static const struct launcher_ops launcher_ops = {.on_lost = on_lost};
-
 static void find_program(void)
 {
 	char own[PATH_MAX] = {0};
@@ -99,7 +92,7 @@ static int connect_with(int listen_fd_take)
 					 .listen_fd_take = listen_fd_take,
 					 .program_fd_take = open(program, O_PATH | O_CLOEXEC)};
 
-	return launcher_connect(loop, &config, &launcher_ops, NULL, &launcher);
+	return launcher_connect(loop, &config, &launcher);
 }
 
 static void setup(void)
@@ -110,7 +103,6 @@ static void setup(void)
 	fds_before = test_open_fds();
 	runtime_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	ck_assert_int_eq(loop_create(&loop), 0);
-	lost_count = 0;
 	ck_assert_int_eq(connect_with(launcher_listen(runtime_fd, (uid_t)-1)), 0);
 }
 
@@ -360,9 +352,6 @@ START_TEST(test_the_rest_is_killed)
 	spawn_wrapper(ID, &old);
 	ck_assert(WAIT_FOR(loop, old.text[0]));
 	poll_fd.fd = pidfd = pidfd_open(launch_pid(old.launch), 0);
-	launch_release(TAKE_PTR(old.launch));
-	launch_release(NULL);
-	ck_assert_ptr_null(launcher_list(launcher, 0));
 	change_daemon();
 	ck_assert_int_eq(poll(&poll_fd, 1, 0), 0);
 	ck_assert_int_eq(launcher_kill_rest(launcher), 0);
@@ -387,7 +376,7 @@ START_TEST(test_a_launcher_that_dies)
 	expect_end(&heard, "peg", PROC_END_UNKNOWN, SIGKILL);
 	expect_end(&starting, "g", PROC_END_UNKNOWN, SIGKILL);
 	ck_assert_int_eq(poll(&poll_fd, 1, 0), 1);
-	ck_assert_int_eq(lost_count, 1);
+	ck_assert_int_eq(launcher_pid(launcher), 0);
 	heard.text[0] = '\0';
 	spawn_plain(ID, "exit 4", &heard);
 	ck_assert(WAIT_FOR(loop, is_over(&heard)));
@@ -409,7 +398,6 @@ START_TEST(test_a_death_unnoticed)
 	ck_assert_int_eq(poll(&poll_fd, 1, WAIT_SECONDS * 1000), 1);
 	spawn_plain(ID, "exit 4", &heard);
 	expect_end(&heard, "peg", PROC_END_EXITED, 4);
-	ck_assert_int_eq(lost_count, 1);
 }
 END_TEST
 
@@ -506,6 +494,142 @@ START_TEST(test_orphans)
 	ck_assert_int_eq(status, 0);
 	ck_assert_int_eq(kill(vm, 0), -1);
 	ck_assert(!test_dir_has(dir, "vm/" ID));
+}
+END_TEST
+
+/* --- One that is played. --- */
+
+static void say(int fd, const char *type, int version, const int *fds, size_t n_fds)
+{
+	json_auto_t *json = json_pack("{s:s, s:i, s:i, s:s}", "type", type, "version", version,
+				      "pid", (int)getpid(), "id", ID);
+
+	EXPECT(packet_send(fd, json, fds, n_fds) == 0);
+}
+
+static int await_connection(int listen_fd)
+{
+	struct pollfd poll_fd = {.fd = listen_fd, .events = POLLIN};
+
+	EXPECT(poll(&poll_fd, 1, WAIT_SECONDS * 1000) == 1);
+	return accept(listen_fd, NULL, NULL);
+}
+
+static int await_packet(int fd, struct packet *packet)
+{
+	struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+
+	EXPECT(poll(&poll_fd, 1, WAIT_SECONDS * 1000) == 1);
+	return packet_receive(fd, packet);
+}
+
+/* Instead of the fixture's launcher, which ends. */
+static pid_t play(void (*fn)(int listen_fd))
+{
+	int listen_fd;
+	pid_t pid;
+
+	launcher_destroy(TAKE_PTR(launcher));
+	loop_run_once(loop, false);
+	listen_fd = launcher_listen(runtime_fd, (uid_t)-1);
+	ck_assert_int_ge(listen_fd, 0);
+	pid = fork();
+	if (pid == 0) {
+		fn(listen_fd);
+		_exit(0);
+	}
+	close(listen_fd);
+	return pid;
+}
+
+static void expect_played(pid_t pid)
+{
+	int status;
+
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(status, 0);
+}
+
+static void be_of_another_version(int listen_fd)
+{
+	struct packet packet = PACKET_NONE;
+	int fd = await_connection(listen_fd);
+
+	EXPECT(fd >= 0);
+	say(fd, "hello", LAUNCHER_VERSION + 1, NULL, 0);
+	say(fd, "vm", 0, NULL, 0); /* as no one else says it */
+	EXPECT(await_packet(fd, &packet) == 1);
+	EXPECT(strcmp(packet_string(packet.json, "type"), "end") == 0);
+}
+
+/* It is made to end, and another is there before the daemon has to ask twice. */
+START_TEST(test_another_version)
+{
+	struct heard heard = {.launch = NULL};
+	pid_t pid = play(be_of_another_version);
+
+	ck_assert_int_eq(connect_with(-1), 0);
+	expect_played(pid);
+	ck_assert_int_ne(launcher_pid(launcher), pid);
+	ck_assert_ptr_null(launcher_list(launcher, 0));
+	spawn_plain(ID, "exit 4", &heard);
+	expect_end(&heard, "peg", PROC_END_EXITED, 4);
+}
+END_TEST
+
+/* A process that never ends is lost with one connection, and told as gone by the next. */
+static void tell_an_end_late(int listen_fd)
+{
+	struct packet packet = PACKET_NONE;
+	int fd = await_connection(listen_fd), lasting[2];
+
+	EXPECT(pipe(lasting) == 0);
+	say(fd, "hello", LAUNCHER_VERSION, NULL, 0);
+	say(fd, "synced", 0, NULL, 0);
+	EXPECT(await_packet(fd, &packet) == 1);
+	packet_clear(&packet);
+	say(fd, "pid", 0, lasting, 1);
+	close(fd);
+	fd = await_connection(listen_fd);
+	say(fd, "hello", LAUNCHER_VERSION, NULL, 0);
+	say(fd, "gone", 0, NULL, 0);
+	EXPECT(await_packet(fd, &packet) == 1);
+	packet_clear(&packet);
+	EXPECT(await_packet(fd, &packet) == 1); /* the test is over */
+}
+
+static void on_other_use(struct ev_loop *ev, ev_io *watch, int events UNUSED)
+{
+	ev_io_stop(ev, watch);
+}
+
+/* Its descriptor is closed, and its number soon another's: nobody watches it any more. */
+START_TEST(test_an_end_told_twice)
+{
+	struct heard heard = {.launch = NULL}, other = {.launch = NULL};
+	pid_t pid = play(tell_an_end_late);
+	ev_io watch;
+	int fds[2];
+
+	ck_assert_int_eq(connect_with(-1), 0);
+	spawn_plain(ID, "", &heard);
+	ck_assert(WAIT_FOR(loop, heard.text[0] && launcher_pid(launcher) == 0));
+	spawn_plain(ID2, "", &other);
+	ck_assert(WAIT_FOR(loop, is_over(&heard)));
+	ck_assert_int_eq(pipe(fds), 0);
+	ck_assert_int_eq(write(fds[1], "x", 1), 1);
+	ev_io_init(&watch, on_other_use, fds[0], EV_READ);
+	ev_io_start(loop_ev(loop), &watch);
+	ck_assert(WAIT_FOR(loop, !ev_is_active(&watch)));
+	loop_run_once(loop, false);
+	ck_assert_str_eq(heard.text, "pg");
+	close(fds[0]);
+	close(fds[1]);
+	launch_destroy(heard.launch);
+	launch_kill(other.launch);
+	expect_played(pid);
+	ck_assert(WAIT_FOR(loop, is_over(&other)));
+	launch_destroy(other.launch);
 }
 END_TEST
 
@@ -619,10 +743,10 @@ START_TEST(test_without_a_program)
 					 .program_fd_take = -1};
 
 	launcher_destroy(TAKE_PTR(launcher));
-	ck_assert_int_eq(launcher_connect(loop, &config, NULL, NULL, &launcher), -ENOENT);
+	ck_assert_int_eq(launcher_connect(loop, &config, &launcher), -ENOENT);
 	ck_assert_ptr_null(launcher);
 	config.program_fd_take = open("/etc/passwd", O_PATH | O_CLOEXEC);
-	ck_assert_int_eq(launcher_connect(loop, &config, NULL, NULL, &launcher), -EACCES);
+	ck_assert_int_eq(launcher_connect(loop, &config, &launcher), -EACCES);
 	ck_assert_ptr_null(launcher);
 }
 END_TEST
@@ -650,6 +774,8 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, test_a_launcher_that_hangs);
 	tcase_add_test(tests, test_destroying_with_a_launcher_that_hangs);
 	tcase_add_test(tests, test_orphans);
+	tcase_add_test(tests, test_another_version);
+	tcase_add_test(tests, test_an_end_told_twice);
 	tcase_add_test(tests, test_nonsense);
 	tcase_add_test(tests, test_one_daemon_at_a_time);
 	if (geteuid() == 0)

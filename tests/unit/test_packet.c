@@ -99,6 +99,29 @@ START_TEST(test_no_objects)
 }
 END_TEST
 
+static void *no_memory(size_t size UNUSED)
+{
+	return NULL;
+}
+
+/* It is not lost: nobody would send it again. */
+START_TEST(test_no_memory)
+{
+	json_auto_t *json = json_pack("{s:s}", "type", "x");
+
+	ck_assert_int_eq(packet_send(ends[0], json, ends, 1), 0);
+	json_set_alloc_funcs(no_memory, free);
+	ck_assert_int_eq(packet_send(ends[0], json, NULL, 0), -ENOMEM);
+	ck_assert_int_eq(packet_receive(ends[1], &packet), -ENOMEM);
+	json_set_alloc_funcs(malloc, free);
+	ck_assert(packet_is_scarcity(-ENOMEM) && !packet_is_scarcity(-EPIPE));
+	ck_assert_int_eq(packet_receive(ends[1], &packet), 1);
+	ck_assert(json_equal(packet.json, json));
+	ck_assert_uint_eq(packet.n_fds, 1);
+	ck_assert_int_eq(packet_receive(ends[1], &packet), -EAGAIN);
+}
+END_TEST
+
 START_TEST(test_too_much_to_send)
 {
 	char large[PACKET_SIZE_MAX];
@@ -228,6 +251,7 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, test_round_trip);
 	tcase_add_test(tests, test_nothing_there);
 	tcase_add_test(tests, test_no_objects);
+	tcase_add_test(tests, test_no_memory);
 	tcase_add_test(tests, test_too_much_to_send);
 	tcase_add_test(tests, test_descriptors_that_do_not_fit);
 	tcase_add_test(tests, test_spawn);
