@@ -290,24 +290,10 @@ void results_dispatched(struct result_record *record, const struct results_dispa
 	json_decref(TAKE_PTR(record->params));
 }
 
-void results_show_output(struct result_record *record, const struct output *out,
-			 const struct output *err)
-{
-	record->out_now = out;
-	record->err_now = err;
-}
-
-/* Of the time without an exec. */
-static void clear_orphan(struct result_record *record)
-{
-	json_decref(TAKE_PTR(record->progress));
-	record->out_now = record->err_now = NULL;
-}
-
 void results_adopted(struct result_record *record, struct exec *exec)
 {
 	record->exec = exec;
-	clear_orphan(record);
+	json_decref(TAKE_PTR(record->progress));
 	if (record->is_cancelled)
 		exec_cancel(exec);
 }
@@ -334,7 +320,7 @@ static void set_ended(struct result_record *record)
 	struct results *results = record->results;
 
 	record->exec = NULL;
-	clear_orphan(record);
+	json_decref(TAKE_PTR(record->progress));
 	record->has_ended = true;
 	record->ended_us = now_us();
 	results_count_ended(record);
@@ -400,8 +386,8 @@ static json_t *orphan_progress(const struct result_record *record, uint64_t out,
 	static const struct output nothing;
 	json_t *progress = json_copy(record->progress);
 
-	output_to_result_from(record->out_now ?: &nothing, "stdout", out, false, progress);
-	output_to_result_from(record->err_now ?: &nothing, "stderr", err, false, progress);
+	output_to_result_from(&nothing, "stdout", out, false, progress);
+	output_to_result_from(&nothing, "stderr", err, false, progress);
 	return progress;
 }
 

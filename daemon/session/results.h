@@ -75,11 +75,6 @@ struct results_dispatch {
 /* Right before the program is sent. */
 void results_dispatched(struct result_record *record, const struct results_dispatch *dispatch);
 
-/* Of a record without an exec: what its program has written so far, for session.result. Borrowed
- * until it is adopted or ends. */
-void results_show_output(struct result_record *record, const struct output *out,
-			 const struct output *err);
-
 /* Its program has an exec again. One that was cancelled meanwhile is cancelled now. */
 void results_adopted(struct result_record *record, struct exec *exec);
 

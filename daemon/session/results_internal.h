@@ -28,8 +28,7 @@ struct result_record {
 	struct exec *exec; /* NULL: of the daemon before, not adopted yet */
 	json_t *params;    /* until they are in its file; NULL: no file */
 	json_t *progress;  /* without exec: session.result but for the output */
-	const struct output *out_now, *err_now; /* the same: its output; NULL: none */
-	bool is_cancelled;                      /* the same */
+	bool is_cancelled; /* the same */
 	/* Once it has ended: result or error. */
 	bool has_ended;
 	json_t *result;

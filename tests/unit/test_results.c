@@ -128,7 +128,6 @@ static void lose_daemon(void)
 START_TEST(test_running_is_told)
 {
 	json_auto_t *params_wanted = json_of(ONE), *progress = NULL;
-	struct output out = {.limit = 100};
 
 	lose_daemon();
 	ck_assert(json_equal(json_need(running_saved, "params"), params_wanted));
@@ -144,14 +143,6 @@ START_TEST(test_running_is_told)
 	ck_assert_json_str(progress, "state", "running");
 	ck_assert_json_str(progress, "session", "ses_1");
 	ck_assert_json_str(progress, "stdout", "");
-	json_decref(TAKE_PTR(progress));
-	ck_assert_int_eq(output_add(&out, (const uint8_t *)"abcdef", 6), 0);
-	results_show_output(running, &out, NULL);
-	progress = call("get", "{\"exec_id\": \"one\", \"stdout_offset\": 4}");
-	ck_assert_json_str(progress, "stdout", "ef");
-	ck_assert_json_int(progress, "stdout_offset", 4);
-	ck_assert_json_int(progress, "stdout_bytes", 6);
-	output_fini(&out);
 	results_forget(running, NULL);
 	ck_assert_uint_eq(count_files(), 0);
 	assert_code("get", GET, RPC_EXEC_NOT_FOUND);
