@@ -13,13 +13,6 @@
 #define NEW_PREFIX    ".new-"
 #define NEW_NAME_SIZE (sizeof(NEW_PREFIX) + KEPT_NAME_SIZE)
 
-static bool is_frozen;
-
-void kept_freeze(void)
-{
-	is_frozen = true;
-}
-
 bool kept_name_is_valid(const char *name)
 {
 	static const char allowed[] = "abcdefghijklmnopqrstuvwxyz0123456789_.-";
@@ -30,8 +23,6 @@ bool kept_name_is_valid(const char *name)
 
 int kept_remove(int dir_fd, const char *name)
 {
-	if (is_frozen)
-		return 0;
 	return unlinkat(dir_fd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
 }
 
@@ -49,8 +40,6 @@ int kept_begin(int dir_fd, const char *name)
 
 	if (!kept_name_is_valid(name))
 		return -EINVAL;
-	if (is_frozen)
-		return -EROFS;
 	make_new_name(name, new_name);
 	/* What a killed writer has left. */
 	r = kept_remove(dir_fd, new_name);
@@ -80,11 +69,11 @@ void kept_abort(int dir_fd, const char *name)
 
 int kept_write(int dir_fd, const char *name, const void *data, size_t len)
 {
-	_cleanup_close_ int fd = is_frozen ? -1 : kept_begin(dir_fd, name);
+	_cleanup_close_ int fd = kept_begin(dir_fd, name);
 	int r;
 
 	if (fd < 0)
-		return is_frozen ? 0 : fd;
+		return fd;
 	r = write_all(fd, data, len);
 	if (r == 0)
 		r = kept_commit(dir_fd, name);

@@ -45,8 +45,4 @@ int kept_remove(int dir_fd, const char *name);
  */
 int kept_walk(int dir_fd, void (*fn)(void *user, const char *name), void *user);
 
-/* From here on this process writes and removes no file, and says that it had: it ends, and all of
- * them are the next daemon's. For the whole process, as its end is. */
-void kept_freeze(void);
-
 #endif

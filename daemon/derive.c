@@ -16,8 +16,12 @@
 #define VM_OVERHEAD_MB 32
 /* A clone that waits, restored and stopped: docs/PERFORMANCE.md. */
 #define SPARE_MB 16
-/* QMP, guest link, console, pidfds, seccomp memfd, info pipe: descriptors of one VM, while it
- * starts. */
+/*
+ * Descriptors of one VM: QMP, guest link, console and pidfd; the spools of a program's two streams,
+ * and the directory that these and all its processes' rings lie in (base/kept_dir.h), which are
+ * mapped: seven, however many processes it has. While it starts, when it has nothing of the latter:
+ * our three ends and QEMU's, the jail's info pipe, directory and stand-ins, eleven.
+ */
 #define FDS_PER_VM 12
 /* Listening sockets, images, log, and a client per VM with some to spare. */
 #define FDS_OWN 256

@@ -3,6 +3,7 @@
 #include "daemon/session/output.h"
 
 #include "base/kept.h"
+#include "base/kept_dir.h"
 #include "base/log.h"
 #include "protocol/base64.h"
 #include "protocol/utf8.h"
@@ -14,9 +15,10 @@
 
 #define SIZE_MIN 4096u
 
-/* A descriptor of the directory of its own: the output may outlive whose that is. */
+/* The output may outlive who opened the directory. */
 struct output_spool {
-	int dir_fd, fd;
+	struct kept_dir *dir;
+	int fd;
 	char name[KEPT_NAME_SIZE];
 };
 
@@ -25,7 +27,7 @@ struct output_spool {
 static void free_spool(struct output_spool *spool)
 {
 	close_fd(spool->fd);
-	close_fd(spool->dir_fd);
+	kept_dir_put(spool->dir);
 	free(spool);
 }
 
@@ -35,7 +37,7 @@ void output_spool_end(struct output *output)
 
 	if (!spool)
 		return;
-	(void)kept_remove(spool->dir_fd, spool->name);
+	(void)kept_remove(kept_dir_fd(spool->dir), spool->name);
 	free_spool(spool);
 }
 
@@ -43,6 +45,7 @@ void output_spool_end(struct output *output)
 static int set_spool(struct output *output, int dir_fd, const char *name, int fd_take)
 {
 	struct output_spool *spool = calloc(1, sizeof(*spool));
+	int r;
 
 	if (!spool) {
 		close_fd(fd_take);
@@ -50,10 +53,8 @@ static int set_spool(struct output *output, int dir_fd, const char *name, int fd
 	}
 	snprintf(spool->name, sizeof(spool->name), "%s", name);
 	spool->fd = fd_take;
-	spool->dir_fd = fcntl(dir_fd, F_DUPFD_CLOEXEC, 0);
-	if (spool->dir_fd < 0) {
-		int r = -errno;
-
+	r = kept_dir_get(dir_fd, &spool->dir);
+	if (r < 0) {
 		free_spool(spool);
 		return r;
 	}

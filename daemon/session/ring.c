@@ -26,16 +26,17 @@ void ring_fini(struct ring *ring)
 	*ring = (struct ring){0};
 }
 
-/* Copies kept bytes out. */
-static void copy_out(const struct ring *ring, uint64_t offset, uint8_t *to, size_t len)
+/* Copies kept bytes out, at least one. False when they cannot be read. */
+static bool copy_out(const struct ring *ring, uint64_t offset, uint8_t *to, size_t len)
 {
-	size_t at = len > 0 ? (size_t)(offset % ring->size) : 0;
-	size_t first = MIN(len, ring->size - at);
+	size_t at = (size_t)(offset % ring->size), first = MIN(len, ring->size - at);
 
-	if (len == 0)
-		return;
+	if (!ring->data)
+		return ring_file_read(ring->file, at, to, first) == 0 &&
+		       ring_file_read(ring->file, 0, to + first, len - first) == 0;
 	memcpy(to, ring->data + at, first);
 	memcpy(to + first, ring->data, len - first);
+	return true;
 }
 
 static void copy_in(struct ring *ring, uint64_t offset, const uint8_t *from, size_t len)
@@ -126,6 +127,8 @@ void ring_add(struct ring *ring, const uint8_t *data, size_t len, size_t room)
 	size_t size = MAX(ring->size, (size_t)SIZE_MIN), skip;
 	uint64_t end = ring->end + len;
 
+	if (ring->file && !ring->data) /* trimmed: nothing was to come */
+		return;
 	while (size < kept + len)
 		size *= 2;
 	size = MIN(size, MIN(ring->limit, ring->size + room));
@@ -147,12 +150,16 @@ void ring_trim(struct ring *ring)
 {
 	size_t kept = (size_t)(ring->end - ring->start);
 
-	if (kept < ring->size)
+	if (kept < ring->size && ring->data)
 		(void)move(ring, kept, ring->file);
+	if (!ring->file)
+		return;
+	ring_file_close(ring->file);
+	ring->data = NULL;
 }
 
 /* A copy of what is kept from an offset on, which is moved to where that begins. NULL without
- * bytes or memory. */
+ * bytes, or memory or a descriptor for them. */
 static char *copy_from(const struct ring *ring, uint64_t *offset, size_t max, size_t *ret_len)
 {
 	char *copy = NULL;
@@ -161,9 +168,9 @@ static char *copy_from(const struct ring *ring, uint64_t *offset, size_t max, si
 	*ret_len = MIN((size_t)(ring->end - *offset), max);
 	if (*ret_len > 0)
 		copy = malloc(*ret_len);
-	if (copy)
-		copy_out(ring, *offset, (uint8_t *)copy, *ret_len);
-	else
+	if (copy && !copy_out(ring, *offset, (uint8_t *)copy, *ret_len))
+		free(TAKE_PTR(copy));
+	if (!copy)
 		*ret_len = 0;
 	return copy;
 }

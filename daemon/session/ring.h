@@ -8,7 +8,9 @@
  * A ring that is kept lies in a mapped file (ring_file.h) and nowhere else, so that the next daemon
  * finds it however this one ends. The old bytes are given up before they are overwritten, and the
  * new ones are there before they are counted: between any two instructions the file is whole. To
- * another size it goes by way of a new file, which replaces the old one by its name.
+ * another size it goes by way of a new file, which replaces the old one by its name. Once nothing
+ * more comes the mapping is given up, of which a process may have some ten thousands only
+ * (vm.max_map_count): the few who read it then read the file.
  */
 #ifndef DAEMON_SESSION_RING_H
 #define DAEMON_SESSION_RING_H
@@ -23,7 +25,7 @@
 struct ring_file;
 
 struct ring {
-	uint8_t *data; /* byte `o` lives at o % size */
+	uint8_t *data; /* byte `o` lives at o % size; NULL in a file that was trimmed */
 	size_t size, limit;
 	uint64_t start, end;
 	struct ring_file *file; /* NULL: in memory */
@@ -46,7 +48,7 @@ void ring_fini(struct ring *ring);
  * for was dropped. */
 void ring_add(struct ring *ring, const uint8_t *data, size_t len, size_t room);
 
-/* Gives back what was allocated ahead: nothing more comes. */
+/* Gives back what was allocated ahead, and the mapping: nothing more may be added. */
 void ring_trim(struct ring *ring);
 
 /*

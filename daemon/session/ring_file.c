@@ -3,6 +3,7 @@
 #include "daemon/session/ring_file.h"
 
 #include "base/kept.h"
+#include "base/kept_dir.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -22,9 +23,10 @@ struct ring_header {
 static_assert(sizeof(struct ring_header) == 64, "the bytes begin at a cache line");
 
 struct ring_file {
-	int dir_fd; /* its own: the ring may outlive whose that is */
+	struct kept_dir *dir; /* the ring may outlive who opened it */
 	char name[KEPT_NAME_SIZE];
-	struct ring_map map; /* no header: there is none yet */
+	bool is_there;       /* the file is ours */
+	struct ring_map map; /* no header: it is not there yet, or closed */
 };
 
 /* --- Mappings. --- */
@@ -58,32 +60,34 @@ static void unmap(struct ring_map *map)
 
 int ring_file_begin(struct ring_file *file, size_t size, size_t limit, struct ring_map *ret)
 {
-	_cleanup_close_ int fd = kept_begin(file->dir_fd, file->name);
+	int dir_fd = kept_dir_fd(file->dir);
+	_cleanup_close_ int fd = kept_begin(dir_fd, file->name);
 	int r = fd < 0 ? fd : map_file(fd, size, ret);
 
 	if (r == 0)
 		*ret->header = (struct ring_header){.magic = MAGIC, .size = size, .limit = limit};
 	else if (fd >= 0)
-		kept_abort(file->dir_fd, file->name);
+		kept_abort(dir_fd, file->name);
 	return r;
 }
 
 int ring_file_commit(struct ring_file *file, struct ring_map *map_take, uint64_t start,
 		     uint64_t end)
 {
-	int r;
+	int dir_fd = kept_dir_fd(file->dir), r;
 
 	map_take->header->start = start;
 	map_take->header->end = end;
 	/* The system call is the barrier: its name comes last. */
-	r = kept_commit(file->dir_fd, file->name);
+	r = kept_commit(dir_fd, file->name);
 	if (r < 0) {
 		unmap(map_take);
-		kept_abort(file->dir_fd, file->name);
+		kept_abort(dir_fd, file->name);
 		return r;
 	}
 	unmap(&file->map);
 	file->map = *map_take;
+	file->is_there = true;
 	*map_take = (struct ring_map){0};
 	return 0;
 }
@@ -102,26 +106,55 @@ void ring_file_set_end(struct ring_file *file, uint64_t end)
 	__atomic_store_n(&file->map.header->end, end, __ATOMIC_RELAXED);
 }
 
+/* --- Without a mapping. --- */
+
+void ring_file_close(struct ring_file *file)
+{
+	unmap(&file->map);
+}
+
+int ring_file_read(const struct ring_file *file, size_t at, uint8_t *to, size_t len)
+{
+	_cleanup_close_ int fd = kept_open(kept_dir_fd(file->dir), file->name, O_RDONLY, NULL);
+	off_t from = (off_t)(sizeof(struct ring_header) + at);
+
+	if (fd < 0)
+		return fd;
+	while (len > 0) {
+		ssize_t n = pread(fd, to, len, from);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		to += n;
+		len -= (size_t)n;
+		from += n;
+	}
+	return 0;
+}
+
 /* --- Life. --- */
 
 static void free_file(struct ring_file *file)
 {
 	unmap(&file->map);
-	close_fd(file->dir_fd);
+	kept_dir_put(file->dir);
 	free(file);
 }
 
 void ring_file_remove(struct ring_file *file)
 {
-	/* None was made, and what has its name is another's. */
-	if (file->map.header)
-		(void)kept_remove(file->dir_fd, file->name);
+	/* Or none was made, and what has its name is another's. */
+	if (file->is_there)
+		(void)kept_remove(kept_dir_fd(file->dir), file->name);
 	free_file(file);
 }
 
 int ring_file_create(int dir_fd, const char *name, struct ring_file **ret)
 {
 	struct ring_file *file;
+	int r;
 
 	if (!kept_name_is_valid(name))
 		return -EINVAL;
@@ -129,10 +162,8 @@ int ring_file_create(int dir_fd, const char *name, struct ring_file **ret)
 	if (!file)
 		return -ENOMEM;
 	snprintf(file->name, sizeof(file->name), "%s", name);
-	file->dir_fd = fcntl(dir_fd, F_DUPFD_CLOEXEC, 0);
-	if (file->dir_fd < 0) {
-		int r = -errno;
-
+	r = kept_dir_get(dir_fd, &file->dir);
+	if (r < 0) {
 		free(file);
 		return r;
 	}
@@ -153,7 +184,7 @@ static bool is_whole(const struct ring_map *map, size_t limit)
 static int map_existing(struct ring_file *file, size_t limit)
 {
 	uint64_t size = 0;
-	_cleanup_close_ int fd = kept_open(file->dir_fd, file->name, O_RDWR, &size);
+	_cleanup_close_ int fd = kept_open(kept_dir_fd(file->dir), file->name, O_RDWR, &size);
 	int r;
 
 	if (fd < 0)
@@ -175,12 +206,13 @@ int ring_file_load(int dir_fd, const char *name, size_t limit, struct ring_file 
 	if (r < 0)
 		return r;
 	/* Of a change of size that was not finished. */
-	kept_abort(file->dir_fd, file->name);
+	kept_abort(kept_dir_fd(file->dir), file->name);
 	r = map_existing(file, limit);
 	if (r < 0) {
 		free_file(file);
 		return r;
 	}
+	file->is_there = true;
 	*ret = file;
 	*ret_map = file->map;
 	*ret_start = file->map.header->start;

@@ -41,7 +41,12 @@ int ring_file_commit(struct ring_file *file, struct ring_map *map_take, uint64_t
 void ring_file_set_start(struct ring_file *file, uint64_t start);
 void ring_file_set_end(struct ring_file *file, uint64_t end);
 
-/* Unmaps and removes it. */
+/* Gives up the mapping: the bytes do not change any more. They are read from the file then, `at`
+ * and `len` within its size; 0 or -errno. */
+void ring_file_close(struct ring_file *file);
+int ring_file_read(const struct ring_file *file, size_t at, uint8_t *to, size_t len) WARN_UNUSED;
+
+/* Removes it, and its mapping. */
 void ring_file_remove(struct ring_file *file);
 
 #endif

@@ -2,6 +2,8 @@
 /* Small files: whole or not there, whatever else lies in the directory. */
 #include "base/kept.h"
 
+#include "base/kept_dir.h"
+
 #include "tests/unit/suite.h"
 #include "tests/unit/test_child.h"
 #include "tests/unit/test_small_disk.h"
@@ -187,19 +189,28 @@ START_TEST(test_a_killed_writer)
 }
 END_TEST
 
-static void freeze(void)
+START_TEST(test_one_descriptor_of_a_directory)
 {
-	put("a", "old");
-	kept_freeze();
-	EXPECT(kept_write(dir_fd, "a", "new", 3) == 0);
-	EXPECT(kept_remove(dir_fd, "a") == 0);
-	EXPECT(kept_begin(dir_fd, "b") == -EROFS);
-}
+	int before = test_open_fds(), own_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int root_fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct kept_dir *one, *same, *root;
 
-START_TEST(test_frozen)
-{
-	in_child(freeze);
-	assert_content(dir_fd, "a", "old");
+	ck_assert_int_eq(kept_dir_get(own_fd, &one), 0);
+	close(own_fd);
+	ck_assert_int_eq(kept_dir_get(dir_fd, &same), 0);
+	ck_assert_ptr_eq(one, same);
+	ck_assert_int_eq(kept_dir_get(root_fd, &root), 0);
+	ck_assert_ptr_ne(one, root);
+	ck_assert_int_eq(test_open_fds(), before + 3);
+	close(root_fd);
+	kept_dir_put(root);
+	kept_dir_put(one);
+	put("a", "x");
+	ck_assert_int_eq(kept_remove(kept_dir_fd(same), "a"), 0);
+	kept_dir_put(same);
+	kept_dir_put(NULL);
+	ck_assert_int_eq(test_open_fds(), before);
+	ck_assert_int_eq(kept_dir_get(-1, &one), -EBADF);
 }
 END_TEST
 
@@ -216,7 +227,7 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, test_what_is_no_file_is_not_read);
 	tcase_add_test(tests, test_a_full_disk);
 	tcase_add_test(tests, test_a_killed_writer);
-	tcase_add_test(tests, test_frozen);
+	tcase_add_test(tests, test_one_descriptor_of_a_directory);
 	suite_add_tcase(suite, tests);
 	return suite;
 }

@@ -357,6 +357,21 @@ START_TEST(test_spool_outlives_its_owner)
 }
 END_TEST
 
+START_TEST(test_spools_share_their_directory)
+{
+	struct output err = {.limit = 6};
+	int before = test_open_fds();
+
+	ck_assert_int_eq(output_spool_to(&output, dir_fd, "out"), 0);
+	ck_assert_int_eq(output_spool_to(&err, dir_fd, "err"), 0);
+	ck_assert_int_eq(test_open_fds(), before + 3);
+	output_fini(&err);
+	ck_assert_int_eq(test_open_fds(), before + 2);
+	output_fini(&output);
+	ck_assert_int_eq(test_open_fds(), before);
+}
+END_TEST
+
 START_TEST(test_spool_that_is_none)
 {
 	int before = test_open_fds();
@@ -419,6 +434,7 @@ Suite *unit_suite(void)
 	tcase_add_test(spool, test_spool);
 	tcase_add_test(spool, test_spool_is_not_trimmed);
 	tcase_add_test(spool, test_spool_outlives_its_owner);
+	tcase_add_test(spool, test_spools_share_their_directory);
 	tcase_add_test(spool, test_spool_that_is_none);
 	tcase_add_test(spool, test_spool_on_a_full_disk);
 	suite_add_tcase(suite, tests);

@@ -4,6 +4,7 @@
 
 #include "tests/unit/suite.h"
 #include "tests/unit/test_child.h"
+#include "tests/unit/test_dir.h"
 #include "tests/unit/test_small_disk.h"
 
 #include <errno.h>
@@ -184,6 +185,52 @@ START_TEST(test_kept)
 	ring_fini(&ring);
 	ck_assert(!test_dir_has(dir, "ring"));
 	ck_assert_int_eq(ring_keep(&ring, dir_fd, "no/name"), -EINVAL);
+}
+END_TEST
+
+/* What has ended costs no mapping, and no descriptor but its directory's. */
+START_TEST(test_kept_to_its_end)
+{
+	static const char *const names[] = {"one", "two", "three"};
+	json_auto_t *result = json_object();
+	int before = test_open_fds(), own_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct ring rings[3], loaded;
+	uint64_t offset;
+
+	for (size_t i = 0; i < ELEMENTSOF(rings); i++) {
+		ring_init(&rings[i], 10);
+		ck_assert_int_eq(ring_keep(&rings[i], i == 1 ? own_fd : dir_fd, names[i]), 0);
+		add(&rings[i], i == 2 ? "abc" : "before0123456789AB");
+		ring_trim(&rings[i]);
+		ring_trim(&rings[i]);
+		ck_assert_ptr_null(rings[i].data);
+	}
+	close(own_fd);
+	ck_assert_int_eq(test_open_fds(), before + 1);
+	for (size_t i = 0; i < 2; i++) {
+		offset = 0;
+		assert_chunk(&rings[i], &offset, 100, true, "23456789AB", NULL, 18);
+		offset = 9;
+		assert_chunk(&rings[i], &offset, 2, true, "34", NULL, 11);
+	}
+	ring_to_result(&rings[2], "stdout", 1, true, result);
+	ck_assert_str_eq(json_string_value(json_object_get(result, "stdout")), "bc");
+	add(&rings[2], "too late");
+	ck_assert_uint_eq(rings[2].end, 3);
+	copy_file("one", "copy");
+	ck_assert_int_eq(ring_load(&loaded, 10, dir_fd, "copy"), 0);
+	offset = 0;
+	assert_chunk(&loaded, &offset, 100, true, "23456789AB", NULL, 18);
+	ring_fini(&loaded);
+	/* As all files of a VM that has ended. */
+	unlink(test_dir_path(dir, "one"));
+	offset = 0;
+	assert_chunk(&rings[0], &offset, 100, true, NULL, NULL, 8);
+	for (size_t i = 0; i < ELEMENTSOF(rings); i++) {
+		ring_fini(&rings[i]);
+		ck_assert(!test_dir_has(dir, names[i]));
+	}
+	ck_assert_int_eq(test_open_fds(), before);
 }
 END_TEST
 
@@ -373,6 +420,7 @@ Suite *unit_suite(void)
 	tcase_set_timeout(kept, 60);
 	tcase_add_checked_fixture(kept, setup_dir, teardown_dir);
 	tcase_add_test(kept, test_kept);
+	tcase_add_test(kept, test_kept_to_its_end);
 	tcase_add_test(kept, test_kept_empty);
 	tcase_add_test(kept, test_kept_malformed);
 	tcase_add_test(kept, test_kept_on_a_full_disk);
