@@ -351,6 +351,19 @@ static void watch_signal(struct daemon *daemon, ev_signal *watcher, int number,
 	ev_signal_start(loop_ev(daemon->loop), watcher);
 }
 
+/* Before anything is started, which may take seconds after another daemon: a signal that comes
+ * meanwhile is answered by the loop, with everything there. By default it would leave the VMs to
+ * the launcher. */
+static void watch_signals(struct daemon *daemon)
+{
+	ev_timer_init(&daemon->drain_deadline, on_drain_deadline, 0., 0.);
+	daemon->drain_deadline.data = daemon;
+	watch_signal(daemon, &daemon->sigterm, SIGTERM, on_sigterm);
+	watch_signal(daemon, &daemon->sigint, SIGINT, on_sigint);
+	watch_signal(daemon, &daemon->sighup, SIGHUP, on_sighup);
+	watch_signal(daemon, &daemon->sigusr1, SIGUSR1, on_sigusr1);
+}
+
 /* --- Life. --- */
 
 int daemon_start(struct daemon *daemon, struct config *config, const struct daemon_fds *fds)
@@ -371,8 +384,10 @@ int daemon_start(struct daemon *daemon, struct config *config, const struct daem
 				  .started_ns = realtime_ns()};
 	signal(SIGPIPE, SIG_IGN);
 	r = loop_create(&daemon->loop);
-	if (r == 0)
+	if (r == 0) {
+		watch_signals(daemon);
 		r = start_vm_host(daemon, fds);
+	}
 	if (r == 0) {
 		missing = daemon_require_images(daemon);
 		if (missing)
@@ -392,12 +407,6 @@ int daemon_start(struct daemon *daemon, struct config *config, const struct daem
 		r = adopt(daemon);
 	if (r < 0)
 		return r;
-	ev_timer_init(&daemon->drain_deadline, on_drain_deadline, 0., 0.);
-	daemon->drain_deadline.data = daemon;
-	watch_signal(daemon, &daemon->sigterm, SIGTERM, on_sigterm);
-	watch_signal(daemon, &daemon->sigint, SIGINT, on_sigint);
-	watch_signal(daemon, &daemon->sighup, SIGHUP, on_sighup);
-	watch_signal(daemon, &daemon->sigusr1, SIGUSR1, on_sigusr1);
 	notify_init(&daemon->notify, daemon->loop);
 	return 0;
 }

@@ -27,6 +27,27 @@ class Ends(VmTest):
             sandbox.signal(number)
             self.assert_ended(sandbox)
 
+    def test_during_the_start(self):
+        """It ends in order as soon as it has started: what the daemon before has left does not stay behind."""
+        sandbox, _, _, _ = self.running()
+        launcher = sandbox.launcher()
+        sandbox.signal(signal.SIGKILL)
+        sandbox.wait()
+        os.kill(launcher, signal.SIGSTOP)  # the next one waits for its list
+        try:
+            sandbox.spawn()
+            until(lambda: self.catches(sandbox.process.pid, signal.SIGTERM), "signals are awaited", deadline=5)
+            sandbox.signal(signal.SIGTERM)
+        finally:
+            os.kill(launcher, signal.SIGCONT)
+        self.assert_ended(sandbox)
+
+    @staticmethod
+    def catches(pid, number):
+        with open(f"/proc/{pid}/status", encoding="ascii") as file:
+            caught = next(line.split()[1] for line in file if line.startswith("SigCgt:"))
+        return int(caught, 16) >> number - 1 & 1
+
     def test_drain(self):
         """SIGTERM: what runs ends by itself, new work is refused, then the daemon ends."""
         sandbox, client, request, pid = self.running()
