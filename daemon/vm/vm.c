@@ -165,6 +165,8 @@ static void free_vm(void *user)
 	agent_link_destroy(vm->link);
 	console_close(&vm->console);
 	close_fd(vm->agent_fd);
+	for (size_t i = 0; i < VM_LISTENING; i++)
+		close_fd(vm->listening_fds[i]);
 	json_decref(vm->received);
 	rpc_error_free(vm->error);
 	free(vm);
@@ -235,6 +237,8 @@ static struct vm *vm_new(struct vm_host *host, const struct vm_spec *spec, const
 	vm->created_ns = realtime_ns();
 	vm->created_us = now_us();
 	vm->agent_fd = -1;
+	for (size_t i = 0; i < VM_LISTENING; i++)
+		vm->listening_fds[i] = -1;
 	snapshot_init(&vm->snapshot, host->loop);
 	ev_timer_init(&vm->start_deadline, on_start_deadline, 0., 0.);
 	vm->start_deadline.data = vm;

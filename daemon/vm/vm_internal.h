@@ -28,8 +28,9 @@ struct vm {
 
 	struct launch *launch;
 	struct qmp *qmp;
-	struct agent_link *link; /* NULL until then: */
-	int agent_fd;            /* connected to the agent's port */
+	struct agent_link *link;         /* NULL until then: */
+	int agent_fd;                    /* connected to the agent's port */
+	int listening_fds[VM_LISTENING]; /* until QMP is there; then -1 */
 	struct console console;
 	struct balloon balloon;
 	struct snapshot snapshot;

@@ -17,6 +17,13 @@
 #define QMP_SOCKET   "qmp.sock"
 #define AGENT_SOCKET "agent.sock"
 
+/*
+ * Connections that may wait at a QEMU whose main loop is busy. A daemon that is killed leaves its
+ * own there, and the third was refused: QEMU itself, when it opens a socket, sets the backlog to 1,
+ * with which the kernel lets two wait (listen(2) and, in QEMU, chardev/char-socket.c).
+ */
+#define BACKLOG 8
+
 /* Above the daemon (0), below nothing: when the host runs out of memory a VM goes before it. */
 #define QEMU_OOM_SCORE_ADJ 500
 
@@ -41,6 +48,17 @@ void vm_sockets_close(struct vm_sockets *sockets)
 	sockets->qmp_fd = close_fd(sockets->qmp_fd);
 	sockets->agent_fd = close_fd(sockets->agent_fd);
 	sockets->console_fd = close_fd(sockets->console_fd);
+	for (size_t i = 0; i < VM_LISTENING; i++)
+		close_fdp(&sockets->listening_fds[i]);
+}
+
+void vm_widen_queues(int fds[VM_LISTENING])
+{
+	for (size_t i = 0; i < VM_LISTENING; i++) {
+		if (fds[i] >= 0)
+			(void)listen(fds[i], BACKLOG);
+		close_fdp(&fds[i]);
+	}
 }
 
 /* What QEMU inherits; closed here once it has. */
@@ -57,7 +75,7 @@ static void child_ends_close(struct child_ends *ends)
 
 static int listen_and_connect(int dir_fd, const char *name, int *ret_listen, int *ret_connected)
 {
-	_cleanup_close_ int listening = unix_listen_at(dir_fd, name, 1);
+	_cleanup_close_ int listening = unix_listen_at(dir_fd, name, BACKLOG);
 	int connected;
 
 	if (listening < 0)
@@ -215,6 +233,8 @@ int vm_spawn(const struct vm_host *host, const char *id, const struct vm_spec *s
 		    : spawn_jailed(host, id, spec, qemu, &fds, ops, user, ret);
 	if (r < 0)
 		return r;
+	ours.listening_fds[0] = TAKE_FD(theirs.qmp_fd);
+	ours.listening_fds[1] = TAKE_FD(theirs.agent_fd);
 	*ret_sockets = ours;
 	ours = (struct vm_sockets)VM_SOCKETS_NONE;
 	return 0;

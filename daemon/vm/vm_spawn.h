@@ -6,14 +6,18 @@
 #include "daemon/launcher/client.h"
 #include "daemon/vm/vm.h"
 
-/* Our connected ends of one QEMU's sockets. */
+/* Where one QEMU listens: for QMP and the agent. */
+#define VM_LISTENING 2
+
+/* Our connected ends of one QEMU's sockets; of one just spawned where it listens, too. */
 struct vm_sockets {
 	int qmp_fd, agent_fd, console_fd;
+	int listening_fds[VM_LISTENING];
 };
 
-#define VM_SOCKETS_NONE                                        \
-	{                                                      \
-		.qmp_fd = -1, .agent_fd = -1, .console_fd = -1 \
+#define VM_SOCKETS_NONE                                                                     \
+	{                                                                                   \
+		.qmp_fd = -1, .agent_fd = -1, .console_fd = -1, .listening_fds = { -1, -1 } \
 	}
 
 void vm_sockets_close(struct vm_sockets *sockets);
@@ -27,6 +31,10 @@ void vm_sockets_close(struct vm_sockets *sockets);
 int vm_spawn(const struct vm_host *host, const char *id, const struct vm_spec *spec,
 	     const struct proc_ops *ops, void *user, struct launch **ret,
 	     struct vm_sockets *ret_sockets, const char **ret_what);
+
+/* Once QEMU has opened its sockets: makes room for the connections of daemons to come, and closes
+ * what is ours of where it listens. What is -1 is fine. */
+void vm_widen_queues(int fds[VM_LISTENING]);
 
 /* Connects to the sockets of a VM that an earlier daemon has left; it has no console any more. 0 or
  * -errno. */

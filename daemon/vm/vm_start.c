@@ -101,6 +101,7 @@ static void on_qmp_ready(void *user)
 	struct vm *vm = user;
 	int r;
 
+	vm_widen_queues(vm->listening_fds);
 	if (vm->is_adopted) {
 		take_up(vm);
 		return;
@@ -264,6 +265,8 @@ int vm_start_links(struct vm *vm, struct vm_sockets *sockets)
 		return r;
 	console_init(&vm->console, vm->host->loop, TAKE_FD(sockets->console_fd));
 	vm->agent_fd = TAKE_FD(sockets->agent_fd);
+	for (size_t i = 0; i < VM_LISTENING; i++)
+		vm->listening_fds[i] = TAKE_FD(sockets->listening_fds[i]);
 	return vm->spec.is_waiting ? 0 : open_link(vm);
 }
 

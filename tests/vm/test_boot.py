@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """VMs that do not come up, in every way one can fail to (fake QEMU)."""
 
+import contextlib
 import os
 import signal
+import socket
 import time
 
 import support
@@ -121,3 +123,20 @@ class Boots(VmTest):
             client.cancel(self.play_request(client, "out never"))
         for request in range(1, 9):
             self.assert_error(-32800, client.wait, request)
+
+    def test_queues_of_a_busy_qemu(self):
+        """Each daemon that is killed leaves its connections in them: the next ones find room."""
+        sandbox = self.daemon("normal")
+        client = sandbox.client()
+        request, vm = self.play_started(client, "hang")
+        pid = self.vm_pid(client, vm)
+        os.kill(pid, signal.SIGSTOP)
+        with contextlib.ExitStack() as stack:
+            for name in ("qmp.sock", "agent.sock"):
+                for _ in range(6):
+                    daemon = stack.enter_context(socket.socket(socket.AF_UNIX))
+                    daemon.setblocking(False)
+                    daemon.connect(os.path.join(sandbox.runtime, "vm", vm, name))
+        os.kill(pid, signal.SIGCONT)
+        client.cancel(request)
+        self.assert_error(-32800, client.wait, request)

@@ -103,6 +103,9 @@ int main(int argc, char **argv)
 		return 1;
 	guest = guest_create(loop, scenario, &qmp);
 	machine = machine_create(loop, argc, argv, guest);
+	/* As QEMU, whatever backlog there was. */
+	if (listen(qmp_fd, 1) < 0 || listen(agent_fd, 1) < 0)
+		return 1;
 	ev_io_init(&qmp_watch, on_qmp_client, qmp_fd, EV_READ);
 	ev_io_init(&agent_watch, on_agent_client, agent_fd, EV_READ);
 	ev_io_start(loop_ev(loop), &qmp_watch);
