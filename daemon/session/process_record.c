@@ -136,6 +136,8 @@ struct process *process_recall(struct processes *processes, const json_t *record
 		ring_name(process->number, i, name);
 		r = ring_load(&process->rings[i], (size_t)number_of(record, limit_names[i]),
 			      vm_dir_fd, name);
+		if (r == 0 && process->state == PROCESS_ENDED)
+			ring_trim(&process->rings[i]);
 	}
 	if (r < 0) {
 		log_warning(process->id, "Its output is not there: %s", strerror(-r));
