@@ -9,10 +9,12 @@
  *     bye {}: the daemon ends in order. A launcher without VMs ends as well
  *     end {}: kill all and end. Of all versions, for it is said to one of another version
  *   from it
- *     hello {version, cgroup, pid}, of all versions in its type and version, with the listening
- * socket where the daemon is to keep it vm {id, pid} for each that lives, with its pidfd once the
- * pid is known; then synced {} spawned {id} or failed {id, errno} pid {id, pid} with the pidfd; end
- * {id, stderr, oom_kill} gone {id, end, code, stderr, oom_kill}: the last word about it
+ *     hello {version, cgroup, pid}, with the listening socket where the daemon is to keep it.
+ *           Type and version are of all versions
+ *     vm {id, pid} for each that lives, with its pidfd once the pid is known; then synced {}
+ *     spawned {id} or failed {id, errno}
+ *     pid {id, pid} with the pidfd; end {id, stderr, oom_kill}
+ *     gone {id, end, code, stderr, oom_kill}: the last word about it
  */
 #ifndef DAEMON_LAUNCHER_MESSAGE_H
 #define DAEMON_LAUNCHER_MESSAGE_H
