@@ -315,6 +315,19 @@ class Recovery(VmTest):
         self.assert_error(3004, self.client.call, "session.result", exec_id="e1")
         self.assert_error((4001, 4002), self.info, session)
 
+    def test_squeezed(self):
+        """What the balloon of the daemon before has taken is known, and given back when there is work."""
+        session = self.create()
+        vm = self.info(session)["vm"]
+        self.assertTrue(self.client.call("memory.balloon", vm=vm, target_mb=160)["reached"])
+        self.restart()
+        self.assertEqual(self.exec(session, command="echo fine")["stdout"], "fine\n")
+        until(lambda: self.balloon(vm) == (256 << 20, 256 << 20), "it has its memory back")
+
+    def balloon(self, vm):
+        stats = next(one for one in self.client.call("memory.stats")["vms"] if one["vm"] == vm)
+        return stats["balloon_actual_bytes"], stats["balloon_target_bytes"]
+
     def test_guest_that_does_not_answer(self):
         """Others are served all the same; it is given up at its deadline."""
         stuck, other = self.create(), self.create()
