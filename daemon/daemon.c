@@ -281,7 +281,7 @@ static void on_drain_deadline(struct ev_loop *ev UNUSED, ev_timer *timer, int ev
 {
 	struct daemon *daemon = timer->data;
 
-	log_warning(NULL, "Not idle in time, stopping anyway");
+	log_warning(NULL, "Not idle after %g s, stopping anyway", daemon->drain_seconds);
 	loop_stop(daemon->loop);
 }
 
@@ -293,6 +293,7 @@ static void drain(struct daemon *daemon, const char *what, double seconds)
 		(void)pool_set(daemon->pool, pool_language(daemon->pool, i), 0);
 	rpc_server_set_draining(daemon->server, true);
 	notify_stopping(what);
+	daemon->drain_seconds = seconds;
 	loop_timer_start(daemon->loop, &daemon->drain_deadline, seconds);
 }
 

@@ -58,6 +58,7 @@ struct daemon {
 	uint64_t started_us, started_ns; /* monotonic; wall clock */
 	ev_signal sigterm, sigint, sighup, sigusr1;
 	ev_timer drain_deadline;
+	double drain_seconds; /* until then */
 	bool is_draining;
 	bool is_handing_over; /* what goes on without us is left to the next daemon */
 };
