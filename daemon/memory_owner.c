@@ -3,7 +3,7 @@
 #include "daemon/memory_owner.h"
 
 #include "base/log.h"
-#include "daemon/launcher/client_internal.h"
+#include "daemon/launcher/client.h"
 #include "daemon/memory/host.h"
 
 #include <string.h>
@@ -30,12 +30,11 @@ uint64_t memory_owner_reserve_mb(const struct config *config)
  * those that are ended. One that has just ended has none. */
 static uint64_t past_vms_bytes(const struct launcher *launcher)
 {
-	const struct launch *launch = launcher ? launcher->launches : NULL;
 	uint64_t sum = 0, bytes;
+	pid_t pid;
 
-	for (; launch; launch = launch->next)
-		if (launch_pid(launch) > 0 &&
-		    process_anonymous_read(launch_pid(launch), &bytes) == 0)
+	for (size_t i = 0; launcher && (pid = launcher_vm_pid(launcher, i)) >= 0; i++)
+		if (pid > 0 && process_anonymous_read(pid, &bytes) == 0)
 			sum += bytes;
 	return sum;
 }

@@ -222,6 +222,14 @@ const char *launcher_list(const struct launcher *launcher, size_t i)
 	return NULL;
 }
 
+pid_t launcher_vm_pid(const struct launcher *launcher, size_t i)
+{
+	for (const struct launch *launch = launcher->launches; launch; launch = launch->next)
+		if (i-- == 0)
+			return launch_pid(launch);
+	return -1;
+}
+
 int launcher_kill_rest(struct launcher *launcher)
 {
 	uint64_t until_us = now_us() + KILL_REST_MS * UINT64_C(1000);

@@ -59,6 +59,10 @@ void launcher_find_cgroup(const struct launcher *launcher, const struct kernel_f
 /* The id of the i-th VM alive that nobody has adopted, or NULL behind the last. */
 const char *launcher_list(const struct launcher *launcher, size_t i);
 
+/* The process of the i-th VM alive, whoever's it is: 0 while it is not known, -1 behind the last.
+ */
+pid_t launcher_vm_pid(const struct launcher *launcher, size_t i);
+
 /* Kills all of those and waits for their ends. 0, or -ETIMEDOUT. */
 int launcher_kill_rest(struct launcher *launcher);
 
