@@ -153,7 +153,7 @@ class TemplateJail(VmTest):
         request = client.request("run", language="shell", code="echo cloned")
 
         def find():
-            for pid, _, _, command in support.descendants(sandbox.process.pid):
+            for pid, _, _, command in support.processes():
                 name = re.match(r"\S+/qemu\S* -name (\S+) .*,share=on ", command)
                 if name and f"{name.group(1)}: QMP: negotiating -> ready" in sandbox.log():
                     return pid
