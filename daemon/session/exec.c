@@ -394,6 +394,8 @@ void exec_kill_program(struct exec *exec, enum run_verdict verdict)
 				   .grace_ms = (uint64_t)exec->config.env->config->kill_grace_ms}};
 
 	exec->verdict = verdict;
+	if (exec->record)
+		exec_note_verdict(exec);
 	exec_set_state(exec, EXEC_KILLING);
 	/* A link that takes no KILL has the same end as a guest that ignores it: the next deadline.
 	 */

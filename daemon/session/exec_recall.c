@@ -2,6 +2,7 @@
 /* A program with an exec_id that an earlier daemon began. */
 #include "daemon/session/exec_recall.h"
 
+#include "base/kept.h"
 #include "base/log.h"
 #include "daemon/session/exec_internal.h"
 #include "protocol/method.h"
@@ -43,7 +44,42 @@ void exec_spool(struct exec *exec)
 			    strerror(-r));
 }
 
+static const struct {
+	enum run_verdict verdict;
+	const char *name;
+} verdicts[] = {{VERDICT_TIMEOUT, "timeout"}, {VERDICT_CANCELLED, "cancelled"}};
+
+void exec_note_verdict(const struct exec *exec)
+{
+	_cleanup_close_ int dir_fd = vm_open_dir(vm_get_host(exec->vm), exec->vm_id);
+	int r = MIN(dir_fd, 0);
+	char name[32];
+
+	spool_name(exec->number, "verdict", name);
+	for (size_t i = 0; i < ELEMENTSOF(verdicts) && r == 0; i++)
+		if (verdicts[i].verdict == exec->verdict)
+			r = kept_write(dir_fd, name, verdicts[i].name, strlen(verdicts[i].name));
+	if (r < 0)
+		log_warning(exec->vm_id,
+			    "Why its program is killed would not outlive the daemon: %s",
+			    strerror(-r));
+}
+
 /* --- What was. --- */
+
+/* None where none was noted. */
+static void load_verdict(struct exec *exec, int dir_fd)
+{
+	_cleanup_free_ char *text = NULL;
+	char name[32];
+
+	spool_name(exec->number, "verdict", name);
+	if (kept_read(dir_fd, name, 32, &text) < 0)
+		return;
+	for (size_t i = 0; i < ELEMENTSOF(verdicts); i++)
+		if (strcmp(text, verdicts[i].name) == 0)
+			exec->verdict = verdicts[i].verdict;
+}
 
 /* A moment on this host's monotonic clock, which goes on from one daemon to the next. */
 static uint64_t moment_of(const json_t *saved, const char *name)
@@ -90,6 +126,8 @@ static int load_outputs(struct exec *exec, int vms_fd)
 		spool_name(exec->number, streams[i].name, name);
 		r = output_spool_load(output_of(exec, streams[i].sub), dir_fd, name);
 	}
+	if (r == 0)
+		load_verdict(exec, dir_fd);
 	close_fd(dir_fd);
 	if (r < 0)
 		log_warning(exec->vm_id, "Its run's output is not there: %s", strerror(-r));
@@ -172,8 +210,8 @@ static void go_on(struct exec *exec, const struct msg_hello_reply *hello)
 				  r == -EPROTO ? EXEC_BROKEN : EXEC_LOST);
 		return;
 	}
-	/* Cancelled while nobody could tell the guest. */
-	if (exec->verdict == VERDICT_CANCELLED)
+	/* Cancelled while nobody could tell the guest, or being killed already. */
+	if (exec->verdict != VERDICT_NONE)
 		exec_kill_program(exec, exec->verdict);
 	else
 		/* At least as long as the guest takes to report an end that nobody has heard of. */

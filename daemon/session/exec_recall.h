@@ -17,6 +17,10 @@
 /* Has its outputs written to its VM's directory, too, from now on. */
 void exec_spool(struct exec *exec);
 
+/* What it is about to be killed for is written first: the next daemon may be the one that hears of
+ * its end. */
+void exec_note_verdict(const struct exec *exec);
+
 /* Checks what its caller gave to `method`, as it was when that was called: a record may be of a
  * daemon that knew other parameters, or damaged. NULL, or what is wrong. */
 struct rpc_error *exec_recall_check(const char *method, const json_t *saved) WARN_UNUSED;

@@ -160,6 +160,20 @@ class Recovery(VmTest):
         self.assertEqual((result["status"], result["exit_code"], result["stdout"]), ("timeout", 124, "on\n"))
         self.assertLess(time.monotonic() - begun, 3 + BACK_SECONDS)
 
+    def test_timeout_while_it_is_killed(self):
+        """Killed between its deadline and the guest's word of its end: it is a timeout, not a signal."""
+        self.sandbox.settings["kill_grace_ms"] = 1500
+        self.restart()
+        session = self.create()
+        request = self.client.request("session.exec", session=session, exec_id="e1", stream=True, timeout_seconds=1,
+                                      command="trap 'sleep 0.7; trap - TERM; kill -TERM $$' TERM; echo on; while :; do sleep 0.1; done")
+        self.client.wait_output(request, "on")
+        path = os.path.join(self.sandbox.runtime, "vm", self.info(session)["vm"])
+        until(lambda: any(name.endswith(".verdict") for name in os.listdir(path)), "it is being killed")
+        self.restart()
+        result = until(lambda: self.ended("e1"), "it has ended")
+        self.assertEqual((result["status"], result["exit_code"]), ("timeout", 124))
+
     def test_cancel_after(self):
         session = self.create()
         request = self.client.request("session.exec", session=session, exec_id="e1", stream=True, command="echo on; sleep 60")
