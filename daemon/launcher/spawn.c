@@ -138,8 +138,7 @@ static void __attribute__((noreturn)) run_child(struct child *child)
 	_exit(127);
 }
 
-/* 0 once the child has exec'ed, or what it said instead. */
-static int await_exec(int fd)
+int spawn_await_exec(int fd)
 {
 	int error = 0;
 	ssize_t n;
@@ -195,10 +194,10 @@ int spawn_program(const struct proc_spec *spec, pid_t *ret_pid, int *ret_pidfd, 
 	pid = fork_child(&child);
 	if (pid < 0)
 		return -errno;
-	close_fdp(&error_write); /* or await_exec() would wait for ourselves */
+	close_fdp(&error_write); /* or spawn_await_exec() would wait for ourselves */
 	/* Our own child, not reaped yet: the pid cannot have become another's. */
 	pidfd = pidfd_open(pid, 0);
-	r = pidfd < 0 ? -errno : await_exec(error_read);
+	r = pidfd < 0 ? -errno : spawn_await_exec(error_read);
 	if (r < 0) {
 		kill(pid, SIGKILL);
 		waitpid(pid, NULL, 0);

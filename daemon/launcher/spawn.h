@@ -16,4 +16,7 @@ int spawn_program(const struct proc_spec *spec, pid_t *ret_pid, int *ret_pidfd, 
  * or -1 with errno. Signal-safe. */
 int spawn_reset_signals(void);
 
+/* Waits at the pipe that a successful exec closes: 0, or -errno as the child wrote it there. */
+int spawn_await_exec(int fd);
+
 #endif

@@ -130,20 +130,6 @@ static void __attribute__((noreturn)) run_child(const struct child *child, char 
 	_exit(127);
 }
 
-/* 0 once it has exec'ed, or what it said instead. */
-static int await_exec(int fd)
-{
-	int error = 0;
-	ssize_t n;
-
-	do {
-		n = read(fd, &error, sizeof(error));
-	} while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return -errno;
-	return n == sizeof(error) ? -error : 0;
-}
-
 static int fork_twice(const struct child *child, char *const *argv)
 {
 	sigset_t all, before;
@@ -188,8 +174,8 @@ int launcher_start(const struct launcher_start *start, int *ret_fd)
 	r = fork_twice(&child, argv);
 	if (r < 0)
 		return r;
-	close_fdp(&error_write); /* or await_exec() would wait for ourselves */
-	r = await_exec(error_read);
+	close_fdp(&error_write); /* or spawn_await_exec() would wait for ourselves */
+	r = spawn_await_exec(error_read);
 	if (r < 0)
 		return r;
 	*ret_fd = TAKE_FD(ours);

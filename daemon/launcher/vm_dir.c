@@ -29,6 +29,13 @@ bool vm_dir_is_id(const char *name)
 	return strspn(name + strlen(KIND), "0123456789abcdef") == DIGITS;
 }
 
+int vm_dir_open(int vms_fd, const char *id)
+{
+	int fd = openat(vms_fd, id, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+
+	return fd < 0 ? -errno : fd;
+}
+
 /* A stream of its own, so that the descriptor that is borrowed keeps its place. */
 static DIR *list(int parent_fd, const char *name)
 {

@@ -13,6 +13,9 @@
  * digits. Such a name is harmless as that of a directory. */
 bool vm_dir_is_id(const char *name);
 
+/* Opens that of a VM, O_PATH and no link. The descriptor or -errno. */
+int vm_dir_open(int vms_fd, const char *id);
+
 /* Removes a VM's directory with the files in it. 0, also when there is none, or -errno. */
 int vm_dir_remove(int vms_fd, const char *id);
 

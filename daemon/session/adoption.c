@@ -23,7 +23,7 @@ struct past_program {
 struct adoption {
 	struct adoption_config config;
 	LIST_HEAD(, past_program) programs;
-	size_t count, pending;
+	size_t pending;   /* that have not answered */
 	bool is_complete; /* all are on their way */
 	ev_timer deadline;
 	struct defer tell_later;
@@ -159,7 +159,6 @@ static void recall(struct adoption *adoption, const struct vm_record *vm, const 
 		adoption->pending--;
 		return;
 	}
-	adoption->count++;
 	if (program)
 		drop_program(program);
 }
@@ -241,9 +240,4 @@ void adoption_destroy(struct adoption *adoption)
 	loop_timer_stop(adoption->config.host->loop, &adoption->deadline);
 	loop_defer_cancel(adoption->config.host->loop, &adoption->tell_later);
 	free(adoption);
-}
-
-size_t adoption_count(const struct adoption *adoption)
-{
-	return adoption->count;
 }

@@ -35,7 +35,4 @@ int adoption_start(const struct adoption_config *config, struct adoption **ret);
 /* NULL is fine. */
 void adoption_destroy(struct adoption *adoption);
 
-/* How many sessions and runs went on. */
-size_t adoption_count(const struct adoption *adoption);
-
 #endif

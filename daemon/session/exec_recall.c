@@ -4,11 +4,11 @@
 
 #include "base/kept.h"
 #include "base/log.h"
+#include "daemon/launcher/vm_dir.h"
 #include "daemon/session/exec_internal.h"
 #include "protocol/method.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -118,8 +118,8 @@ static bool read_saved(struct exec *exec, const json_t *saved)
 /* They were made before the program was sent. */
 static int load_outputs(struct exec *exec, int vms_fd)
 {
-	int dir_fd = openat(vms_fd, exec->vm_id, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	int r = dir_fd < 0 ? -errno : 0;
+	int dir_fd = vm_dir_open(vms_fd, exec->vm_id);
+	int r = MIN(dir_fd, 0);
 	char name[32];
 
 	for (size_t i = 0; i < ELEMENTSOF(streams) && r == 0; i++) {
@@ -171,14 +171,8 @@ uint32_t exec_number(const struct exec *exec)
 
 void exec_tell_received(const struct exec *exec, json_t *received)
 {
-	char key[16];
-
-	for (size_t i = 0; i < ELEMENTSOF(streams); i++) {
-		snprintf(key, sizeof(key), "%u", frame_stream_id(exec->number, streams[i].sub));
-		json_object_set_new(
-			received, key,
-			json_integer((json_int_t)(i == 0 ? exec->out.len : exec->err.len)));
-	}
+	agent_link_tell_received(received, exec->number, SUBSTREAM_STDOUT, exec->out.len);
+	agent_link_tell_received(received, exec->number, SUBSTREAM_STDERR, exec->err.len);
 }
 
 static int resume(struct exec *exec, const struct msg_hello_reply *hello)

@@ -152,15 +152,11 @@ struct process *process_recall(struct processes *processes, const json_t *record
 
 void process_tell_received(const struct process *process, json_t *received)
 {
-	char key[16];
-
 	if (process->state == PROCESS_ENDED)
 		return;
-	for (size_t i = 0; i < PROCESS_STREAMS; i++) {
-		snprintf(key, sizeof(key), "%u",
-			 frame_stream_id(process->number, process_stream_subs[i]));
-		json_object_set_new(received, key, json_integer((json_int_t)process->rings[i].end));
-	}
+	for (size_t i = 0; i < PROCESS_STREAMS; i++)
+		agent_link_tell_received(received, process->number, process_stream_subs[i],
+					 process->rings[i].end);
 }
 
 int process_take_up(struct process *process, struct vm *vm, const struct msg_hello_reply *hello)

@@ -70,7 +70,7 @@ static void drop_record(struct result_record *record)
 	release_record(record);
 }
 
-struct result_record *results_find(struct results *results, uid_t uid, const char *exec_id)
+static struct result_record *find(struct results *results, uid_t uid, const char *exec_id)
 {
 	struct result_record *record;
 
@@ -220,7 +220,7 @@ bool results_join(struct results *results, struct rpc_call *call, const json_t *
 {
 	const char *exec_id = json_string_value(json_object_get(params, "exec_id"));
 	struct result_record *record =
-		exec_id ? results_find(results, rpc_call_peer(call)->uid, exec_id) : NULL;
+		exec_id ? find(results, rpc_call_peer(call)->uid, exec_id) : NULL;
 	char request[STORE_HASH_SIZE];
 
 	if (!record)
@@ -395,8 +395,7 @@ struct rpc_reply results_get(struct results *results, struct rpc_call *call, con
 {
 	const char *exec_id = json_string_value(json_object_get(params, "exec_id"));
 	uint64_t out = offset_of(params, "stdout_offset"), err = offset_of(params, "stderr_offset");
-	const struct result_record *record =
-		results_find(results, rpc_call_peer(call)->uid, exec_id);
+	const struct result_record *record = find(results, rpc_call_peer(call)->uid, exec_id);
 	struct rpc_error *error;
 
 	if (!record) {

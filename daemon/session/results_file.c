@@ -15,6 +15,7 @@
 #include "daemon/session/results_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -396,19 +397,31 @@ static void remove_file(const struct load *load, const char *name, int why)
 			    strerror(-why));
 }
 
+/* A daemon was killed between what add_lost() wrote and the end of the name it came from. */
+static bool is_replaced(const struct load *load, const char *name)
+{
+	char other[KEPT_NAME_SIZE];
+
+	if (!has_suffix(name, LOST_SUFFIX))
+		return false;
+	snprintf(other, sizeof(other), "%s", name);
+	set_suffix(other, SUFFIX);
+	return faccessat(load->results->dir_fd, other, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 static void on_file(void *user, const char *name)
 {
 	struct load *load = user;
 	struct result_record *record;
 	json_auto_t *saved = NULL;
-	int r = load_file(load, name, &record, &saved);
+	int r;
 
-	if (r == 0 && results_find(load->results, record->uid, record->exec_id)) {
-		/* Of the two names the first one told: a daemon was killed between them. */
-		results_free_record(record);
-		if (has_suffix(name, LOST_SUFFIX))
-			(void)kept_remove(load->results->dir_fd, name);
-	} else if (r == 0 && record->has_ended) {
+	if (is_replaced(load, name)) {
+		(void)kept_remove(load->results->dir_fd, name);
+		return;
+	}
+	r = load_file(load, name, &record, &saved);
+	if (r == 0 && record->has_ended) {
 		add_ended(load, record);
 	} else if (r == 0) {
 		add_running(load, name, record, saved);

@@ -54,9 +54,6 @@ uint64_t results_keep_us(const struct results *results);
 struct result_record *results_new_record(struct results *results, uid_t uid, const char *exec_id);
 void results_free_record(struct result_record *record);
 
-/* NULL when there is none. */
-struct result_record *results_find(struct results *results, uid_t uid, const char *exec_id);
-
 /* Into the list; by its end, if it has one. */
 void results_insert(struct result_record *record);
 

@@ -190,32 +190,23 @@ static void on_unresponsive(void *user)
 					   vm_id(run->vm)));
 }
 
+static bool is_program(void *user, uint32_t number)
+{
+	const struct run *run = user;
+
+	return number == exec_number(run->exec);
+}
+
 /* Files were being fetched: that is begun anew. Numbers go on behind all that were used. */
 static int add_strays(struct run *run, const struct msg_hello_reply *hello)
 {
-	const json_t *entry;
-	size_t i;
-	int r = 0;
-
 	run->strays = (struct strays){.env = run->env.exec,
 				      .vm = run->vm,
 				      .on_done = on_strays_done,
 				      .on_unresponsive = on_unresponsive,
 				      .user = run};
 	run->number = exec_number(run->exec);
-	json_array_foreach (hello->execs, i, entry) {
-		json_int_t number = json_integer_value(entry);
-
-		if (number <= 0 || number > FRAME_EXEC_MAX / 2)
-			return -EPROTO;
-		if (number != exec_number(run->exec))
-			r = strays_add(&run->strays, (uint32_t)number);
-		if (r < 0)
-			return r;
-		run->number = MAX(run->number, (uint32_t)number);
-	}
-	strays_start(&run->strays);
-	return 0;
+	return strays_take(&run->strays, hello, is_program, &run->number);
 }
 
 /* Its files were placed before it was sent; what it leaves is fetched anew. */

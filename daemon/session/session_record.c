@@ -3,13 +3,13 @@
 #include "daemon/session/session_record.h"
 
 #include "base/log.h"
+#include "daemon/launcher/vm_dir.h"
 #include "daemon/session/attach.h"
 #include "daemon/session/exec_recall.h"
 #include "daemon/session/request_record.h"
 #include "daemon/session/session_internal.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -89,8 +89,7 @@ static bool recall_settings(struct session *session, const json_t *owner)
 static bool recall_processes(struct session *session, const json_t *owner, const char *vm,
 			     int vms_fd)
 {
-	_cleanup_close_ int dir_fd =
-		openat(vms_fd, vm, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	_cleanup_close_ int dir_fd = vm_dir_open(vms_fd, vm);
 
 	return dir_fd >= 0 &&
 	       processes_recall(&session->processes, json_object_get(owner, "processes"), dir_fd);
@@ -181,11 +180,13 @@ struct rpc_error *session_recall(struct sessions *sessions, const struct vm_reco
 
 /* --- It goes on. --- */
 
-static bool is_programs(const struct session *session, uint64_t number)
+static bool is_known(void *user, uint32_t number)
 {
+	const struct session *session = user;
 	const struct session_program *program = TAILQ_FIRST(&session->programs);
 
-	return program && exec_number(program->exec) == number;
+	return (program && exec_number(program->exec) == number) ||
+	       processes_has_number(&session->processes, number);
 }
 
 static void on_strays_done(void *user)
@@ -205,31 +206,12 @@ static void on_unresponsive(void *user)
 /* All that the guest is at and nobody asks for. */
 static int add_strays(struct session *session, const struct msg_hello_reply *hello)
 {
-	struct strays *strays = &session->strays;
-	const json_t *entry;
-	size_t i;
-	int r = 0;
-
-	*strays = (struct strays){.env = session->sessions->config.exec,
-				  .vm = session->vm,
-				  .on_done = on_strays_done,
-				  .on_unresponsive = on_unresponsive,
-				  .user = session};
-	json_array_foreach (hello->execs, i, entry) {
-		json_int_t number = json_integer_value(entry);
-
-		if (number <= 0 || number > FRAME_EXEC_MAX / 2)
-			return -EPROTO;
-		session->last_number = MAX(session->last_number, (uint32_t)number);
-		if (processes_has_number(&session->processes, (uint64_t)number) ||
-		    is_programs(session, (uint64_t)number))
-			continue;
-		r = strays_add(strays, (uint32_t)number);
-		if (r < 0)
-			return r;
-	}
-	strays_start(strays);
-	return 0;
+	session->strays = (struct strays){.env = session->sessions->config.exec,
+					  .vm = session->vm,
+					  .on_done = on_strays_done,
+					  .on_unresponsive = on_unresponsive,
+					  .user = session};
+	return strays_take(&session->strays, hello, is_known, &session->last_number);
 }
 
 static void go_on(struct session *session, const struct msg_hello_reply *hello)

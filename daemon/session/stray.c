@@ -4,7 +4,7 @@
 
 #include <errno.h>
 
-int strays_add(struct strays *strays, uint32_t number)
+static int add(struct strays *strays, uint32_t number)
 {
 	int r;
 
@@ -43,12 +43,28 @@ static void on_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUS
 	kill_all(strays);
 }
 
-void strays_start(struct strays *strays)
+int strays_take(struct strays *strays, const struct msg_hello_reply *hello,
+		bool (*is_known)(void *user, uint32_t number), uint32_t *last_number)
 {
+	const json_t *entry;
+	size_t i;
+	int r;
+
+	json_array_foreach (hello->execs, i, entry) {
+		json_int_t number = json_integer_value(entry);
+
+		if (number <= 0 || number > FRAME_EXEC_MAX / 2)
+			return -EPROTO;
+		*last_number = MAX(*last_number, (uint32_t)number);
+		r = is_known(strays->user, (uint32_t)number) ? 0 : add(strays, (uint32_t)number);
+		if (r < 0)
+			return r;
+	}
 	ev_timer_init(&strays->timer, on_timer, 0., 0.);
 	strays->timer.data = strays;
 	if (strays->count > 0)
 		loop_timer_start(strays->env->loop, &strays->timer, STRAY_SECONDS);
+	return 0;
 }
 
 bool strays_on_message(struct strays *strays, const struct msg *msg)

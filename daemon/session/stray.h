@@ -29,11 +29,13 @@ struct strays {
 	void *user;
 };
 
-/* 0, or -errno as of agent_link_resume_stray(), -EBUSY for too many. */
-int strays_add(struct strays *strays, uint32_t number);
-
-/* All are added: their time counts from here. */
-void strays_start(struct strays *strays);
+/*
+ * All that the guest knows of and is_known(user) does not; their time counts from here. Raises
+ * `*last_number` to the greatest number there is. 0; -EPROTO for a number that none can have;
+ * -EBUSY for too many; or -errno of agent_link_resume_stray().
+ */
+int strays_take(struct strays *strays, const struct msg_hello_reply *hello,
+		bool (*is_known)(void *user, uint32_t number), uint32_t *last_number);
 
 /* False when it is not about one of them. */
 bool strays_on_message(struct strays *strays, const struct msg *msg);

@@ -81,6 +81,10 @@ int agent_link_resume_stray(struct agent_link *link, uint32_t exec);
 /* Does the guest know this exec: does it run, or has its end not been acknowledged? */
 bool agent_link_knows(const struct msg_hello_reply *hello, uint32_t exec);
 
+/* Adds to what HELLO says is here: so many bytes of this output. */
+void agent_link_tell_received(json_t *received, uint32_t exec, enum frame_substream sub,
+			      uint64_t bytes);
+
 /* How much of a background exec's input the guest has received, from HELLO_REPLY. */
 uint64_t agent_link_received(const struct msg_hello_reply *hello, uint32_t exec,
 			     enum frame_substream sub);

@@ -16,12 +16,27 @@ bool agent_link_knows(const struct msg_hello_reply *hello, uint32_t exec)
 	return false;
 }
 
+/* Of a stream, in HELLO and HELLO_REPLY. */
+static void stream_key(uint32_t exec, enum frame_substream sub, char ret[16])
+{
+	snprintf(ret, 16, "%u", frame_stream_id(exec, sub));
+}
+
+void agent_link_tell_received(json_t *received, uint32_t exec, enum frame_substream sub,
+			      uint64_t bytes)
+{
+	char key[16];
+
+	stream_key(exec, sub, key);
+	json_object_set_new(received, key, json_integer((json_int_t)bytes));
+}
+
 uint64_t agent_link_received(const struct msg_hello_reply *hello, uint32_t exec,
 			     enum frame_substream sub)
 {
 	char key[16];
 
-	snprintf(key, sizeof(key), "%u", frame_stream_id(exec, sub));
+	stream_key(exec, sub, key);
 	return (uint64_t)json_integer_value(json_object_get(hello->received, key));
 }
 

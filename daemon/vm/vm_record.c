@@ -4,10 +4,10 @@
 
 #include "base/kept.h"
 #include "base/util.h"
+#include "daemon/launcher/vm_dir.h"
 #include "daemon/vm/vm_internal.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -93,13 +93,12 @@ int vm_record_parse(const char *text, size_t len, struct vm_record *ret, json_t 
 
 int vm_record_read(int vms_fd, const char *id, struct vm_record *ret, json_t **ret_owner)
 {
-	_cleanup_close_ int dir_fd =
-		openat(vms_fd, id, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	_cleanup_close_ int dir_fd = vm_dir_open(vms_fd, id);
 	_cleanup_free_ char *text = NULL;
 	ssize_t len;
 	int r;
 
-	len = dir_fd < 0 ? -errno : kept_read(dir_fd, RECORD_FILE, VM_RECORD_MAX, &text);
+	len = dir_fd < 0 ? dir_fd : kept_read(dir_fd, RECORD_FILE, VM_RECORD_MAX, &text);
 	if (len < 0)
 		return (int)len;
 	r = vm_record_parse(text, (size_t)len, ret, ret_owner);

@@ -9,7 +9,6 @@
 #include "daemon/vm/qemu_argv.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -90,9 +89,7 @@ static int listen_and_connect(int dir_fd, const char *name, int *ret_listen, int
 
 int vm_open_dir(const struct vm_host *host, const char *id)
 {
-	int fd = openat(host->vms_fd, id, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-
-	return fd < 0 ? -errno : fd;
+	return vm_dir_open(host->vms_fd, id);
 }
 
 int vm_connect(const struct vm_host *host, const char *id, struct vm_sockets *ret)

@@ -38,14 +38,16 @@ class Recovery(VmTest):
                     client.call("session.close", session=session["session"])
         super().tearDown()
 
-    def restart(self, number=signal.SIGKILL):
-        """Ends the daemon with a signal and starts the next one at once, as its unit would. Seconds until it answers."""
+    def restart(self, number=signal.SIGKILL, away=0):
+        """Ends the daemon with a signal and starts the next one at once, as its unit would, or after the seconds in which
+        there is nobody to ask. Seconds until it answers."""
         self.sandbox.signal(number)
         self.status = self.sandbox.wait()
         # Only now: a daemon that lives ends the programs of callers who go.
         for client in self.sandbox.clients:
             client.close()
         self.sandbox.clients.clear()
+        time.sleep(away)
         begun = time.monotonic()
         self.sandbox.start()
         seconds = time.monotonic() - begun
@@ -122,11 +124,7 @@ class Recovery(VmTest):
         request = self.client.request("session.exec", session=session, exec_id="e1", stream=True,
                                       command="echo first; sleep 0.4; head -c 100000 /dev/zero | tr '\\0' x; exit 3")
         self.client.wait_output(request, "first")
-        self.sandbox.signal(signal.SIGKILL)
-        self.sandbox.wait()
-        time.sleep(1.5)  # as long as the program takes: there is nobody to ask
-        self.sandbox.start()
-        self.client = self.sandbox.client()
+        self.restart(away=1.5)
         result = until(lambda: self.ended("e1"), "it has ended")
         self.assertEqual((result["status"], result["exit_code"]), ("error", 3))
         self.assertEqual(result["stdout"], "first\n" + 100000 * "x")
@@ -263,11 +261,7 @@ class Recovery(VmTest):
         request = self.client.request("session.exec", session=session, exec_id="e1", stream=True, timeout_seconds=4,
                                       command="echo on; sleep 0.5; head -c 500000 /dev/zero | tr '\\0' x")
         self.client.wait_output(request, "on")
-        self.sandbox.signal(signal.SIGKILL)
-        self.sandbox.wait()
-        time.sleep(6)
-        self.sandbox.start()
-        self.client = self.sandbox.client()
+        self.restart(away=6)
         result = until(lambda: self.ended("e1"), "it has ended")
         # What a window did not hold was written only now: whether it still was in time depends.
         self.assertIn(result["status"], ("ok", "timeout"))
@@ -276,11 +270,7 @@ class Recovery(VmTest):
         request = self.client.request("session.exec", session=session, exec_id="e2", stream=True, timeout_seconds=4,
                                       command="echo on; sleep 0.5; head -c 100000 /dev/zero | tr '\\0' x")
         self.client.wait_output(request, "on")
-        self.sandbox.signal(signal.SIGKILL)
-        self.sandbox.wait()
-        time.sleep(6)
-        self.sandbox.start()
-        self.client = self.sandbox.client()
+        self.restart(away=6)
         result = until(lambda: self.ended("e2"), "it has ended")
         self.assertEqual((result["status"], result["stdout_bytes"]), ("ok", 100003))
 
