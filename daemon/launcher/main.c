@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "daemon/launcher/message.h"
 #include "daemon/launcher/server.h"
+#include "daemon/launcher/start.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +17,7 @@
 #include <sys/stat.h>
 
 #define EXIT_USAGE 64
-#define NAME       "execsandbox-launcher"
+#define NAME       LAUNCHER_PROGRAM
 /* A daemon that crashed is back in seconds; one that is not after this has nobody who restarts it.
  */
 #define ORPHAN_SECONDS 60.

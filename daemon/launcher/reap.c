@@ -3,6 +3,7 @@
 #include "daemon/launcher/reap.h"
 
 #include "base/log.h"
+#include "daemon/launcher/start.h"
 #include "daemon/launcher/vm_dir.h"
 
 #include <dirent.h>
@@ -17,61 +18,86 @@
 /* bubblewrap's command line has 8 kB; what is longer is not ours. */
 #define CMDLINE_MAX 131072
 #define STATUS_MAX  16384
+/* QEMU, bubblewrap, launcher; and what a service manager puts above. */
+#define ANCESTORS_MAX 16
 
-struct ids {
-	char (*names)[VM_DIR_NAME_SIZE];
-	size_t len;
-};
-
-static void add_id(void *user, const char *id)
-{
-	struct ids *ids = user;
-	void *names = realloc(ids->names, (ids->len + 1) * sizeof(*ids->names));
-
-	if (!names)
-		return;
-	ids->names = names;
-	snprintf(ids->names[ids->len++], VM_DIR_NAME_SIZE, "%s", id);
-}
-
-/* The real uid, which a process that is not dumpable keeps from its files' owner. */
-static bool is_own_uid(int proc_fd, const char *pid)
+/* "<key>:\t<number>" of /proc/<pid>/status, or -1. */
+static long status_number(int proc_fd, pid_t pid, const char *key)
 {
 	_cleanup_free_ char *text = NULL;
-	char path[sizeof("/cmdline") + 256];
-	const char *line;
+	char path[32], line[32];
+	const char *at;
 
-	snprintf(path, sizeof(path), "%.255s/status", pid);
+	snprintf(path, sizeof(path), "%d/status", (int)pid);
+	snprintf(line, sizeof(line), "\n%s:", key);
 	if (read_file_at(proc_fd, path, STATUS_MAX, &text) < 0)
-		return false;
-	line = strstr(text, "\nUid:");
-	return line && strtoul(line + strlen("\nUid:"), NULL, 10) == getuid();
+		return -1;
+	at = strstr(text, line);
+	return at ? strtol(at + strlen(line), NULL, 10) : -1;
 }
 
-static bool has_id(int proc_fd, const char *pid, const struct ids *ids)
+/* The words, each with its NUL; none of a process that has lost its memory, as its end begins. */
+static ssize_t read_words(int proc_fd, pid_t pid, char **ret)
 {
-	_cleanup_free_ char *text = NULL;
-	char path[sizeof("/cmdline") + 256];
-	ssize_t len;
+	char path[32];
 
-	snprintf(path, sizeof(path), "%.255s/cmdline", pid);
-	len = read_file_at(proc_fd, path, CMDLINE_MAX, &text);
-	for (size_t i = 0; len > 0 && i < ids->len; i++)
-		if (memmem(text, (size_t)len, ids->names[i], strlen(ids->names[i])))
+	snprintf(path, sizeof(path), "%d/cmdline", (int)pid);
+	return read_file_at(proc_fd, path, CMDLINE_MAX, ret);
+}
+
+static bool bears_vm_name(int proc_fd, pid_t pid)
+{
+	_cleanup_free_ char *words = NULL;
+	ssize_t len = read_words(proc_fd, pid, &words);
+	bool is_name = false;
+
+	for (const char *word = words; len > 0 && word < words + len; word += strlen(word) + 1) {
+		if (is_name && vm_dir_is_id(word))
 			return true;
+		is_name = strcmp(word, "-name") == 0;
+	}
 	return false;
 }
 
-/* Kills it if it is ours. Its pidfd, or -1. */
-static int kill_stranger(int proc_fd, const char *name, const struct ids *ids)
+static bool is_launcher(int proc_fd, pid_t pid)
 {
-	pid_t pid = (pid_t)strtol(name, NULL, 10);
+	_cleanup_free_ char *words = NULL;
+	const char *slash;
+
+	if (read_words(proc_fd, pid, &words) <= 0)
+		return false;
+	slash = strrchr(words, '/');
+	return strcmp(slash ? slash + 1 : words, LAUNCHER_PROGRAM) == 0;
+}
+
+static bool has_launcher(int proc_fd, pid_t pid)
+{
+	for (int i = 0; i < ANCESTORS_MAX; i++) {
+		pid = (pid_t)status_number(proc_fd, pid, "PPid");
+		if (pid <= 0)
+			return false;
+		if (is_launcher(proc_fd, pid))
+			return true;
+	}
+	return false;
+}
+
+/* The uid is the real one, which a process that is not dumpable keeps from its files' owner. */
+static bool is_left(int proc_fd, pid_t pid)
+{
+	return status_number(proc_fd, pid, "Uid") == (long)getuid() &&
+	       bears_vm_name(proc_fd, pid) && !has_launcher(proc_fd, pid);
+}
+
+/* Kills it if it is one that was left. Its pidfd, or -1. */
+static int kill_left(int proc_fd, pid_t pid)
+{
 	_cleanup_close_ int pidfd = -1;
 
 	if (pid <= 1 || pid == getpid())
 		return -1;
 	pidfd = pidfd_open(pid, 0);
-	if (pidfd < 0 || !is_own_uid(proc_fd, name) || !has_id(proc_fd, name, ids))
+	if (pidfd < 0 || !is_left(proc_fd, pid))
 		return -1;
 	log_notice(NULL, "Killing process %d, left of a launcher that is gone", (int)pid);
 	if (pidfd_send_signal(pidfd, SIGKILL, NULL, 0) < 0)
@@ -88,17 +114,16 @@ static void await_end(int pidfd_take, uint64_t until_us)
 	close_fd(pidfd_take);
 }
 
-static int kill_all(DIR *proc, const struct ids *ids, uint64_t until_us)
+/* One look at all processes. */
+static int kill_all(DIR *proc, uint64_t until_us)
 {
 	const struct dirent *entry;
 	int *pidfds = NULL, count = 0;
 
+	rewinddir(proc);
 	while ((entry = readdir(proc))) {
-		int pidfd, *grown;
+		int pidfd = kill_left(dirfd(proc), (pid_t)strtol(entry->d_name, NULL, 10)), *grown;
 
-		if (entry->d_name[0] < '1' || entry->d_name[0] > '9')
-			continue;
-		pidfd = kill_stranger(dirfd(proc), entry->d_name, ids);
 		if (pidfd < 0)
 			continue;
 		grown = realloc(pidfds, ((size_t)count + 1) * sizeof(*pidfds));
@@ -113,18 +138,19 @@ static int kill_all(DIR *proc, const struct ids *ids, uint64_t until_us)
 	return count;
 }
 
-int reap_strangers(int vms_fd, double seconds)
+int reap_strangers(double seconds)
 {
-	struct ids ids = {.names = NULL};
-	int r = vm_dir_walk(vms_fd, add_id, &ids);
-	DIR *proc;
+	uint64_t until_us = now_us() + (uint64_t)(seconds * 1e6);
+	DIR *proc = opendir("/proc");
+	int count = 0, killed;
 
-	if (r == 0 && ids.len > 0) {
-		proc = opendir("/proc");
-		r = proc ? kill_all(proc, &ids, now_us() + (uint64_t)(seconds * 1e6)) : -errno;
-		if (proc)
-			closedir(proc);
-	}
-	free(ids.names);
-	return r;
+	if (!proc)
+		return -errno;
+	/* Who was killed may have been about to fork. */
+	do {
+		killed = kill_all(proc, until_us);
+		count += killed;
+	} while (killed > 0 && now_us() < until_us);
+	closedir(proc);
+	return count;
 }

@@ -18,6 +18,8 @@
 #define IDLE_SECONDS 1.
 /* For what a killed launcher left to end. */
 #define REAP_SECONDS 2.
+/* Until the second look: we may have been started while the killed one was still on its way out. */
+#define REAP_AGAIN_SECONDS 0.5
 /* A leaf whose last process has just been reaped may be busy for a moment. */
 #define SWEEP_SECONDS 0.2
 /* Without memory: what could not be said or read is tried again. */
@@ -394,6 +396,19 @@ static void on_sweep(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUS
 	leaves_sweep(&server->leaves, is_used, server);
 }
 
+static void reap(void)
+{
+	int r = reap_strangers(REAP_SECONDS);
+
+	if (r < 0)
+		log_warning(NULL, "Cannot look for left processes: %s", strerror(-r));
+}
+
+static void on_reap_again(struct ev_loop *ev UNUSED, ev_timer *timer UNUSED, int events UNUSED)
+{
+	reap();
+}
+
 /* --- Life. --- */
 
 static void init_watchers(struct server *server)
@@ -405,6 +420,7 @@ static void init_watchers(struct server *server)
 	ev_timer_init(&server->orphan, on_orphan, 0., 0.);
 	ev_timer_init(&server->sweep, on_sweep, 0., 0.);
 	ev_timer_init(&server->again, on_again, 0., 0.);
+	ev_timer_init(&server->reap_again, on_reap_again, 0., 0.);
 	server->listener.data = server->reader.data = server->writer.data = server;
 	server->idle.data = server->orphan.data = server->sweep.data = server->again.data = server;
 }
@@ -416,15 +432,6 @@ static int open_vms(const struct server *server)
 			O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 
 	return fd < 0 ? -errno : fd;
-}
-
-static void reap(const struct server *server)
-{
-	_cleanup_close_ int vms_fd = open_vms(server);
-	int r = vms_fd < 0 ? vms_fd : reap_strangers(vms_fd, REAP_SECONDS);
-
-	if (r < 0 && r != -ENOENT)
-		log_warning(NULL, "Cannot look for left processes: %s", strerror(-r));
 }
 
 static void open_leaves(struct server *server)
@@ -446,7 +453,8 @@ int server_create(const struct server_config *config, struct server **ret)
 	server->config = *config;
 	server->daemon_fd = -1;
 	init_watchers(server);
-	reap(server);
+	reap();
+	loop_timer_start(config->loop, &server->reap_again, REAP_AGAIN_SECONDS);
 	open_leaves(server);
 	fcntl(config->listen_fd, F_SETFL, fcntl(config->listen_fd, F_GETFL) | O_NONBLOCK);
 	ev_io_start(loop_ev(config->loop), &server->listener);
@@ -501,6 +509,7 @@ void server_destroy(struct server *server)
 	loop_timer_stop(server->config.loop, &server->orphan);
 	loop_timer_stop(server->config.loop, &server->sweep);
 	loop_timer_stop(server->config.loop, &server->again);
+	loop_timer_stop(server->config.loop, &server->reap_again);
 	leaves_sweep(&server->leaves, is_used, server);
 	leaves_close(&server->leaves);
 	/* daemon_fd is the exit's to close. */

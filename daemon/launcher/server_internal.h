@@ -40,7 +40,7 @@ struct server {
 	bool is_ending;
 	bool is_bidden; /* the last daemon has ended in order: no other is waited for */
 	ev_io listener, reader, writer;
-	ev_timer idle, orphan, sweep, again;
+	ev_timer idle, orphan, sweep, again, reap_again;
 };
 
 /*

@@ -17,8 +17,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#define PROGRAM   "execsandbox-launcher"
-#define INSTALLED "/usr/libexec/execsandbox/" PROGRAM
+#define INSTALLED "/usr/libexec/execsandbox/" LAUNCHER_PROGRAM
 #define BACKLOG   8
 
 /* Where the new process has what it inherits. The two last are closed by the exec. */
@@ -58,13 +57,13 @@ int launcher_listen(int runtime_fd, uid_t owner)
 
 int launcher_program_open(void)
 {
-	char own[PATH_MAX], path[PATH_MAX + sizeof(PROGRAM) + 1];
+	char own[PATH_MAX], path[PATH_MAX + sizeof(LAUNCHER_PROGRAM) + 1];
 	ssize_t len = readlink("/proc/self/exe", own, sizeof(own) - 1);
 	int fd = -1;
 
 	if (len > 0) {
 		own[len] = '\0';
-		snprintf(path, sizeof(path), "%s/" PROGRAM, dirname(own));
+		snprintf(path, sizeof(path), "%s/" LAUNCHER_PROGRAM, dirname(own));
 		fd = open(path, O_PATH | O_CLOEXEC);
 	}
 	if (fd < 0)
@@ -155,7 +154,7 @@ int launcher_start(const struct launcher_start *start, int *ret_fd)
 			    error_read = -1, error_write = -1;
 	const char *level = log_level_name(log_get_level());
 	char *argv[] = {
-		(char *)PROGRAM,          (char *)"--runtime-dir", (char *)start->runtime_dir,
+		(char *)LAUNCHER_PROGRAM, (char *)"--runtime-dir", (char *)start->runtime_dir,
 		(char *)"--log-level",    (char *)level,           (char *)"--listen-fd=3",
 		(char *)"--runtime-fd=4", (char *)"--daemon-fd=5", NULL};
 	struct child child = {.start = start, .null_fd = null_fd};

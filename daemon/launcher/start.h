@@ -11,6 +11,9 @@
 
 #include "base/util.h"
 
+/* Its first word in the list of processes, behind a path or not. */
+#define LAUNCHER_PROGRAM "execsandbox-launcher"
+
 /* Does somebody listen on the socket in that directory? */
 bool launcher_is_there(int runtime_fd);
 

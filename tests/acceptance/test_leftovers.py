@@ -3,6 +3,7 @@
 
 import os
 
+from orphans import orphans
 from support import DaemonTest, exclusive, needs_root, vms_seen
 
 
@@ -65,6 +66,7 @@ class Leftovers(DaemonTest):
             command for _, _, command in processes() if any(vm in command for vm in vms_seen)
         ]
         self.assertEqual(named, [])
+        self.until(lambda: not orphans(), "no process of a VM is without a launcher")
 
     @needs_root
     def test_no_file(self):

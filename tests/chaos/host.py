@@ -7,6 +7,8 @@ import os
 import re
 import time
 
+from orphans import orphans
+
 VM_ID = re.compile(r"\bvm_[0-9a-f]{16}\b")
 POLL_SECONDS = 0.02
 
@@ -109,6 +111,7 @@ class Host:
     def leftovers(self, own_mounts=()):
         """What is there that should not be, behind the end of the daemon."""
         found = [f"process {one}" for one in self.processes()]
+        found += [f"orphan {pid} {words[:80]}" for pid, words in orphans()]
         found += [f"directory run/vm/{name}" for name in sorted(self.vm_directories())]
         found += [f"cgroup {path}" for path in self.cgroups()]
         found += [f"mount {path}" for path in self.mounts() if path not in own_mounts]

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a launcher left: directories of VMs, and the processes that bear their names. */
+/* What a launcher left: directories of VMs, and processes that bear their names. */
 #include "daemon/launcher/reap.h"
 
+#include "daemon/launcher/start.h"
 #include "daemon/launcher/vm_dir.h"
 #include "tests/unit/suite.h"
 #include "tests/unit/test_child.h"
@@ -98,11 +99,20 @@ START_TEST(test_strange_directories)
 }
 END_TEST
 
-/* A process that bears a name, of some uid; ready when it has its command line. */
-static pid_t start(const char *name, uid_t uid)
+/* Waits for what closes the other end: an exec, or an end. */
+static void await_exec(const int ready[2])
+{
+	char byte;
+
+	close(ready[1]);
+	ck_assert_int_eq(read(ready[0], &byte, 1), 0);
+	close(ready[0]);
+}
+
+/* A process with three words, of some uid; ready when it has its command line. */
+static pid_t start(const char *first, const char *second, uid_t uid)
 {
 	int ready[2];
-	char byte;
 	pid_t pid;
 
 	ck_assert_int_eq(pipe2(ready, O_CLOEXEC), 0);
@@ -110,12 +120,10 @@ static pid_t start(const char *name, uid_t uid)
 	if (pid == 0) {
 		if (uid != getuid() && setresuid(uid, uid, uid) < 0)
 			_exit(1);
-		execl("/bin/sleep", name, "1000", (char *)NULL);
+		execl("/bin/sh", "sh", "-c", "kill -STOP $$", "sh", first, second, (char *)NULL);
 		_exit(1);
 	}
-	close(ready[1]);
-	ck_assert_int_eq(read(ready[0], &byte, 1), 0); /* the exec has closed it */
-	close(ready[0]);
+	await_exec(ready);
 	return pid;
 }
 
@@ -136,36 +144,82 @@ static void expect_alive(pid_t pid)
 
 START_TEST(test_processes)
 {
-	pid_t ours = start("qemu-" ID ",x", getuid()), second = start(OTHER_ID, getuid());
-	pid_t unknown = start("vm_00000000000000aa", getuid());
+	pid_t ours = start("-name", ID, getuid()), second = start("-name", OTHER_ID, getuid());
+	pid_t unnamed = start("-kernel", ID, getuid()), named = start("-name", "vm_1", getuid());
 
-	mkdir(test_dir_path(dir, ID), 0700);
-	mkdir(test_dir_path(dir, OTHER_ID), 0700);
-	ck_assert_int_eq(reap_strangers(vms_fd, 20), 2);
+	ck_assert_int_eq(reap_strangers(20), 2);
 	expect_killed(ours);
 	expect_killed(second);
-	expect_alive(unknown);
-	ck_assert_int_eq(reap_strangers(vms_fd, 20), 0);
+	expect_alive(unnamed);
+	expect_alive(named);
+	ck_assert_int_eq(reap_strangers(20), 0);
 }
 END_TEST
 
 START_TEST(test_other_users_are_left_alone)
 {
-	pid_t theirs = start(ID, 65534);
+	pid_t theirs = start("-name", ID, 65534);
 
-	mkdir(test_dir_path(dir, ID), 0700);
-	ck_assert_int_eq(reap_strangers(vms_fd, 20), 0);
+	ck_assert_int_eq(reap_strangers(20), 0);
 	expect_alive(theirs);
 }
 END_TEST
 
-START_TEST(test_nothing_to_look_for)
+/* One that starts a wrapper that starts a VM's process, whose pid comes through a pipe. */
+static pid_t start_family(const char *name, pid_t *ret_vm)
 {
-	pid_t pid = start(ID, getuid());
+	static const char script[] = "sh -c 'sh -c \"echo \\$\\$; kill -STOP \\$\\$\" sh -name " ID "; :'; :";
+	char line[16] = "";
+	int out[2];
+	pid_t pid;
 
-	ck_assert_int_eq(reap_strangers(vms_fd, 20), 0);
-	ck_assert_int_eq(reap_strangers(-1, 20), -EBADF);
-	expect_alive(pid);
+	ck_assert_int_eq(pipe2(out, O_CLOEXEC), 0);
+	pid = fork();
+	if (pid == 0) {
+		dup2(out[1], STDOUT_FILENO);
+		execl("/bin/sh", name, "-c", script, (char *)NULL);
+		_exit(1);
+	}
+	close(out[1]);
+	ck_assert_int_gt(read(out[0], line, sizeof(line) - 1), 0);
+	close(out[0]);
+	*ret_vm = (pid_t)strtol(line, NULL, 10);
+	return pid;
+}
+
+static bool ends(pid_t pid)
+{
+	for (int i = 0; i < 1000; i++) {
+		if (kill(pid, 0) < 0)
+			return true;
+		(void)waitpid(pid, NULL, WNOHANG);
+		poll(NULL, 0, 10);
+	}
+	return false;
+}
+
+/* Whose launcher lives is not left, of whichever launcher; whose launcher has died is. */
+START_TEST(test_under_a_launcher)
+{
+	pid_t vm, launcher = start_family("/usr/libexec/" LAUNCHER_PROGRAM, &vm);
+
+	ck_assert_int_eq(reap_strangers(20), 0);
+	ck_assert_int_eq(kill(vm, 0), 0);
+	kill(launcher, SIGKILL);
+	ck_assert_int_eq(waitpid(launcher, NULL, 0), launcher);
+	/* The wrapper between them bears no name. */
+	ck_assert_int_eq(reap_strangers(20), 1);
+	ck_assert(ends(vm));
+}
+END_TEST
+
+START_TEST(test_under_something_else)
+{
+	pid_t vm, parent = start_family("not-" LAUNCHER_PROGRAM, &vm);
+
+	ck_assert_int_eq(reap_strangers(20), 1);
+	ck_assert(ends(vm));
+	waitpid(parent, NULL, 0);
 }
 END_TEST
 
@@ -182,7 +236,8 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, test_processes);
 	if (geteuid() == 0)
 		tcase_add_test(tests, test_other_users_are_left_alone);
-	tcase_add_test(tests, test_nothing_to_look_for);
+	tcase_add_test(tests, test_under_a_launcher);
+	tcase_add_test(tests, test_under_something_else);
 	suite_add_tcase(suite, tests);
 	return suite;
 }

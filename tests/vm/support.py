@@ -17,6 +17,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "acceptance"))
 
 from client import Client, RpcError  # noqa: E402  (the path is set above)
+from orphans import orphans  # noqa: E402
 
 # Set by tests/vm/run.
 DAEMON = IMAGES = LYING_IMAGES = FAKE_QEMU = None
@@ -194,6 +195,7 @@ class Daemon:
             client.close()
         self.clients.clear()
         until(lambda: not self.leftovers(), "no process of a VM is left")
+        until(lambda: not orphans(), "no process of a VM is without a launcher")
         until(lambda: not self.vm_directories(), "no directory of a VM is left")
         # A connection less at the baseline than now and then: those close a moment later.
         until(lambda: self.descriptors() <= self.baseline,
