@@ -136,7 +136,8 @@ static int load_outputs(struct exec *exec, int vms_fd)
 
 struct rpc_error *exec_recall_error(void)
 {
-	return rpc_error_new(RPC_VM_LOST, "What is known of the program is not enough");
+	return rpc_error_new(RPC_VM_LOST, "What the daemon before wrote down of the program is not "
+					  "enough to tell how it ended");
 }
 
 struct rpc_error *exec_recall_check(const char *method, const json_t *saved)

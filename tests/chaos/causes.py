@@ -14,6 +14,9 @@ AFTERMATH_SECONDS = 15
 # its way when it was asked to it need not have read.
 DRAIN_SECONDS, ON_ITS_WAY_SECONDS = 5, 0.1
 
+# Of a 3004 whose VM lives.
+FORGOTTEN = "wrote down of the program is not enough"
+
 # Errors of requests that name no session, by code: (faults that explain them, seconds they reach).
 EXPLAINS = {
     CLOSED: (DAEMON_ENDS, 0.5),
@@ -56,6 +59,8 @@ class Causes:
             return self._session_is_lost(session, answer)
         if key not in EXPLAINS:
             return False
+        if key == 3004 and FORGOTTEN in answer.text:
+            return self.is_unrecorded(session.opened if session else request.asked, answer.heard)
         if key == CLOSED and is_waited_for(request):
             return bool(self.history.causes(("daemon",), since - 0.5, answer.heard)) or any(
                 fault.began - ON_ITS_WAY_SECONDS < answer.asked or fault.began < answer.heard - DRAIN_SECONDS

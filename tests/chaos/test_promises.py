@@ -216,6 +216,18 @@ class Errors(Checked):
         self.made.done("disk")
         self.assert_good()
 
+    def test_forgotten(self):
+        """A daemon that could not write down what it knew, and one that comes after it."""
+        answer = error(3004, vm=VM)
+        answer.text = "What the daemon before wrote down of the program is not enough to tell how it ended"
+        self.made.append("a", answer)
+        self.made.done("qemu", VM)
+        self.assert_broken("explained", "3004")
+        self.made.done("daemon")
+        self.assert_broken("explained", "3004")
+        self.made.done("runtime", since=0.7)
+        self.assert_good()
+
     def test_launcher(self):
         self.made.append("a", error(3004, vm=VM))
         self.made.done("launcher")

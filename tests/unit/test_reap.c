@@ -168,7 +168,8 @@ END_TEST
 /* One that starts a wrapper that starts a VM's process, whose pid comes through a pipe. */
 static pid_t start_family(const char *name, pid_t *ret_vm)
 {
-	static const char script[] = "sh -c 'sh -c \"echo \\$\\$; kill -STOP \\$\\$\" sh -name " ID "; :'; :";
+	static const char script[] =
+		"sh -c 'sh -c \"echo \\$\\$; kill -STOP \\$\\$\" sh -name " ID "; :'; :";
 	char line[16] = "";
 	int out[2];
 	pid_t pid;
