@@ -3,7 +3,7 @@
 
 from history import CANCELLED, CLOSED, EXEC_NOT_FOUND, SESSION_CLOSED, SESSION_NOT_FOUND
 
-VM_ENDS = ("qemu", "agent", "launcher")  # the VM is gone
+VM_ENDS = ("qemu", "agent", "garbage", "launcher")  # the VM is gone
 DAEMON_ENDS = ("daemon", "handover")
 ANY = VM_ENDS + DAEMON_ENDS + ("stop", "disk", "runtime", "descriptors", "memory")
 # A kill is noticed a moment later; what was dispatched meanwhile meets a dead VM.
@@ -27,7 +27,7 @@ EXPLAINS = {
     3002: (ANY, AFTERMATH_SECONDS),
     3003: (ANY, AFTERMATH_SECONDS),
     3004: (VM_ENDS, NOTICE_SECONDS),
-    3006: (("agent",), NOTICE_SECONDS),
+    3006: (("agent", "garbage"), NOTICE_SECONDS),
 }
 
 

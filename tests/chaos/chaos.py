@@ -168,7 +168,8 @@ def main():
     print(f"seed {seed}: CHAOS_SEED={seed} CHAOS_KILLS={options.kills} make chaos", flush=True)
     promises = Promises(not options.no_adopt, options.back_seconds, options.back_seconds)
     history, counts = History(), collections.Counter()
-    supervisor = Supervisor(history, f"{options.build}/daemon/execsandboxd", options.images, promises, options.set, options.templates)
+    supervisor = Supervisor(history, f"{options.build}/daemon/execsandboxd",
+                            f"{options.build}/tests/fake/clock_jump.so", options.images, promises, options.set, options.templates)
     world = World(seed, history, supervisor, f"{options.build}/ctl/execsandboxctl")
     customers = [kind(world, number) for kind, count in CUSTOMERS for number in range(count)]
     try:

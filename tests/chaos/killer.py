@@ -3,8 +3,8 @@
 
 Each function is one kind of fault; it takes (world, step), notes in the history what it does before it does it, and returns
 False when there was nobody to do it to. Those that last a while are undone by a timer, and all at the end by undo_all().
-An agent is killed by its own images' lie (tests/fake/agent): it ends, and with PID 1 the guest. The clock of the host is left
-alone: no time namespace has a CLOCK_REALTIME of its own.
+An agent is killed, or speaks garbage, by its own images' lie (tests/fake/agent); when it ends, so does the guest, whose PID 1 it is.
+The wall clock jumps for the daemon alone (tests/fake/clock): no time namespace has a CLOCK_REALTIME of its own.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ AGENT_SECONDS = 10
 # Descriptors and memory that are left to a daemon which has run out of them.
 FEW_DESCRIPTORS, LITTLE_MEMORY = 3, 2 << 20
 TELL_SECONDS = 20
+DAY = 24 * 3600
 LIMITS = {"nofile": "Max open files", "as": "Max address space"}  # prlimit(1) and /proc/PID/limits
 
 
@@ -65,19 +66,24 @@ def stop_vm(world, step):
     return kill_vm(world, step, "stop", signal.SIGSTOP, step.length)
 
 
-def kill_agent(world, step):
+def kill_agent(world, step, kind="agent", lie="lies-dead"):
+    """Of one whose session lives."""
     session = choose(world.history.living_sessions(), step.pick)
     if not session:
         return False
-    world.history.fault("agent", session.vm, f"of {session.name}", AGENT_SECONDS)
-    threading.Thread(target=tell_agent, args=(world, session), daemon=True).start()
+    world.history.fault(kind, session.vm, f"of {session.name}", AGENT_SECONDS)
+    threading.Thread(target=tell_agent, args=(world, session, lie), daemon=True).start()
     return True
 
 
-def tell_agent(world, session):
+def speak_garbage(world, step):
+    return kill_agent(world, step, "garbage", "lies-garbage")
+
+
+def tell_agent(world, session, lie):
     with contextlib.suppress(Closed, OSError, RpcError, TimeoutError):
         with Client(world.socket, TELL_SECONDS) as client:
-            client.call("file.write", session=session.name, path="lies-dead", data="")
+            client.call("file.write", session=session.name, path=lie, data="")
 
 
 def kill_launcher(world, _):
@@ -163,13 +169,20 @@ def take_memory(world, step):
     return limit(world, step, "memory", "as", lambda pid: address_space(pid) + LITTLE_MEMORY)
 
 
+def jump(world, step):
+    """Nothing that the daemon promises hangs on the wall clock: this explains no error. Three days either way."""
+    world.history.fault("clock", seconds=0)
+    world.supervisor.set_clock(int((2 * step.pick - 1) * 3 * DAY))
+    return True
+
+
 def address_space(pid):
     with open(f"/proc/{pid}/statm", encoding="ascii") as file:
         return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 
 
-FAULTS = {"daemon": kill_daemon, "handover": hand_over, "qemu": kill_vm, "client": kill_client, "agent": kill_agent, "launcher": kill_launcher,
-          "wrapper": kill_wrapper, "stop": stop_vm, "disk": fill_state, "runtime": fill_runtime,
+FAULTS = {"daemon": kill_daemon, "handover": hand_over, "qemu": kill_vm, "client": kill_client, "agent": kill_agent, "garbage": speak_garbage, "launcher": kill_launcher,
+          "wrapper": kill_wrapper, "clock": jump, "stop": stop_vm, "disk": fill_state, "runtime": fill_runtime,
           "descriptors": take_descriptors, "memory": take_memory}
 
 

@@ -5,9 +5,9 @@ import collections
 import random
 
 # How often each comes, to one another. R1 counts the kills: all but those that only last a while.
-WEIGHTS = {"daemon": 30, "qemu": 30, "client": 18, "agent": 6, "launcher": 5, "wrapper": 3,
-           "stop": 8, "handover": 4, "disk": 2, "runtime": 1, "descriptors": 2, "memory": 1}
-KILLS = ("daemon", "qemu", "client", "agent", "launcher", "wrapper")
+WEIGHTS = {"daemon": 30, "qemu": 30, "client": 18, "agent": 4, "garbage": 2, "launcher": 5, "wrapper": 3,
+           "clock": 3, "stop": 8, "handover": 4, "disk": 2, "runtime": 1, "descriptors": 2, "memory": 1}
+KILLS = ("daemon", "qemu", "client", "agent", "garbage", "launcher", "wrapper")
 GAP_SECONDS, GAP_MAX_SECONDS = 0.6, 3
 # Now and then the next comes at once: into a start, an adoption, an end.
 AT_ONCE = 0.15

@@ -30,7 +30,7 @@ SETTINGS = ("accel=tcg", "log_level=info", "log_target=stderr", "pool_python=2",
 
 
 class Supervisor:
-    def __init__(self, history, program, images, promises, settings=(), templates=None):
+    def __init__(self, history, program, clock, images, promises, settings=(), templates=None):
         self.history, self.promises, self.templates = history, promises, templates
         self.directory = tempfile.mkdtemp(prefix="execsandbox-chaos-")
         os.chmod(self.directory, 0o755)
@@ -42,6 +42,9 @@ class Supervisor:
                       "--images-dir", os.path.abspath(images)]
         for setting in (*SETTINGS, *settings):
             self.words += ["--set", setting]
+        self.environment = dict(os.environ, LD_PRELOAD=os.path.abspath(clock), CLOCK_JUMP=os.path.join(self.directory, "jump"),
+                                # ASan wants to be the first of all libraries; what comes before it here does nothing of its kind.
+                                ASAN_OPTIONS="verify_asan_link_order=0")
         self.lock = threading.Lock()  # a kill never meets a process that has been reaped
         self.process = None
         self.kills = []  # faults that last until the next daemon is back
@@ -50,12 +53,14 @@ class Supervisor:
         self.thread = threading.Thread(target=self._keep, name="supervisor")
 
     def start(self):
+        os.stat(self.environment["LD_PRELOAD"])  # the linker goes on without it
         for name, size in MOUNTS.items():
             path = os.path.join(self.directory, name)
             os.mkdir(path)
             subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "execsandbox-chaos", path], check=True)
             shutil.chown(path, "execsandbox-vm")
         self._copy_templates(self.templates, os.path.join(self.directory, "state"))
+        self.set_clock(0)
         self.thread.start()
         if not self.is_serving.wait(READY_SECONDS):
             raise RuntimeError("the daemon does not start")
@@ -70,6 +75,13 @@ class Supervisor:
         if source and os.path.exists(source):
             subprocess.run(["cp", "-aT", "--sparse=always", source, target], check=True)
 
+    def set_clock(self, seconds):
+        """How far the daemon's wall clock is from the host's. By a new file: a reader has the old number or the new one."""
+        path = self.environment["CLOCK_JUMP"]
+        with open(path + ".new", "w", encoding="ascii") as file:
+            file.write(str(seconds))
+        os.rename(path + ".new", path)
+
     def mounts(self):
         return [os.path.join(self.directory, name) for name in MOUNTS]
 
@@ -78,7 +90,7 @@ class Supervisor:
         while not self.is_stopping:
             life, old_vms = self.history.life(since), set(self.host.note_vms())
             with self.lock, open(self.log_path, "ab") as log:
-                self.process = subprocess.Popen(self.words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                self.process = subprocess.Popen(self.words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment)
             watcher = threading.Thread(target=self._watch, args=(life, self.process.pid, old_vms), daemon=True)
             watcher.start()
             # Its pid stays its own until the lock is held.
@@ -136,12 +148,17 @@ class Supervisor:
         """The daemon leaves all that is alive to the next one. Only one that serves is asked to."""
         return self.is_serving.is_set() and self._end_one("handover", signal.SIGUSR1)
 
+    def _signal(self, number):
+        """With the lock, to one that has not been waited for. Popen's own method would wait for it."""
+        if self.process.returncode is None:
+            os.kill(self.process.pid, number)
+
     def _end_one(self, kind, number):
         with self.lock:
             if self.process.returncode is not None:
                 return False
             self.kills.append(self.history.fault(kind, detail=f"pid {self.process.pid}"))
-            self.process.send_signal(number)
+            self._signal(number)
         return True
 
     def calm_down(self):
@@ -168,12 +185,12 @@ class Supervisor:
         self.history.fault("stopped")
         self.is_stopping = True
         with self.lock:
-            if self.process.returncode is None:
-                self.process.send_signal(signal.SIGTERM)
+            self._signal(signal.SIGTERM)
         self.thread.join(STOP_SECONDS)
         if self.thread.is_alive():
             self.history.note(f"the daemon does not end within {STOP_SECONDS} s")
-            self.process.kill()
+            with self.lock:
+                self._signal(signal.SIGKILL)
             self.thread.join()
         elif self.process.returncode:
             self.history.note(f"the daemon ended with {self.process.returncode} when it was asked to stop")
@@ -185,8 +202,8 @@ class Supervisor:
         """No daemon is started any more, and there is none; does nothing behind stop()."""
         self.is_stopping = True
         with self.lock:
-            if self.process and self.process.returncode is None:
-                self.process.kill()
+            if self.process:
+                self._signal(signal.SIGKILL)
         if self.thread.ident:
             self.thread.join()
 

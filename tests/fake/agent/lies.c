@@ -9,9 +9,10 @@
  *   lies-stalled     its programs wait for memory all the time
  *   lies-deaf        the balloon's driver is gone: it never inflates
  *
- * and one in /home/user, where file.write can put it beside any program:
+ * and two in /home/user, where file.write can put them beside any program:
  *
  *   lies-dead        the agent ends, and its guest with it
+ *   lies-garbage     bytes that are no frame go to the host
  */
 #include "guest-agent/memory.h"
 
@@ -25,6 +26,8 @@
 /* As much as the protocol lets pass and no VM has. */
 #define IMPOSSIBLE (UINT64_C(1) << 50)
 #define DRIVER     "/sys/bus/virtio/drivers/virtio_balloon"
+#define PORT       "/dev/vport"
+#define FDS_MAX    64
 
 void __real_memory_read(const struct cgroup *cgroup, struct msg_memory *ret);
 void __wrap_memory_read(const struct cgroup *cgroup, struct msg_memory *ret);
@@ -57,11 +60,29 @@ static void unbind_balloon(void)
 		closedir(driver);
 }
 
+/* Into whatever the agent has open there. */
+static void write_garbage(void)
+{
+	char path[32], target[sizeof(PORT)], garbage[256];
+
+	memset(garbage, 0xff, sizeof(garbage));
+	for (int fd = 3; fd < FDS_MAX; fd++) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		if (readlink(path, target, sizeof(target)) < (ssize_t)strlen(PORT) ||
+		    strncmp(target, PORT, strlen(PORT)) != 0)
+			continue;
+		if (write(fd, garbage, sizeof(garbage)) < 0)
+			perror(path);
+	}
+}
+
 void __wrap_memory_read(const struct cgroup *cgroup, struct msg_memory *ret)
 {
 	__real_memory_read(cgroup, ret);
 	if (is_told("/home/user/lies-dead"))
 		_exit(1);
+	if (is_told("/home/user/lies-garbage"))
+		write_garbage();
 	if (is_told("/tmp/lies-plenty")) {
 		ret->mem_free = ret->mem_available = ret->mem_total;
 		ret->mem_caches = ret->mem_anonymous = 0;
