@@ -13,6 +13,8 @@
 
 #define KIND   "vm_"
 #define DIGITS 16
+/* The longest name of a file in one, with its NUL. */
+#define FILE_NAME_SIZE 64
 
 bool vm_dir_is_id(const char *name)
 {
@@ -47,16 +49,21 @@ static DIR *list(int parent_fd, const char *name)
 	return dir;
 }
 
+int vm_dir_remove_file(int vms_fd, const char *id, const char *name)
+{
+	char path[VM_DIR_NAME_SIZE + FILE_NAME_SIZE];
+
+	snprintf(path, sizeof(path), "%s/%s", id, name);
+	return unlinkat(vms_fd, path, 0) < 0 && errno != ENOENT ? -errno : 0;
+}
+
 /* By name, of what is always there: for who has no descriptor left to look what there is. */
 static void remove_known(int vms_fd, const char *id)
 {
 	static const char *const names[] = {"qmp.sock", "agent.sock", "record.json"};
-	char path[VM_DIR_NAME_SIZE + 32];
 
-	for (size_t i = 0; i < ELEMENTSOF(names); i++) {
-		snprintf(path, sizeof(path), "%s/%s", id, names[i]);
-		(void)unlinkat(vms_fd, path, 0);
-	}
+	for (size_t i = 0; i < ELEMENTSOF(names); i++)
+		(void)vm_dir_remove_file(vms_fd, id, names[i]);
 }
 
 static bool has_no_descriptors(int error)

@@ -19,6 +19,9 @@ int vm_dir_open(int vms_fd, const char *id);
 /* Removes a VM's directory with the files in it. 0, also when there is none, or -errno. */
 int vm_dir_remove(int vms_fd, const char *id);
 
+/* Removes one file of it; needs no descriptor. 0, also when there is none, or -errno. */
+int vm_dir_remove_file(int vms_fd, const char *id, const char *name);
+
 /* Calls fn(user, id) for every directory that is named like a VM. 0 or -errno. */
 int vm_dir_walk(int vms_fd, void (*fn)(void *user, const char *id), void *user);
 

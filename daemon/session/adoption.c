@@ -170,12 +170,16 @@ static void adopt_vms(struct adoption *adoption)
 	char name[VM_ID_SIZE];
 	const char *id;
 	json_t *owner;
+	int r;
 
 	for (size_t i = 0; (id = launcher_list(host->launcher, i));) {
 		snprintf(name, sizeof(name), "%s", id);
-		if (vm_record_read(host->vms_fd, name, &vm, &owner) == 0) {
+		r = vm_record_read(host->vms_fd, name, &vm, &owner);
+		if (r == 0) {
 			recall(adoption, &vm, owner);
 			json_decref(owner);
+		} else if (r != -ENOENT) {
+			log_warning(name, "Cannot read its record: %s", strerror(-r));
 		}
 		/* One that was adopted is not in the list any more. */
 		id = launcher_list(host->launcher, i);
@@ -187,24 +191,6 @@ static void adopt_vms(struct adoption *adoption)
 			   "Ending it: nobody can come back for it");
 	if (launcher_kill_rest(host->launcher) < 0)
 		log_warning(NULL, "VMs of the daemon before do not end");
-}
-
-/* What is left of those that are dead. */
-static void remove_dir(void *user, const char *id)
-{
-	struct vm_host *host = user;
-
-	if (!vm_find(host, id))
-		vm_remove_files(host->vms_fd, id);
-}
-
-/* What stays costs a few bytes. */
-static void remove_dirs(struct vm_host *host)
-{
-	int r = vm_dir_walk(host->vms_fd, remove_dir, host);
-
-	if (r < 0)
-		log_warning(NULL, "Cannot list the VMs' directory: %s", strerror(-r));
 }
 
 /* --- Life. --- */
@@ -224,7 +210,7 @@ int adoption_start(const struct adoption_config *config, struct adoption **ret)
 	(void)results_load(config->run->exec->results, &load_ops, adoption);
 	adopt_vms(adoption);
 	fail_programs(adoption);
-	remove_dirs(config->host);
+	vm_remove_left_files(config->host); /* of those that are dead */
 	adoption->is_complete = true;
 	if (adoption->pending == 0)
 		tell(adoption);

@@ -50,8 +50,10 @@ static void finish(struct exec *exec, enum exec_end end)
 	loop_timer_stop(exec->config.env->loop, &exec->deadline);
 	/* The guest may forget it only when its result is kept; its number is free there before the
 	 * next program comes. */
-	if (end == EXEC_REPORTED && exec->config.is_shared)
+	if (end == EXEC_REPORTED && exec->config.is_shared) {
+		exec_drop_verdict(exec);
 		agent_link_exec_done(vm_link(exec->vm), exec->number);
+	}
 	exec_set_state(exec, EXEC_DONE);
 	loop_defer(exec->config.env->loop, &exec->free_later, free_later, exec);
 	exec->config.ops->on_done(exec->config.user, exec, end);
@@ -184,7 +186,12 @@ void exec_answer(struct exec *exec, const struct msg_exit *exit, enum exec_end e
 		exec_answer_error(exec, rpc_error_set(error, "result", result), end);
 		return;
 	}
-	if (exec->record && result)
+	if (!result) {
+		/* An end all the same, or it would run again. */
+		exec_answer_error(exec, rpc_error_no_memory(), end);
+		return;
+	}
+	if (exec->record)
 		results_end(TAKE_PTR(exec->record), result, &exec->out, &exec->err);
 	/* The result has a copy, and its reply will be another. */
 	output_fini(&exec->out);

@@ -21,6 +21,7 @@ struct exec {
 	struct exec_config config;
 	enum exec_state state;
 	enum run_verdict verdict;
+	bool is_verdict_noted;        /* in a file, exec_recall.h */
 	struct rpc_call *call;        /* NULL once answered or gone */
 	struct result_record *record; /* NULL: none, or it has its end */
 	struct run_request request;

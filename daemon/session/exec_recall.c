@@ -49,7 +49,7 @@ static const struct {
 	const char *name;
 } verdicts[] = {{VERDICT_TIMEOUT, "timeout"}, {VERDICT_CANCELLED, "cancelled"}};
 
-void exec_note_verdict(const struct exec *exec)
+void exec_note_verdict(struct exec *exec)
 {
 	_cleanup_close_ int dir_fd = vm_open_dir(vm_get_host(exec->vm), exec->vm_id);
 	int r = MIN(dir_fd, 0);
@@ -63,6 +63,21 @@ void exec_note_verdict(const struct exec *exec)
 		log_warning(exec->vm_id,
 			    "Why its program is killed would not outlive the daemon: %s",
 			    strerror(-r));
+	exec->is_verdict_noted = r == 0;
+}
+
+void exec_drop_verdict(struct exec *exec)
+{
+	char name[32];
+	int r;
+
+	if (!exec->is_verdict_noted)
+		return;
+	exec->is_verdict_noted = false;
+	spool_name(exec->number, "verdict", name);
+	r = vm_dir_remove_file(vm_get_host(exec->vm)->vms_fd, exec->vm_id, name);
+	if (r < 0)
+		log_warning(exec->vm_id, "Cannot remove %s: %s", name, strerror(-r));
 }
 
 /* --- What was. --- */
@@ -76,6 +91,7 @@ static void load_verdict(struct exec *exec, int dir_fd)
 	spool_name(exec->number, "verdict", name);
 	if (kept_read(dir_fd, name, 32, &text) < 0)
 		return;
+	exec->is_verdict_noted = true;
 	for (size_t i = 0; i < ELEMENTSOF(verdicts); i++)
 		if (strcmp(text, verdicts[i].name) == 0)
 			exec->verdict = verdicts[i].verdict;
@@ -221,7 +237,8 @@ void exec_take_up(struct exec *exec, struct vm *vm, const struct msg_hello_reply
 	exec_set_vm(exec, vm, exec->number);
 	if (is_known) {
 		go_on(exec, hello);
-	} else if (exec->verdict == VERDICT_CANCELLED) {
+	} else if (exec->verdict != VERDICT_NONE) {
+		/* It was to be killed before it was there. */
 		exec_answer(exec, NULL, EXEC_REPORTED);
 	} else if (exec->out.len + exec->err.len == 0) {
 		exec_begin(exec, vm, exec->number, exec->start, exec->granted_us);

@@ -19,7 +19,10 @@ void exec_spool(struct exec *exec);
 
 /* What it is about to be killed for is written first: the next daemon may be the one that hears of
  * its end. */
-void exec_note_verdict(const struct exec *exec);
+void exec_note_verdict(struct exec *exec);
+
+/* It has ended, which is kept: that is of no use any more. */
+void exec_drop_verdict(struct exec *exec);
 
 /* Checks what its caller gave to `method`, as it was when that was called: a record may be of a
  * daemon that knew other parameters, or damaged. NULL, or what is wrong. */

@@ -4,8 +4,10 @@
 
 #include "base/log.h"
 #include "daemon/session/attach.h"
+#include "daemon/session/process_record.h"
 #include "daemon/session/result.h"
 #include "protocol/moment.h"
+#include "protocol/utf8.h"
 
 #include <assert.h>
 #include <signal.h>
@@ -91,6 +93,12 @@ static void on_start_deadline(struct ev_loop *ev UNUSED, ev_timer *timer, int ev
 	config->on_unresponsive(config->user);
 }
 
+/* Whole characters. */
+static size_t command_len(const char *text, size_t len)
+{
+	return utf8_cut(text, MIN(len, (size_t)COMMAND_MAX_BYTES));
+}
+
 /* What it is called in a list: its first line, or its words. */
 static char *make_command(const struct run_request *request)
 {
@@ -101,7 +109,7 @@ static char *make_command(const struct run_request *request)
 
 	if (json_array_size(request->args) == 0)
 		return strndup(request->code,
-			       MIN(strcspn(request->code, "\n"), (size_t)COMMAND_MAX_BYTES));
+			       command_len(request->code, strcspn(request->code, "\n")));
 	json_array_foreach (request->args, i, word) {
 		if (asprintf(&longer, "%s%s%s", text ?: "", text ? " " : "",
 			     json_string_value(word)) < 0)
@@ -109,7 +117,7 @@ static char *make_command(const struct run_request *request)
 		free(text);
 		text = longer;
 		if (strlen(text) > COMMAND_MAX_BYTES) {
-			text[COMMAND_MAX_BYTES] = '\0';
+			text[command_len(text, strlen(text))] = '\0';
 			break;
 		}
 	}
@@ -241,6 +249,8 @@ void process_on_output(struct process *process, enum frame_substream sub, const 
 	struct ring *ring = &process->rings[stream];
 
 	ring_add(ring, data, len, room_for(process, ring));
+	if (process->is_kept && !ring_is_kept(ring))
+		process_unkeep(process);
 	process->held[stream] += len;
 	attach_pump(process);
 	process_credit(process);

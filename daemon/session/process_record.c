@@ -37,6 +37,18 @@ void process_keep(struct process *process)
 			    strerror(-r));
 }
 
+void process_unkeep(struct process *process)
+{
+	log_warning(process->id, "Does not outlive the daemon any more: no room for its output");
+	process->is_kept = false;
+	processes_save(process->processes);
+}
+
+bool process_is_recorded(const struct process *process)
+{
+	return process->state != PROCESS_STARTING && !process->is_unwanted && process->is_kept;
+}
+
 static json_t *pack_exit(const struct process *process)
 {
 	struct msg msg = {.type = FRAME_EXIT, .exit = process->exit};
@@ -50,8 +62,6 @@ json_t *process_record(const struct process *process)
 {
 	json_t *record;
 
-	if (process->state == PROCESS_STARTING || process->is_unwanted || !process->is_kept)
-		return NULL;
 	record =
 		json_pack("{s:s, s:I, s:s*, s:I, s:I, s:I, s:I, s:b}", "id", process->id, "number",
 			  (json_int_t)process->number, "command", process->command, "rows",
@@ -171,8 +181,6 @@ int process_take_up(struct process *process, struct vm *vm, const struct msg_hel
 
 	if (process->state == PROCESS_ENDED)
 		return 0;
-	if (!agent_link_knows(hello, process->number))
-		return -EPROTO;
 	process->vm = vm;
 	process->input.written = agent_link_received(hello, process->number, SUBSTREAM_STDIN);
 	r = agent_link_resume(vm_link(vm), &resume, hello);

@@ -15,7 +15,13 @@
 /* Has its output kept from now on, in its VM's directory. */
 void process_keep(struct process *process);
 
-/* What the next daemon needs. New reference; NULL for one that is not known to run, or unwanted. */
+/* Its output could not be kept: it goes on without. */
+void process_unkeep(struct process *process);
+
+/* Shall the next daemon know it? Not one that is not known to run, or is unwanted. */
+bool process_is_recorded(const struct process *process);
+
+/* What it needs then. New reference, or NULL without memory. */
 json_t *process_record(const struct process *process);
 
 /* One of an earlier daemon: RUNNING or ENDED. NULL when that is no record, or its output is not
@@ -25,8 +31,7 @@ struct process *process_recall(struct processes *processes, const json_t *record
 /* Adds what is here of its outputs, as in HELLO. */
 void process_tell_received(const struct process *process, json_t *received);
 
-/* Goes on in its VM. 0 or -errno: -EPROTO when the guest does not know it, though its end has not
- * been acknowledged. */
+/* Goes on in its VM, whose guest knows it unless it has ended. 0 or -errno. */
 int process_take_up(struct process *process, struct vm *vm, const struct msg_hello_reply *hello);
 
 #endif

@@ -2,6 +2,7 @@
 /* The background processes of one session: started, found, listed, followed, ended. */
 #include "daemon/session/processes.h"
 
+#include "base/log.h"
 #include "daemon/session/attach.h"
 #include "daemon/session/process.h"
 #include "daemon/session/process_record.h"
@@ -170,7 +171,7 @@ static void take_exit(struct processes *processes, struct process *process,
 		forget(processes, process);
 	if (processes->ended > PROCESSES_REMEMBERED)
 		forget_oldest_ended(processes);
-	/* The guest forgets it only when the next daemon would know. */
+	/* The guest forgets it only when the next daemon would know, or could not be told. */
 	processes_save(processes);
 	agent_link_exec_done(link, number);
 	changed(processes);
@@ -225,7 +226,11 @@ json_t *processes_record(const struct processes *processes)
 	json_t *list = json_array();
 
 	TAILQ_FOREACH(process, &processes->list, link)
-	json_array_append_new(list, process_record(process));
+	if (process_is_recorded(process) &&
+	    json_array_append_new(list, process_record(process)) < 0) {
+		json_decref(list);
+		return NULL;
+	}
 	return list;
 }
 
@@ -259,12 +264,28 @@ void processes_tell_received(const struct processes *processes, json_t *received
 	process_tell_received(process, received);
 }
 
+/* The guest has told its end to a daemon that could not write it down. */
+static void forget_unknown(struct processes *processes, const struct msg_hello_reply *hello)
+{
+	struct process *process = TAILQ_FIRST(&processes->list), *next;
+
+	for (; process; process = next) {
+		next = TAILQ_NEXT(process, link);
+		if (process->state == PROCESS_ENDED || agent_link_knows(hello, process->number))
+			continue;
+		log_warning(process->id, "Has ended, and how was not written down");
+		processes->living--;
+		forget(processes, process);
+	}
+}
+
 int processes_take_up(struct processes *processes, struct vm *vm,
 		      const struct msg_hello_reply *hello)
 {
 	struct process *process;
 	int r = 0;
 
+	forget_unknown(processes, hello);
 	TAILQ_FOREACH(process, &processes->list, link)
 	if (r == 0)
 		r = process_take_up(process, vm, hello);

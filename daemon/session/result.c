@@ -110,12 +110,24 @@ struct rpc_error *run_start_error(const char *detail)
 			     detail);
 }
 
+/* Did memory last? */
+static bool is_whole(const json_t *result)
+{
+	static const char *const members[] = {"stdout", "stderr", "error",
+					      "files",  "timing", "usage"};
+
+	for (size_t i = 0; i < ELEMENTSOF(members); i++)
+		if (!json_object_get(result, members[i]))
+			return false;
+	return true;
+}
+
 json_t *run_result(const struct run_outcome *outcome)
 {
 	struct verdict verdict = judge(outcome);
 	const struct msg_exit *exit = outcome->exit;
-	json_t *result = json_pack("{s:s, s:i, s:o}", "status", verdict.status, "exit_code",
-				   verdict.exit_code, "signal", signal_name(verdict.signal));
+	json_auto_t *result = json_pack("{s:s, s:i, s:o}", "status", verdict.status, "exit_code",
+					verdict.exit_code, "signal", signal_name(verdict.signal));
 
 	if (!result)
 		return NULL;
@@ -131,5 +143,5 @@ json_t *run_result(const struct run_outcome *outcome)
 		json_object_set_new(result, "session", json_string(outcome->session));
 	json_object_set_new(result, "language", json_string(outcome->language));
 	json_object_set_new(result, "start", json_string(outcome->start));
-	return result;
+	return is_whole(result) ? json_incref(result) : NULL;
 }

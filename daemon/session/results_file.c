@@ -4,7 +4,9 @@
  *
  *   {uid, exec_id, state: "running", bytes, asked_ns, params, vm, session?, language, start,
  *    number, asked_us, granted_us, dispatched_us}
- *   {uid, exec_id, state: "ended", request, ended_ns, result or error}
+ *   {uid, exec_id, state: "ended", request, ended_us, result or error}
+ *
+ * Times in us are of CLOCK_MONOTONIC, which goes on when the wall clock is set.
  *
  * Only the daemon's user can write there; all the same a file is believed only as far as it was
  * checked.
@@ -129,8 +131,8 @@ void results_file_ended(struct result_record *record)
 	error = record->error ? rpc_error_to_json(record->error) : NULL;
 	saved = json_pack("{s:I, s:s, s:s, s:s, s:I, s:O*, s:O*}", "uid", (json_int_t)record->uid,
 			  "exec_id", record->exec_id, "state", "ended", "request", record->request,
-			  "ended_ns", (json_int_t)realtime_ns(), "result", record->result, "error",
-			  error);
+			  "ended_us", (json_int_t)record->ended_us, "result", record->result,
+			  "error", error);
 	if (write_record(record, saved) < 0)
 		mark_lost(record);
 }
@@ -247,19 +249,15 @@ static int parse_result(struct result_record *record, json_t *result)
 	return 0;
 }
 
-/* By the wall clock, which may have been set meanwhile: then it stays for its whole time. */
+/* One that ends later than now is of another boot: it stays for its whole time. */
 static int parse_age(struct result_record *record, const json_t *saved)
 {
-	uint64_t ended_ns, now_ns = realtime_ns(), age_us = 0, now = now_us();
+	uint64_t now = now_us();
 
-	if (!get_integer(saved, "ended_ns", 0, INT64_MAX, &ended_ns))
+	if (!get_integer(saved, "ended_us", 0, INT64_MAX, &record->ended_us))
 		return -EINVAL;
-	if (ended_ns < now_ns)
-		age_us = (now_ns - ended_ns) / 1000;
-	if (age_us >= results_keep_us(record->results))
-		return -ESTALE;
-	record->ended_us = now - MIN(age_us, now);
-	return 0;
+	record->ended_us = MIN(record->ended_us, now);
+	return now - record->ended_us < results_keep_us(record->results) ? 0 : -ESTALE;
 }
 
 static int parse_ended(struct result_record *record, const json_t *saved)

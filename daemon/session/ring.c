@@ -121,6 +121,20 @@ int ring_load(struct ring *ring, size_t limit, int dir_fd, const char *name)
 	return 0;
 }
 
+bool ring_is_kept(const struct ring *ring)
+{
+	return ring->file != NULL;
+}
+
+static void grow(struct ring *ring, size_t size)
+{
+	struct ring_file *file = ring->file;
+
+	/* A full disk takes nothing from who reads. */
+	if (move(ring, size, file) < 0 && file && move(ring, size, NULL) == 0)
+		ring_file_remove(file);
+}
+
 void ring_add(struct ring *ring, const uint8_t *data, size_t len, size_t room)
 {
 	size_t kept = (size_t)(ring->end - ring->start);
@@ -133,7 +147,7 @@ void ring_add(struct ring *ring, const uint8_t *data, size_t len, size_t room)
 		size *= 2;
 	size = MIN(size, MIN(ring->limit, ring->size + room));
 	if (size > ring->size)
-		(void)move(ring, size, ring->file);
+		grow(ring, size);
 	/* What would be overwritten at once. */
 	skip = len > ring->size ? len - ring->size : 0;
 	ring->start = MAX(ring->start, end - MIN(end, (uint64_t)ring->size));

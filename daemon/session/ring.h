@@ -44,8 +44,11 @@ int ring_load(struct ring *ring, size_t limit, int dir_fd, const char *name) WAR
 /* Removes the file, too. */
 void ring_fini(struct ring *ring);
 
-/* Adds bytes; the ring allocates at most `room` more for it. Never fails: what there is no memory
- * for was dropped. */
+/* Is it in a file? */
+bool ring_is_kept(const struct ring *ring);
+
+/* Adds bytes; the ring allocates at most `room` more for it. Never fails: without room for a larger
+ * file it goes on in memory, and the file is removed; what there is no memory for was dropped. */
 void ring_add(struct ring *ring, const uint8_t *data, size_t len, size_t room);
 
 /* Gives back what was allocated ahead, and the mapping: nothing more may be added. */

@@ -492,21 +492,27 @@ static const struct vm_client_ops client_ops = {
 
 static void go_on_with_timeout(struct session *session)
 {
-	uint64_t now = realtime_ns(), left = session->expires_ns - MIN(session->expires_ns, now);
+	uint64_t now = now_us(), left = session->expires_us - MIN(session->expires_us, now);
 
-	if (session->expires_ns > 0)
+	if (session->expires_us > 0)
 		loop_timer_start(loop_of(session), &session->timeout_timer,
-				 MIN((double)left / 1e9, session->timeout_seconds));
+				 MIN((double)left / 1e6, session->timeout_seconds));
+}
+
+void session_set_timeout(struct session *session)
+{
+	session->expires_us = 0;
+	if (session->timeout_seconds > 0)
+		session->expires_us = now_us() + (uint64_t)(session->timeout_seconds * 1e6);
 }
 
 void session_start_timeout(struct session *session)
 {
 	loop_timer_stop(loop_of(session), &session->timeout_timer);
-	session->expires_ns = 0;
-	if (session->timeout_seconds == 0)
-		return;
-	session->expires_ns = realtime_ns() + (uint64_t)(session->timeout_seconds * 1e9);
-	loop_timer_start(loop_of(session), &session->timeout_timer, session->timeout_seconds);
+	session_set_timeout(session);
+	if (session->expires_us > 0)
+		loop_timer_start(loop_of(session), &session->timeout_timer,
+				 session->timeout_seconds);
 }
 
 static void on_vm(void *user, struct vm *vm)

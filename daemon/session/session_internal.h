@@ -49,7 +49,7 @@ struct session {
 	uint64_t created_ns, idle_ns;                 /* wall clock; since when it is IDLE */
 	uint64_t order;                               /* rises from one session to the next */
 	double idle_timeout_seconds, timeout_seconds; /* the latter 0: none */
-	uint64_t expires_ns;                          /* wall clock; 0: never */
+	uint64_t expires_us;                          /* CLOCK_MONOTONIC; 0: never */
 	struct rpc_conn_watch conn_watch;
 	bool is_bound;
 	bool is_unsaved;  /* its record could not be written */
@@ -86,6 +86,8 @@ struct rpc_error *session_check_settings(const struct session *session,
 					 const json_t *params) WARN_UNUSED;
 void session_apply_settings(struct session *session, const json_t *params);
 void session_start_timeout(struct session *session);
+/* When it would be over, if it has one, from now on. */
+void session_set_timeout(struct session *session);
 
 /* Programs that wait behind the one that runs. */
 size_t session_waiting(const struct session *session);

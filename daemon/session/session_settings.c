@@ -88,10 +88,7 @@ struct rpc_error *session_update(struct session *session, const json_t *params)
 		session_start_timeout(session);
 	/* One that was recalled goes on with it when its VM has answered. */
 	else if (json_object_get(params, "timeout_seconds"))
-		session->expires_ns =
-			session->timeout_seconds > 0
-				? realtime_ns() + (uint64_t)(session->timeout_seconds * 1e9)
-				: 0;
+		session_set_timeout(session);
 	if (json_object_get(params, "idle_timeout_seconds"))
 		session_settle(session);
 	session_save(session);
@@ -99,6 +96,14 @@ struct rpc_error *session_update(struct session *session, const json_t *params)
 }
 
 /* --- As the API shows it. --- */
+
+/* By the wall clock as it is now, should it have been set meanwhile. */
+static json_t *expiry_json(const struct session *session)
+{
+	uint64_t left_us = session->expires_us - MIN(session->expires_us, now_us());
+
+	return moment_json(session->expires_us ? realtime_ns() + left_us * 1000 : 0);
+}
 
 json_t *session_describe(const struct session *session)
 {
@@ -123,7 +128,7 @@ json_t *session_describe(const struct session *session)
 	json_object_set_new(object, "idle_since", moment_json(is_idle ? session->idle_ns : 0));
 	json_object_set_new(object, "idle_timeout_seconds",
 			    json_real(session->idle_timeout_seconds));
-	json_object_set_new(object, "expires_at", moment_json(session->expires_ns));
+	json_object_set_new(object, "expires_at", expiry_json(session));
 	json_object_set_new(object, "on_timeout", json_string("close"));
 	json_object_set_new(object, "bind", json_string(session->is_bound ? "connection" : "none"));
 	json_object_set(object, "metadata", session->metadata);

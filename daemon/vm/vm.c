@@ -199,7 +199,7 @@ static void on_proc_gone(void *user, const struct proc_status *status)
 		loop_defer_cancel(vm->host->loop, &vm->fail_later);
 		tell_failure(vm);
 	}
-	vm_remove_files(vm->host->vms_fd, vm->id);
+	vm_remove_files(vm->host, vm->id);
 	unlink_from_host(vm);
 	vm_set_state(vm, VM_GONE);
 	vm->ops->on_gone(vm->user);
@@ -274,7 +274,7 @@ struct rpc_error *vm_create(struct vm_host *host, const struct vm_spec *spec,
 	r = vm_spawn(host, vm->id, &vm->spec, &proc_ops, vm, &vm->launch, &sockets, &what);
 	if (r < 0) {
 		error = start_error(vm, what, r);
-		vm_remove_files(host->vms_fd, vm->id);
+		vm_remove_files(host, vm->id);
 		free_vm(vm);
 		return error;
 	}
@@ -498,7 +498,7 @@ void vm_destroy_all(struct vm_host *host)
 		host->vms = vm->next;
 		loop_defer_cancel(host->loop, &vm->free_later);
 		launch_destroy(TAKE_PTR(vm->launch));
-		vm_remove_files(host->vms_fd, vm->id);
+		vm_remove_files(host, vm->id);
 		free_vm(vm);
 	}
 }

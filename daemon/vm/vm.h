@@ -99,6 +99,7 @@ struct vm_host {
 	void (*on_work)(void *user, struct vm *vm);
 	void *user;
 	struct vm *vms;        /* all of them, newest first: vm_next() */
+	bool has_left_files;   /* of a VM that is gone: vm_spawn.h */
 	unsigned failed_boots; /* in a row; for `health` */
 	struct vm_counters counters;
 };

@@ -3,6 +3,7 @@
 #include "daemon/vm/vm_record.h"
 
 #include "base/kept.h"
+#include "base/log.h"
 #include "base/util.h"
 #include "daemon/launcher/vm_dir.h"
 #include "daemon/vm/vm_internal.h"
@@ -13,6 +14,8 @@
 
 #define RECORD_FILE    "record.json"
 #define RECORD_VERSION 1
+/* Metadata may have NULs. */
+#define FLAGS_READ (JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL)
 
 static json_t *pack(const struct vm *vm, json_t *owner_take)
 {
@@ -41,10 +44,10 @@ int vm_record_write(const struct vm *vm, json_t *owner_take)
 
 void vm_record_remove(const struct vm *vm)
 {
-	_cleanup_close_ int dir_fd = vm_open_dir(vm_get_host(vm), vm_id(vm));
+	int r = vm_dir_remove_file(vm_get_host(vm)->vms_fd, vm_id(vm), RECORD_FILE);
 
-	if (dir_fd >= 0)
-		(void)kept_remove(dir_fd, RECORD_FILE);
+	if (r < 0)
+		log_warning(vm_id(vm), "Cannot remove its record: %s", strerror(-r));
 }
 
 static bool take_text(const char *text, char *ret, size_t size)
@@ -80,7 +83,7 @@ static int unpack(json_t *vm, struct vm_record *ret)
 
 int vm_record_parse(const char *text, size_t len, struct vm_record *ret, json_t **ret_owner)
 {
-	json_auto_t *record = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
+	json_auto_t *record = json_loadb(text, len, FLAGS_READ, NULL);
 	json_t *owner = json_object_get(record, "owner");
 
 	*ret = (struct vm_record){.uid = VM_UID_NONE};

@@ -237,10 +237,39 @@ int vm_spawn(const struct vm_host *host, const char *id, const struct vm_spec *s
 	return 0;
 }
 
-void vm_remove_files(int vms_fd, const char *id)
+static void remove_dir(struct vm_host *host, const char *id)
 {
-	int r = vm_dir_remove(vms_fd, id);
+	int r = vm_dir_remove(host->vms_fd, id);
 
 	if (r < 0)
 		log_warning(id, "Cannot remove its directory: %s", strerror(-r));
+	host->has_left_files |= r < 0;
+}
+
+static void remove_left_dir(void *user, const char *id)
+{
+	struct vm_host *host = user;
+
+	if (!vm_find(host, id))
+		remove_dir(host, id);
+}
+
+void vm_remove_left_files(struct vm_host *host)
+{
+	int r;
+
+	host->has_left_files = false;
+	r = vm_dir_walk(host->vms_fd, remove_left_dir, host);
+	if (r < 0)
+		log_warning(NULL, "Cannot list the VMs' directory: %s", strerror(-r));
+	host->has_left_files |= r < 0;
+}
+
+void vm_remove_files(struct vm_host *host, const char *id)
+{
+	bool is_again = host->has_left_files;
+
+	remove_dir(host, id);
+	if (is_again)
+		vm_remove_left_files(host);
 }

@@ -40,7 +40,11 @@ void vm_widen_queues(int fds[VM_LISTENING]);
  * -errno. */
 int vm_connect(const struct vm_host *host, const char *id, struct vm_sockets *ret);
 
-/* Removes a VM's directory and the files in it. What is absent is fine. */
-void vm_remove_files(int vms_fd, const char *id);
+/* Removes a VM's directory and the files in it. What is absent is fine; what cannot be removed is
+ * tried again with the next one. */
+void vm_remove_files(struct vm_host *host, const char *id);
+
+/* Removes the directories that are no VM's. */
+void vm_remove_left_files(struct vm_host *host);
 
 #endif

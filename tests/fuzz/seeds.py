@@ -461,13 +461,13 @@ def records():
                "is_closing": False}
     exited = {"exec": 1, "reason": "exited", "exit_code": 0, "signal": 0, "stdout_bytes": 5, "stderr_bytes": 5, "cpu_user_us": 1,
               "memory_peak_bytes": 1, "execute_us": 1}
-    session = {"kind": "session", "id": "ses_1", "name": "box", "order": 3, "start": 0, "exec_count": 1, "created_ns": 1, "expires_ns": 0,
+    session = {"kind": "session", "id": "ses_1", "name": "box", "order": 3, "start": 0, "exec_count": 1, "created_ns": 1, "expires_us": 0,
                "idle_timeout_seconds": 60.0, "timeout_seconds": 0.0, "metadata": {"k": "v"}, "last_number": 2, "request": request,
                "processes": []}
     running = {"uid": 0, "exec_id": "e", "state": "running", "bytes": 9000, "asked_ns": 1, "params": {"session": "ses_1", "code": "1", "exec_id": "e"},
                "vm": "vm_1", "session": "ses_1", "language": "python", "start": "warm", "number": 2, "asked_us": 1, "granted_us": 2,
                "dispatched_us": 3}
-    ended = {"uid": 0, "exec_id": "e", "state": "ended", "request": "0a" * 32, "ended_ns": 2**63 - 1}
+    ended = {"uid": 0, "exec_id": "e", "state": "ended", "request": "0a" * 32, "ended_us": 2**63 - 1}
     done = {"status": "ok", "exit_code": 0, "stdout": "hi", "stderr": "/w==", "stderr_encoding": "base64"}
     error = {"code": 3004, "message": "The VM is lost", "data": {"name": "VM_LOST", "retryable": False}}
     run = {**running, "params": {"language": "python", "code": "1", "exec_id": "e", "timeout_seconds": 9}, "session": None}
@@ -499,7 +499,7 @@ def records():
         STDERR, 0, 2) + receipt(exec=2, stdout_bytes=5)))
     yield "session-program-forgotten", of_vm(with_processes, running, knows(1))
     yield "session-program-sent-again", of_vm(session, {**running, "number": 3}, knows(_12=0))
-    yield "session-timeout", of_vm({**session, "expires_ns": 5, "timeout_seconds": 5.0}, hello=knows(), flags=deadline)
+    yield "session-timeout", of_vm({**session, "expires_us": 5, "timeout_seconds": 5.0}, hello=knows(), flags=deadline)
     yield "session-no-request", of_vm({**session, "request": {}})
     yield "session-no-processes", of_vm({**session, "processes": {}})
     yield "run", of_vm({"kind": "run"}, run, knows(2, _11=1, _8=0), step(RAW, end(STDOUT, 4, 2) + end(STDERR, 0, 2) + receipt(
@@ -512,7 +512,7 @@ def records():
     yield "vm-other", of_vm(session, id="vm_2")
     yield "vm-numbers", of_vm(session, memory_mb=0, uid=-1)
     for name, one in {"running": running, "running-run": run, "ended": {**ended, "result": done}, "error": {**ended, "error": error},
-                      "ended-both": {**ended, "result": done, "error": error}, "ended-long-ago": {**ended, "result": done, "ended_ns": 1},
+                      "ended-both": {**ended, "result": done, "error": error}, "ended-long-ago": {**ended, "result": done, "ended_us": 1},
                       "running-number": {**running, "number": 0}, "state": {**running, "state": "gone"}}.items():
         yield name, bytes([result]) + text(one)
     yield "lost", bytes([result | lost]) + text(running)
