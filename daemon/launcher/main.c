@@ -168,6 +168,22 @@ static void on_signal(struct ev_loop *ev UNUSED, ev_signal *watcher, int events 
 	server_end(watcher->data);
 }
 
+/* The socket's name in the runtime directory, while nobody has made another of that name. */
+static bool find_socket(const struct options *options, struct stat *ret)
+{
+	return fstatat(options->runtime_fd, LAUNCHER_SOCKET, ret, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* A daemon that lives goes on to use the socket, for the next launcher: only the last one's
+ * farewell says that nobody does. What is left otherwise the next daemon replaces. */
+static void remove_socket(const struct options *options, const struct stat *made)
+{
+	struct stat now;
+
+	if (find_socket(options, &now) && now.st_dev == made->st_dev && now.st_ino == made->st_ino)
+		(void)unlinkat(options->runtime_fd, LAUNCHER_SOCKET, 0);
+}
+
 static int serve(const struct options *options)
 {
 	struct server_config config = {.runtime_fd = options->runtime_fd,
@@ -178,6 +194,8 @@ static int serve(const struct options *options)
 	static const int numbers[] = {SIGTERM, SIGINT};
 	ev_signal signals[ELEMENTSOF(numbers)];
 	struct server *server = NULL;
+	struct stat made = {0};
+	bool is_ours = config.is_by_daemon && find_socket(options, &made);
 	int r = loop_create(&config.loop);
 
 	if (r < 0)
@@ -190,12 +208,12 @@ static int serve(const struct options *options)
 			ev_signal_start(loop_ev(config.loop), &signals[i]);
 		}
 		loop_run(config.loop);
+		is_ours = is_ours && server_is_bidden(server);
 	}
 	server_destroy(server);
 	loop_destroy(config.loop);
-	/* Of a launcher that a daemon has started it is nobody else's. */
-	if (config.is_by_daemon)
-		(void)unlinkat(options->runtime_fd, LAUNCHER_SOCKET, 0);
+	if (is_ours)
+		remove_socket(options, &made);
 	return r;
 }
 

@@ -477,6 +477,11 @@ void server_end(struct server *server)
 	check_end(server);
 }
 
+bool server_is_bidden(const struct server *server)
+{
+	return server->is_bidden;
+}
+
 /* Whatever became of it, nobody is there to care for its files: a daemon that is does it itself. */
 static void end_child(struct server *server, int vms_fd)
 {

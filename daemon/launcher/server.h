@@ -37,6 +37,9 @@ int server_create(const struct server_config *config, struct server **ret);
 /* Has all children killed; the loop is stopped when they are gone. */
 void server_end(struct server *server);
 
+/* Has the last daemon said that it ends, and none come since? Then nobody uses the socket. */
+bool server_is_bidden(const struct server *server);
+
 /* Kills what still lives, waits for it, and frees everything. */
 void server_destroy(struct server *server);
 

@@ -8,7 +8,7 @@ import subprocess
 import unittest
 
 import support
-from support import VmTest, read_text, until
+from support import SessionTest, VmTest, read_text, until
 
 CONTROLLERS = ("memory", "pids", "cpu")
 ROOT = "/sys/fs/cgroup"
@@ -16,6 +16,33 @@ ROOT = "/sys/fs/cgroup"
 
 def has_version_1():
     return all(os.access(f"{ROOT}/{name}/cgroup.procs", os.W_OK) for name in CONTROLLERS)
+
+
+class Socket(SessionTest):
+    """Where daemon and launcher find each other when no service manager has made it."""
+
+    def test_terminated_and_daemon_killed(self):
+        """A launcher that is told to end leaves its socket to the daemon, or nobody finds the next launcher."""
+        first = self.sandbox.launcher()
+        os.kill(first, signal.SIGTERM)
+        until(lambda: first not in self.sandbox.launchers(), "the launcher has ended")
+        session = self.create()
+        self.client.call("session.exec", session=session, code="set x kept")
+        second = self.sandbox.launcher()
+        self.sandbox.signal(signal.SIGKILL)
+        self.sandbox.wait()
+        self.client.close()
+        self.sandbox.clients.clear()
+        self.sandbox.start()
+        self.assertEqual(self.sandbox.launchers(), [second])
+        client = self.sandbox.client()
+        self.assertEqual([each["session"] for each in client.call("session.list")["sessions"]], [session])
+        client.call("session.close", session=session)
+        self.sandbox.assert_clean()
+        self.sandbox.signal(signal.SIGINT)
+        self.assertEqual(self.sandbox.wait(), 0)
+        until(lambda: not self.sandbox.launchers(), "no launcher is left")
+        self.assertNotIn("launcher.sock", os.listdir(self.sandbox.runtime))
 
 
 @unittest.skipUnless(has_version_1(), "this host has no control groups of version 1")
