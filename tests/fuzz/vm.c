@@ -99,8 +99,11 @@ const struct msg_hello_reply *__wrap_vm_hello(const struct vm *vm)
 struct vm_host *__wrap_vm_get_host(const struct vm *vm);
 struct vm_host *__wrap_vm_get_host(const struct vm *vm)
 {
+	static struct vm_host host;
+
 	FUZZ_CHECK(vm == fuzz_vm_get());
-	return NULL;
+	host.vms_fd = fuzz_vms_fd();
+	return &host;
 }
 
 int __wrap_vm_open_dir(const struct vm_host *host, const char *id);
