@@ -15,7 +15,7 @@ RESULT, ERROR, CLOSED, SILENT, LEFT, RUNNING = "result", "error", "closed", "sil
 # Codes of the public API that the checker knows more of than that they are errors.
 CANCELLED = -32800
 NEVER_RAN = (1001, 1003, 1011, 3001, 3002, 3003, 4003)
-SESSION_NOT_FOUND, SESSION_CLOSED, EXEC_NOT_FOUND = 4001, 4002, 4021
+SESSION_NOT_FOUND, SESSION_CLOSED, PROCESS_NOT_FOUND, EXEC_NOT_FOUND = 4001, 4002, 4010, 4021
 # A VM that stood still may be given up by a daemon that came meanwhile.
 STOP_AFTERMATH_SECONDS = 5
 
@@ -116,6 +116,7 @@ class Fault:
     ended: float = None
     vm: str = None  # None: it concerns all
     detail: str = ""
+    told: float = None  # when the guest was told to do it, where it is the guest that does
 
 
 @dataclasses.dataclass
@@ -138,7 +139,7 @@ class Life:
     status: int = None
     missing: list = dataclasses.field(default_factory=list)  # sessions it should have adopted
     orphans: list = dataclasses.field(default_factory=list)  # VMs neither adopted nor reaped in time
-    reaped: float = None  # when there were none
+    reaped: float = None  # when there were none; None: nobody could tell
 
 
 class History:

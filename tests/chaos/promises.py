@@ -26,8 +26,7 @@ class Promises:
     """What is expected of this build and machine. `adopts`: sessions and exec_ids outlive their daemon."""
 
     adopts: bool = True
-    back_seconds: float = 1.0
-    reap_seconds: float = 1.0
+    back_seconds: float = 1.0  # until it answers, has adopted, and has reaped the rest
 
 
 @dataclasses.dataclass
@@ -143,15 +142,16 @@ def right(history, _):
                 yield "cancelled", "" if is_right else "a wrong partial result", request
 
 
-def same(history, _):
+def same(history, promises):
     """All answers to one exec_id are one: it did not run twice, nor is it forgotten."""
+    causes = Causes(history, promises.adopts)
     for request in history.requests:
         if not request.exec_id:
             continue
         settled, problem = None, ""
         started = request.details.get("started")
         for answer in request.answers:
-            if not answer.is_final() or answer.never_ran():
+            if not answer.is_final() or answer.never_ran() or causes.is_unrecorded(request, answer.heard):
                 continue
             if answer.kind == RESULT and started and started not in answer.value.get("stdout", started):
                 problem = f"what its stream began with, {started!r}, is not in its result: it ran twice"
@@ -176,8 +176,9 @@ def by_session(history, *promised):
     return found
 
 
-def once(history, _):
+def once(history, promises):
     """The file to which each program of a session appends its token: nothing lost, doubled, wrong, out of order."""
+    causes = Causes(history, promises.adopts)
     writers = by_session(history, "echo", "silent", "log")
     for session, requests in writers.items():
         appends = {request.token: request for request in requests if request.promise != "log"}
@@ -187,18 +188,18 @@ def once(history, _):
             if value is None:
                 continue
             lines = log_lines(value)
-            yield f"log of {session}", log_problem(appends, lines, before, value), reading
+            yield f"log of {session}", log_problem(appends, lines, before, value, causes), reading
             before = lines
 
 
-def log_problem(appends, lines, before, answer):
+def log_problem(appends, lines, before, answer, causes):
     if lines[:len(before)] != before:
         return f"the log went back: {len(before)} lines before, now {len(lines)}"
     seen = collections.Counter(lines)
     for token, times in seen.items():
         if token not in appends:
             return f"{token!r} was never written here"
-        if times > 1:
+        if times > 1 and not may_run_again(appends[token], answer, causes):
             return f"{token} is there {times} times: it ran again"
         if appends[token].never_ran():
             return f"{token} is there, and its caller was told that it never ran"
@@ -206,20 +207,15 @@ def log_problem(appends, lines, before, answer):
         result = request.result()
         if result and result.heard < answer.asked and token not in seen:
             return f"{token} is lost: its program has ended well before"
-    return order_problem([appends[token] for token in lines])
+    return order_problem([appends[token] for token in dict.fromkeys(lines)])
 
 
-def never_again(history, _):
-    """No program runs twice, when nobody was told to send it again: not even where the disk is full."""
-    for requests in by_session(history, "echo", "silent", "log").values():
-        appends = {request.token: request for request in requests if request.promise != "log"}
-        for reading in requests:
-            if reading.promise != "log" or not reading.result():
-                continue
-            seen = collections.Counter(log_lines(reading.result()))
-            again = [token for token, times in seen.items() if times > 1 and token in appends
-                     and all(answer.code != EXEC_NOT_FOUND for answer in appends[token].answers)]
-            yield "log", f"{again} ran again, and nobody had sent them again" if again else "", reading
+def may_run_again(request, reading, causes):
+    """Where the disk was full, its client may have been told to send it again. By itself it does not run again, but
+    where nothing of it was written down."""
+    was_told = any(answer.code == EXEC_NOT_FOUND for answer in request.answers)
+    return bool(request.exec_id) and (was_told and causes.is_unrecorded(request, reading.heard)
+                                      or causes.is_begun_unrecorded(request, reading.heard))
 
 
 def log_lines(answer):
@@ -236,13 +232,14 @@ def order_problem(requests):
     return ""
 
 
-def counted(history, _):
+def counted(history, promises):
     """The number in a session's interpreter goes up by one with each program, and never back."""
+    causes = Causes(history, promises.adopts)
     for session, requests in by_session(history, "count").items():
-        yield f"interpreter of {session}", interpreter_problem(history, session, requests), requests[-1]
+        yield f"interpreter of {session}", interpreter_problem(history, session, requests, causes), requests[-1]
 
 
-def interpreter_problem(history, session, requests):
+def interpreter_problem(history, session, requests, causes):
     answers = sorted(((match, request) for request in requests
                       if (result := request.result()) and (match := COUNT.fullmatch(result.value["stdout"]))),
                      key=lambda pair: pair[1].result().heard)
@@ -250,8 +247,11 @@ def interpreter_problem(history, session, requests):
               and request.details.get("interpreter") and ends_interpreter(request)]
     for (one, first), (two, second) in zip(answers, answers[1:]):
         since, until = first.asked, second.result().heard
+        # Sent again, or ended as what nobody knows.
+        forgotten = [request for request in requests if causes.is_unrecorded(request, until)
+                     and request.asked <= until and (request.heard or until) >= since]
         if one[2] != two[2]:
-            if not any(request.asked <= until and (request.heard or until) >= since for request in breaks):
+            if not forgotten and not any(request.asked <= until and (request.heard or until) >= since for request in breaks):
                 return f"a fresh interpreter at {second.token}, and nothing had ended the one before"
             continue
         step = int(two[3]) - int(one[3])
@@ -259,7 +259,7 @@ def interpreter_problem(history, session, requests):
                       and request.asked <= until and (request.heard or until) >= since)
         if step < 1:
             return f"{two[3]} at {second.token} behind {one[3]} at {first.token}: it went back"
-        if step > 1 + unknown:
+        if step > 1 + unknown + len(forgotten):
             return f"{two[3]} at {second.token} behind {one[3]} at {first.token}: something ran again"
     return ""
 
@@ -294,15 +294,19 @@ def allowed_contents(request, allowed):
     return allowed if request.never_ran() else allowed | {request.details["content"]}
 
 
-def ticked(history, _):
+def ticked(history, promises):
     """The numbered output of a background process: the right bytes at each offset, and it never starts anew."""
+    causes = Causes(history, promises.adopts)
     for process, requests in by_process(history).items():
-        furthest = 0
+        furthest, looked = 0, history.sessions[process[0]].opened
         for request in requests:
             answer = request.answers[-1]
             if answer.kind not in (RESULT, RUNNING):
                 continue
-            problem, furthest = tick_problem(request, answer, furthest)
+            # A ring that cannot grow drops what is oldest.
+            is_full = bool(causes.full(looked, answer.heard))
+            problem, furthest = tick_problem(request, answer, furthest, is_full)
+            looked = answer.asked
             yield f"output of {process}", problem, request
 
 
@@ -314,7 +318,7 @@ def by_process(history):
     return found
 
 
-def tick_problem(request, answer, furthest):
+def tick_problem(request, answer, furthest, is_full):
     value, asked = answer.value, request.details["offset"]
     offset, text = value["stdout_offset"], value["stdout"]
     if answer.kind == RESULT:
@@ -323,7 +327,7 @@ def tick_problem(request, answer, furthest):
         return f"from {offset} on it says {text[:40]!r}", furthest
     if offset < asked:
         return f"output from {offset} on where {asked} was asked for", furthest
-    if offset > asked:
+    if offset > asked and not is_full:
         return f"output from {offset} on where {asked} was asked for, and nothing was lost", furthest
     if value["stdout_bytes"] < furthest:
         return f"{value['stdout_bytes']} bytes in all, and there were {furthest}: it began again", furthest
@@ -332,6 +336,7 @@ def tick_problem(request, answer, furthest):
 
 def known(history, promises):
     """An exec_id whose program was seen to run, or to have ended, is known from then on. One that waits may have to be sent again."""
+    causes = Causes(history, promises.adopts)
     for request in history.requests:
         if not request.exec_id:
             continue
@@ -341,7 +346,8 @@ def known(history, promises):
                 # Said to have never run, it is free again.
                 confirmed = None if answer.never_ran() else confirmed or answer.heard
             if answer.code == EXEC_NOT_FOUND and confirmed and confirmed < answer.asked:
-                lost = not promises.adopts and history.causes(("daemon",), confirmed, answer.heard)
+                lost = causes.is_unrecorded(request, answer.heard) or (
+                    not promises.adopts and history.causes(("daemon",), confirmed, answer.heard))
                 problem = "" if lost else f"it was known at {confirmed:.3f} and is forgotten"
         yield "exec_id", problem, request
 
@@ -359,11 +365,11 @@ def lived(history, promises):
         elif number and life.died is None:
             yield f"daemon {number}", "it does not come back", None
         for session in life.missing:
-            opened = history.sessions[session].opened
-            is_lost = causes.may_be_unresponsive(session, life.since) or causes.is_unrecorded(opened, life.since)
+            mine, looked = history.sessions[session], life.since + promises.back_seconds
+            is_lost = causes.may_be_unresponsive(mine, looked) or causes.is_born_unrecorded(mine, life.since)
             yield f"daemon {number}", "" if is_lost else f"it has not adopted {session}", None
         for orphan in life.orphans:
-            yield f"daemon {number}", f"it has not reaped {orphan} within {promises.reap_seconds} s", None
+            yield f"daemon {number}", f"it has not reaped {orphan} within {promises.back_seconds} s", None
 
 
 def clean(history, _):
@@ -373,22 +379,10 @@ def clean(history, _):
         yield "note", f"at {when:.3f}: {text}", None
 
 
-RULES = (answered, explained, right, same, known, once, never_again, counted, stored, ticked, lived, clean)
-# What is written down for the next daemon; a full disk does not take it, and the log says so.
-RECORDED = (same, known, once, counted, ticked)
+RULES = (answered, explained, right, same, known, once, counted, stored, ticked, lived, clean)
 
 
 def check(history, promises):
     """All findings, the good ones too."""
-    causes, findings = Causes(history, promises.adopts), []
-    for rule in RULES:
-        for subject, problem, request in rule(history, promises):
-            if problem and rule in RECORDED and causes.is_unrecorded(life_of(history, request), request.heard or history.now()):
-                problem = ""
-            findings.append(Finding(rule.__name__, subject, problem, request))
-    return findings
-
-
-def life_of(history, request):
-    """When that began on which a request depends."""
-    return history.sessions[request.session].opened if request.session else request.asked
+    return [Finding(rule.__name__, subject, problem, request)
+            for rule in RULES for subject, problem, request in rule(history, promises)]

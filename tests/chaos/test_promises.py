@@ -227,6 +227,37 @@ class Errors(Checked):
         self.assert_broken("explained", "3004")
         self.made.done("runtime", since=0.7)
         self.assert_good()
+        self.made.faults[-1].began -= 5
+        self.made.faults[-1].ended -= 5
+        self.assert_broken("explained", "3004")
+
+    def test_starting(self):
+        """What keeps VMs from starting explains who has none, and only as long as it lasts."""
+        for code, kind, reach in ((3001, "stop", 20), (3002, "daemon", 30), (3003, "launcher", 2)):
+            with self.subTest(code):
+                self.made = Made()
+                self.made.run("a", error(code))
+                self.made.done("client")
+                self.made.done("clock")
+                self.assert_broken("explained", str(code))
+                self.made.done(kind, since=reach + 3, until=-reach - 1.5)
+                self.assert_broken("explained", str(code))
+                self.made.done(kind)
+                self.assert_good()
+        self.made = Made()
+        self.made.append("b", error(3003))
+        self.made.done("qemu", OTHER_VM)
+        self.assert_broken("explained", "3003")
+
+    def test_protocol(self):
+        """Only a guest that spoke garbage has broken its word."""
+        self.made.append("a", error(3006, vm=VM))
+        self.made.done("agent", VM)
+        self.assert_broken("explained", "3006")
+        self.made.done("garbage", OTHER_VM)
+        self.assert_broken("explained", "3006")
+        self.made.done("garbage", VM)
+        self.assert_good()
 
     def test_launcher(self):
         self.made.append("a", error(3004, vm=VM))
@@ -266,6 +297,56 @@ class Sessions(Checked):
         self.assert_broken("explained", "unresponsive")
         self.made.append("c", error(4002, reason="unresponsive"))
         self.made.requests.pop(0)
+        self.assert_good()
+        self.made.append("c", ok("c\n"))
+        self.made.requests.insert(1, self.made.requests.pop())
+        self.made.requests[1].answers[0].asked, self.made.requests[1].answers[0].heard = 12, 13
+        self.made.clock = 20
+        self.made.append("d", error(4002, reason="unresponsive"))
+        self.made.requests[0].answers[0].heard, self.made.requests[1].answers[0].heard = 5, 19
+        self.made.requests.pop(2)
+        self.assert_broken("explained", "unresponsive")
+
+    def test_unresponsive_to_the_next_daemon(self):
+        """Programs of callers who went with their daemon are waited for, and killed, by the next one."""
+        self.made.append("a", closed())
+        self.made.done("daemon")
+        self.made.lives.append(h.Life(11.5, 11.5, 12))
+        self.made.clock = 14
+        self.made.append("b", error(4002, reason="unresponsive"))
+        self.assert_good()
+
+    def test_reasons(self):
+        """Garbage ends in guest_protocol, all else in vm_lost."""
+        for kind, reason, other in (("garbage", "guest_protocol", "vm_lost"), ("agent", "vm_lost", "guest_protocol"),
+                                    ("qemu", "vm_lost", "guest_protocol")):
+            with self.subTest(kind):
+                self.made = Made()
+                self.made.append("a", error(4002, reason=reason))
+                self.made.done(kind, VM)
+                self.assert_good()
+                self.made.append("b", error(4002, reason=other))
+                self.assert_broken("explained", other)
+
+    def full(self, began, ended):
+        self.made.faults += [h.Fault("runtime", began, ended), h.Fault("daemon", 9, 9.5)]
+
+    def test_not_written_down(self):
+        """Only a session that was opened while the disk was full is lost with its daemon, and then nobody knows of it."""
+        self.made.append("a", error(4001))
+        self.full(3.5, 5)
+        self.assert_broken("explained", "4001")
+        self.made.sessions[SESSION].opened = 4
+        self.assert_good()
+        self.made.append("b", error(4002, reason="guest_protocol"))
+        self.assert_broken("explained", "guest_protocol")
+
+    def test_not_written_down_not_adopted(self):
+        self.made.lives.append(h.Life(9.5, 9.5, 9.7, missing=[SESSION]))
+        self.made.lives[0].died = 9.5
+        self.full(3.5, 5)
+        self.assert_broken("lived", "not adopted")
+        self.made.sessions[SESSION].opened = 4
         self.assert_good()
 
     def test_forgotten_with_its_vm(self):
@@ -335,6 +416,23 @@ class ExecIds(Checked):
         self.made.faults.append(h.Fault("daemon", 11.5, 12))
         self.assert_good()
 
+    def test_written_down(self):
+        """One full disk excuses those who were at work then, and nobody else."""
+        self.made.run("a", ok(nonce_output("a")), ok(nonce_output("a", NONCES[1])), exec_id="x")
+        self.made.faults += [h.Fault("runtime", 8, 9.9), h.Fault("daemon", 11.5, 12)]
+        self.assert_broken("same", "answered")
+        self.made.faults[0].ended = 10.1
+        self.assert_good()
+        self.made.faults[0].began, self.made.faults[0].ended = 11.2, 11.4
+        self.assert_broken("same", "answered")
+
+    def test_known_was_written_down(self):
+        self.made.run("a", ok(nonce_output("a")), error(4021), exec_id="x")
+        self.made.faults += [h.Fault("runtime", 8, 9.9), h.Fault("daemon", 11.5, 12)]
+        self.assert_broken("known", "forgotten")
+        self.made.faults[0].ended = 10.1
+        self.assert_good()
+
     def test_not_known_yet(self):
         self.made.run("a", closed(), error(4021), plain(h.RUNNING, stdout=""), error(4021), ok(nonce_output("a")), exec_id="x")
         self.made.faults.append(h.Fault("daemon", 9, 13))
@@ -366,8 +464,19 @@ class Logs(Checked):
         self.made.log(*"abcdd")
         self.made.faults += [h.Fault("runtime", 16, 17), h.Fault("daemon", 16, 17.5), h.Fault("daemon", 17, 17.5)]
         self.assert_good()
-        self.made.requests[3].answers.pop(1)
-        self.assert_broken("never_again", "nobody had sent")
+        # Nothing was written down of its beginning: the next daemon may take it for new.
+        told = self.made.requests[3].answers.pop(1)
+        self.assert_good()
+        # Its end alone was not: a program that runs is not run again.
+        self.made.requests[3].answers.insert(1, h.Answer("call", 17, 18, kind=h.RUNNING, value={"stdout": ""}))
+        self.made.faults[0] = h.Fault("runtime", 18.5, 19)
+        self.made.faults.append(h.Fault("daemon", 19.5, 20))
+        self.made.requests[3].answers[-1].heard = 20.5
+        self.assert_broken("once", "2 times")
+        self.made.requests[3].answers.insert(2, told)
+        self.assert_good()
+        self.made.faults[0] = h.Fault("runtime", 2, 3)
+        self.assert_broken("once", "2 times")
 
     def test_silent(self):
         self.made.asked("session.exec", "silent", "d", ok(""), session=SESSION, exec_id="x")
@@ -440,6 +549,10 @@ class Counters(Checked):
     def test_fresh(self):
         self.made.count("c", 1, NONCES[1])
         self.assert_broken("counted", "fresh interpreter")
+        self.made.faults += [h.Fault("runtime", 8, 9), h.Fault("daemon", 14.2, 14.5)]
+        self.assert_broken("counted", "fresh interpreter")
+        self.made.faults[0].ended = 14.1
+        self.assert_good()
 
     def test_fresh_for_a_reason(self):
         self.made.asked("session.exec", "timeout", "t", ok("t\n", status="timeout", exit_code=124, timing={"execute_ms": 1000}),
@@ -520,7 +633,29 @@ class Tickers(Checked):
         self.assert_broken("ticked", "nothing was lost")
         self.made.done("daemon")
         self.assert_broken("ticked", "nothing was lost")
-        self.made.faults.append(h.Fault("runtime", 2, 3))
+        self.made.faults.append(h.Fault("runtime", 0.2, 0.7))
+        self.assert_broken("ticked", "nothing was lost")
+        self.made.faults[-1].ended = 3
+        self.assert_good()
+
+    def test_gap_behind(self):
+        """A full disk costs what was written meanwhile."""
+        self.look(0, 0, ticks(0, 20))
+        self.made.clock = 30
+        self.look(20, 20, ticks(20, 10))
+        self.made.clock = 40
+        self.look(30, 39, ticks(39, 20))
+        self.made.faults.append(h.Fault("runtime", 8, 9))
+        self.assert_broken("ticked", "nothing was lost")
+        self.made.faults[0].ended = 31
+        self.assert_good()
+
+    def test_not_written_down(self):
+        start = self.made.asked("session.exec", "any", "t", plain(process=1), session=SESSION)
+        self.made.asked("process.wait", "ticks", "t", error(4010), session=SESSION, details={"process": 1, "offset": 0})
+        self.made.faults += [h.Fault("runtime", 2, 3), h.Fault("daemon", 12, 12.5)]
+        self.assert_broken("explained", "4010")
+        start.answers[0].asked = 2.5
         self.assert_good()
 
     def test_began_again(self):
