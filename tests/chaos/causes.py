@@ -67,7 +67,7 @@ class Causes:
         if session and key in (SESSION_NOT_FOUND, SESSION_CLOSED):
             return self._session_is_lost(session, answer)
         if session and key == PROCESS_NOT_FOUND:
-            return self._process_is_lost(request, answer)
+            return self.is_process_lost(request, answer)
         if key not in EXPLAINS:
             return False
         if key == 3004 and any(text in answer.text for text in FORGOTTEN):
@@ -109,7 +109,7 @@ class Causes:
         return any(self.history.causes(DAEMON_ENDS, fault.began, heard)
                    for fault in self.history.causes(("garbage",), session.opened, heard, session.vm))
 
-    def _process_is_lost(self, request, answer):
+    def is_process_lost(self, request, answer):
         """Only that of which nothing was written down when it began."""
         starts = [one for one in self.history.requests if one.session == request.session
                   and (result := one.result()) and result.value.get("process") == request.details.get("process")]

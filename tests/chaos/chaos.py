@@ -28,6 +28,7 @@ import keepers  # noqa: E402  (the path is set above)
 import killer  # noqa: E402
 import programs  # noqa: E402
 import runners  # noqa: E402
+import worth  # noqa: E402
 from history import CLOSED, History, SILENT  # noqa: E402
 from promises import Promises, check  # noqa: E402
 from schedule import GAP_SECONDS, KILLS, WEIGHTS, schedule  # noqa: E402
@@ -76,14 +77,14 @@ class World:
             act()
 
 
-def play(world, customers, steps, kills, counts, seconds):
-    timer = threading.Timer(seconds, world.is_over.set)
+def play(world, customers, options, counts):
+    timer = threading.Timer(options.seconds, world.is_over.set)
     timer.daemon = True
     timer.start()
     for customer in customers:
         customer.start()
     try:
-        killer.kill_all(world, steps, kills, counts)
+        killer.kill_all(world, schedule(world.seed, options.weights, options.gap), options.weights, options.kills, counts)
     finally:
         world.undo_all()
         world.is_over.set()
@@ -142,12 +143,15 @@ def parse():
     parser.add_argument("--only", metavar="KIND,…", help=f"some of {', '.join(WEIGHTS)}, each as often as another")
     parser.add_argument("--gap", type=float, default=GAP_SECONDS, help="mean seconds between faults")
     parser.add_argument("--seconds", type=float, default=7200, help="after which no more is killed")
+    parser.add_argument("--at-least", metavar="N", type=int, help="kills without which the run has failed (all of them)")
     parser.add_argument("--no-adopt", action="store_true", help="a build whose sessions and results end with the daemon")
     parser.add_argument("--back-seconds", type=float, default=1.0, help="in which a daemon must be back, and have adopted")
     parser.add_argument("--templates", metavar="DIR", help="where templates are kept from one run to the next")
     parser.add_argument("--keep", metavar="FILE", help="where to leave the daemon's log")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="configuration of the daemon")
     options = parser.parse_args()
+    if options.at_least is None:
+        options.at_least = options.kills
     options.weights = {kind: 1 for kind in options.only.split(",")} if options.only else dict(WEIGHTS)
     if unknown := set(options.weights) - set(WEIGHTS):
         parser.error(f"no such kind: {', '.join(sorted(unknown))}")
@@ -166,7 +170,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
     print(f"seed {seed}: CHAOS_SEED={seed} CHAOS_KILLS={options.kills} make chaos", flush=True)
-    promises = Promises(not options.no_adopt, options.back_seconds, options.back_seconds)
+    promises = Promises(not options.no_adopt, options.back_seconds)
     history, counts = History(), collections.Counter()
     supervisor = Supervisor(history, f"{options.build}/daemon/execsandboxd",
                             f"{options.build}/tests/fake/clock_jump.so", options.images, promises, options.set, options.templates)
@@ -174,7 +178,7 @@ def main():
     customers = [kind(world, number) for kind, count in CUSTOMERS for number in range(count)]
     try:
         supervisor.start()
-        play(world, customers, schedule(seed, options.weights, options.gap), options.kills, counts, options.seconds)
+        play(world, customers, options, counts)
         supervisor.calm_down()
         supervisor.stop()
     finally:
@@ -183,7 +187,8 @@ def main():
         if options.keep:
             shutil.copy(supervisor.log_path, options.keep)
         supervisor.remove()
-    passed, failed = report(history, check(history, promises), sys.stdout)
+    findings = check(history, promises) + list(worth.check(history, counts, options.weights, options.at_least, not options.only))
+    passed, failed = report(history, findings, sys.stdout)
     print()
     summary(history, counts, sys.stdout)
     print(f"seed {seed}\n{passed} passed, {failed} failed")

@@ -139,7 +139,8 @@ class Life:
     status: int = None
     missing: list = dataclasses.field(default_factory=list)  # sessions it should have adopted
     orphans: list = dataclasses.field(default_factory=list)  # VMs neither adopted nor reaped in time
-    reaped: float = None  # when there were none; None: nobody could tell
+    reaped: float = None  # when there were none, or it was too late; None: nobody could tell
+    is_looked_after: bool = False
 
 
 class History:

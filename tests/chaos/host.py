@@ -9,6 +9,11 @@ import time
 
 from orphans import orphans
 
+# What stays behind a daemon that was stopped, and behind the supervisor, by its path.
+TEMPLATE = r"state/templates/[a-z]+-\d+-[0-9a-f]{16}"
+ALLOWED = tuple(map(re.compile, (r"log|jump", r"run|run/lock|run/vm|run/results", r"state|state/templates", TEMPLATE,
+                                 TEMPLATE + r"/(manifest\.json|state|ram)")))
+RESULT = re.compile(r"run/results/(\d+-[0-9a-f]{64})\.(?:json|lost)")
 VM_ID = re.compile(r"\bvm_[0-9a-f]{16}\b")
 POLL_SECONDS = 0.02
 
@@ -108,19 +113,21 @@ class Host:
         with open("/proc/self/mounts", encoding="utf-8") as file:
             return [line.split()[1] for line in file if line.split()[1].startswith(self.directory)]
 
-    def leftovers(self, own_mounts=()):
+    def strangers(self, results):
+        """Files and directories that have no business there. Results stay for those who may still come for them (result_seconds)."""
+        for root, folders, names in os.walk(self.directory):
+            for name in folders + names:
+                path = os.path.relpath(os.path.join(root, name), self.directory)
+                result = RESULT.fullmatch(path)
+                if not (result and result[1] in results or any(one.fullmatch(path) for one in ALLOWED)):
+                    yield path
+
+    def leftovers(self, own_mounts=(), results=()):
         """What is there that should not be, behind the end of the daemon."""
         found = [f"process {one}" for one in self.processes()]
         found += [f"orphan {pid} {words[:80]}" for pid, words in orphans()]
         found += [f"directory run/vm/{name}" for name in sorted(self.vm_directories())]
         found += [f"cgroup {path}" for path in self.cgroups()]
         found += [f"mount {path}" for path in self.mounts() if path not in own_mounts]
-        for root, _, names in os.walk(self.directory):
-            found += [f"file {os.path.join(root, name)}" for name in names if is_socket(os.path.join(root, name))]
+        found += [f"file {path}" for path in self.strangers(results)]
         return found
-
-
-def is_socket(path):
-    with contextlib.suppress(OSError):
-        return (os.lstat(path).st_mode & 0o170000) == 0o140000
-    return False

@@ -27,6 +27,7 @@ class Keeper(Customer):
 
     session = process = None
     steps = offset = 0
+    unsure = 0  # processes that were started, or not: nobody has said
 
     def once(self):
         if not self.session:
@@ -36,14 +37,14 @@ class Keeper(Customer):
             return self.close()
         way = self.rng.choice((self.append, self.append, self.append_by_id, self.append_silently, self.go_and_return, self.pipeline,
                                self.count_up, self.count_up, self.count_by_id, self.read_log, self.write, self.read,
-                               self.be_late, self.cancel, self.tick, self.tick))
+                               self.be_late, self.cancel, self.tick, self.tick, self.list_processes))
         return way()
 
     def finish(self):
         """The last look, when nothing is done to the daemon any more."""
         if self.session:
             self.count_up()
-        for look in (self.read_log, self.read, self.tick):
+        for look in (self.read_log, self.read, self.tick, self.list_processes):
             if self.session:
                 look()
         if self.session:
@@ -53,7 +54,7 @@ class Keeper(Customer):
         request = self.request("session.create", "any")
         answer = self.ask(request, "session.create", "session.create", language="python", idle_timeout_seconds=3600)
         if answer.kind == history.RESULT:
-            self.session, self.process, self.steps, self.offset = answer.value["session"], None, 0, 0
+            self.session, self.process, self.steps, self.offset, self.unsure = answer.value["session"], None, 0, 0, 0
             self.history.open_session(self.session, answer.value["vm"])
 
     def close(self):
@@ -192,6 +193,13 @@ class Keeper(Customer):
                                      command=TICKER, background=True))
         if answer.kind == history.RESULT:
             self.process, self.offset = answer.value["process"], 0
+        elif answer.kind == history.CLOSED:
+            self.unsure += 1
+
+    def list_processes(self):
+        """All that this client has started in its session, and nothing else."""
+        request = self.of_session("process.list", "processes", details={"process": self.process, "unsure": self.unsure})
+        self.heard(self.ask(request, "process.list", "process.list", session=self.session))
 
 
 def fill(text, token, rng):

@@ -14,10 +14,13 @@ import subprocess
 import threading
 
 from client import Client, Closed, RpcError
+from host import wait
 from schedule import KILLS
 
 # The agent looks for its lies when it reports its memory, every 2 s, and the panic takes a moment under TCG.
 AGENT_SECONDS = 10
+# The first of each kind waits so long for somebody to be done to.
+MEET_SECONDS = 20
 # Descriptors and memory that are left to a daemon which has run out of them.
 FEW_DESCRIPTORS, LITTLE_MEMORY = 3, 2 << 20
 TELL_SECONDS = 20
@@ -67,23 +70,30 @@ def stop_vm(world, step):
 
 
 def kill_agent(world, step, kind="agent", lie="lies-dead"):
-    """Of one whose session lives."""
+    """Of one whose session lives. The first of a run must be seen to have reached its guest."""
     session = choose(world.history.living_sessions(), step.pick)
     if not session:
         return False
-    world.history.fault(kind, session.vm, f"of {session.name}", AGENT_SECONDS)
-    threading.Thread(target=tell_agent, args=(world, session, lie), daemon=True).start()
-    return True
+    is_first = not any(fault.kind == kind and fault.told is not None for fault in world.history.faults)
+    fault = world.history.fault(kind, session.vm, f"of {session.name}", TELL_SECONDS + AGENT_SECONDS)
+    teller = threading.Thread(target=tell_agent, args=(world, session, lie, fault), daemon=True)
+    teller.start()
+    if is_first:
+        teller.join()
+    return not is_first or fault.told is not None
 
 
 def speak_garbage(world, step):
     return kill_agent(world, step, "garbage", "lies-garbage")
 
 
-def tell_agent(world, session, lie):
+def tell_agent(world, session, lie, fault):
+    """Who is not answered may have told it all the same."""
     with contextlib.suppress(Closed, OSError, RpcError, TimeoutError):
         with Client(world.socket, TELL_SECONDS) as client:
             client.call("file.write", session=session.name, path=lie, data="")
+            fault.told = world.history.now()
+    fault.ended = world.history.now() + AGENT_SECONDS
 
 
 def kill_launcher(world, _):
@@ -186,14 +196,20 @@ FAULTS = {"daemon": kill_daemon, "handover": hand_over, "qemu": kill_vm, "client
           "descriptors": take_descriptors, "memory": take_memory}
 
 
-def kill_all(world, steps, kills, counts):
-    """Plays the schedule until `kills` of its kills have met somebody; `counts` has each kind."""
-    for step in steps:
-        if sum(counts[kind] for kind in KILLS) >= kills or world.is_over.wait(step.gap):
+def act(world, step):
+    try:
+        return FAULTS[step.kind](world, step)
+    except (OSError, ValueError, subprocess.SubprocessError) as problem:
+        world.history.note(f"the killer failed at {step.kind}: {problem}")
+        return False
+
+
+def kill_all(world, steps, kinds, kills, counts):
+    """Plays the schedule, its opening with each of the kinds, until `kills` of its kills have met somebody; `counts` has each kind."""
+    for number, step in enumerate(steps):
+        has_killed = sum(counts[kind] for kind in KILLS) >= kills
+        if has_killed and number >= len(kinds) or world.is_over.wait(step.gap):
             return
-        try:
-            found = FAULTS[step.kind](world, step)
-        except (OSError, ValueError, subprocess.SubprocessError) as problem:
-            world.history.note(f"the killer failed at {step.kind}: {problem}")
-            found = False
+        patience = 0 if counts[step.kind] else MEET_SECONDS
+        found = wait(lambda step=step: world.is_over.is_set() or act(world, step), patience) and not world.is_over.is_set()
         counts[step.kind if found else f"({step.kind}: nobody there)"] += 1

@@ -19,6 +19,8 @@ TICK = "%08d\n"
 TICK_BYTES = 9
 # Behind its deadline a program has its kill grace, and the guest 250 ms to report; the rest is the machine's load.
 TIMEOUT_LATE_SECONDS = 5
+# Within which a daemon that lives says what it has adopted.
+TOLD_SECONDS = 10
 
 
 @dataclasses.dataclass
@@ -102,10 +104,10 @@ def result_any(_, __):
     return ""
 
 
-# By Request.promise. Of log, read and ticks the rules below know more.
+# By Request.promise. Of log, read, ticks and processes the rules below know more.
 RESULTS = {"nonce": result_nonce, "echo": result_echo, "silent": result_silent, "count": result_count, "lines": result_lines,
            "timeout": result_timeout, "cancel": result_cancel, "write": result_write,
-           "log": result_any, "read": result_any, "ticks": result_any, "any": result_any}
+           "log": result_any, "read": result_any, "ticks": result_any, "processes": result_any, "any": result_any}
 
 
 def answered(history, _):
@@ -334,14 +336,48 @@ def tick_problem(request, answer, furthest, is_full):
     return "", max(furthest, value["stdout_bytes"])
 
 
-def known(history, promises):
-    """An exec_id whose program was seen to run, or to have ended, is known from then on. One that waits may have to be sent again."""
+def listed(history, promises):
+    """The processes of a session are those that its client has started."""
     causes = Causes(history, promises.adopts)
     for request in history.requests:
-        if not request.exec_id:
+        if request.promise == "processes" and (answer := request.result()):
+            yield f"processes of {request.session}", list_problem(request, answer, causes), request
+
+
+def list_problem(request, answer, causes):
+    states = {one["process"]: one["state"] for one in answer.value["processes"]}
+    mine = request.details["process"]
+    if ended := [process for process, state in states.items() if state != "running"]:
+        return f"{ended[0]} has ended, and nobody had ended it"
+    if mine and mine not in states and not causes.is_process_lost(request, answer):
+        return f"{mine} is not there"
+    strangers = sorted(set(states) - {mine})
+    if len(strangers) > request.details["unsure"]:
+        return f"{strangers} are there, and nobody has started {'them' if not request.details['unsure'] else 'so many'}"
+    return ""
+
+
+def bitten(history, _):
+    """A guest whose agent was told to end, or to speak garbage, is no more soon."""
+    for fault in history.faults:
+        if fault.told is None or history.causes(("stop",), fault.told, fault.ended, fault.vm):
             continue
+        names = [session.name for session in history.sessions.values() if session.vm == fault.vm]
+        alive = [request for request in history.requests if request.session in names and request.method != "session.close"
+                 and (answer := request.result()) and answer.asked > fault.ended]
+        problem = f"it was told to end ({fault.kind}) at {fault.told:.3f}, and still did something later" if alive else ""
+        yield f"guest of {fault.vm}", problem, alive[0] if alive else None
+
+
+def known(history, promises):
+    """An exec_id whose program was seen to run, or to have ended, is known from then on. One that waits may have to be sent again.
+    Of what was said to have started nobody says later that it never ran."""
+    causes = Causes(history, promises.adopts)
+    for request in history.requests:
         problem, confirmed = "", request.details.get("started_at")
         for answer in request.answers:
+            if answer.never_ran() and confirmed and confirmed < answer.heard and not causes.is_unrecorded(request, answer.heard):
+                problem = f"it had run at {confirmed:.3f}, and is said to have never done so"
             if answer.is_final() or answer.kind == RUNNING and answer.value["stdout"]:
                 # Said to have never run, it is free again.
                 confirmed = None if answer.never_ran() else confirmed or answer.heard
@@ -364,6 +400,12 @@ def lived(history, promises):
             yield f"daemon {number}", f"it was back after {took:.3f} s" if took > promises.back_seconds else "", None
         elif number and life.died is None:
             yield f"daemon {number}", "it does not come back", None
+        if number and life.reaped is not None:
+            took = life.reaped - life.since
+            yield f"daemon {number}", f"all was adopted and reaped after {took:.3f} s" if took > promises.back_seconds else "", None
+        elif life.is_looked_after and (life.died or history.now()) > life.since + promises.back_seconds + TOLD_SECONDS:
+            is_short = history.causes(("descriptors", "memory"), life.since, life.since + promises.back_seconds + TOLD_SECONDS)
+            yield f"daemon {number}", "" if is_short else "nobody could tell what it has adopted", None
         for session in life.missing:
             mine, looked = history.sessions[session], life.since + promises.back_seconds
             is_lost = causes.may_be_unresponsive(mine, looked) or causes.is_born_unrecorded(mine, life.since)
@@ -379,7 +421,7 @@ def clean(history, _):
         yield "note", f"at {when:.3f}: {text}", None
 
 
-RULES = (answered, explained, right, same, known, once, counted, stored, ticked, lived, clean)
+RULES = (answered, explained, right, same, known, once, counted, stored, ticked, listed, bitten, lived, clean)
 
 
 def check(history, promises):

@@ -81,8 +81,10 @@ class Claimer(Customer):
         while number not in client.replies:
             client.receive()
             text = client.streamed(number)
-            if "\n" in text and "started" not in request.details:
-                request.details.update(started=text.split("\n")[0], started_at=self.history.now())
+            if any(method == "run.started" for method, _ in client.notifications):
+                request.details.setdefault("started_at", self.history.now())
+            if "\n" in text:
+                request.details.setdefault("started", text.split("\n")[0])
         return client.wait(number)
 
 
@@ -107,6 +109,8 @@ class Slow(Customer):
             client.receive()
             while client.notifications:
                 method, params = client.notifications.pop(0)
+                if method == "run.started":
+                    request.details.setdefault("started_at", self.history.now())
                 if method == "run.output":
                     request.details["chunks"].append((params["seq"], params["data"]))
             time.sleep(self.rng.uniform(0, 0.02))

@@ -17,10 +17,11 @@ Step = collections.namedtuple("Step", "gap kind pick length")
 
 
 def schedule(seed, weights=None, gap=GAP_SECONDS):
-    """Steps without end: (seconds to wait, kind, 0..1 to pick whom, seconds it lasts)."""
+    """Steps without end: (seconds to wait, kind, 0..1 to pick whom, seconds it lasts). Each kind comes once before chance has it."""
     rng = random.Random(f"{seed}/schedule")
     weights = weights or WEIGHTS
+    opening = rng.sample(list(weights), len(weights))
     while True:
-        kind = rng.choices(list(weights), list(weights.values()))[0]
+        kind = opening.pop() if opening else rng.choices(list(weights), list(weights.values()))[0]
         pause = rng.uniform(0, 0.05) if rng.random() < AT_ONCE else min(GAP_MAX_SECONDS, rng.expovariate(1 / gap))
         yield Step(pause, kind, rng.random(), rng.uniform(*LENGTH_SECONDS))

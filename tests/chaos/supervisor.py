@@ -2,6 +2,7 @@
 """Keeps the daemon running as a service manager would: one that dies is started again at once, in the same directories."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 import signal
@@ -109,6 +110,7 @@ class Supervisor:
             self.kills.pop(0).ended = life.back
         self.is_serving.set()
         if old_vms:
+            life.is_looked_after = True
             # A daemon that is killed meanwhile leaves the answer to the next one.
             with contextlib.suppress(Closed, OSError, RpcError, TimeoutError):
                 self._look_after(life, old_vms)
@@ -133,10 +135,10 @@ class Supervisor:
                 known = {one["session"] for one in client.call("session.list", limit=1000)["sessions"]}
                 return expected & {one.name for one in self.history.living_sessions()} - known
 
-            wait(lambda: not missing(), self.promises.back_seconds)
-            gone = missing()
-            wait(lambda: not strangers(), self.promises.reap_seconds)
-            left, now = strangers(), self.history.now()
+            # All from the end of the one before, with what it has taken to be back.
+            wait(lambda: not missing() and not strangers(), life.since + self.promises.back_seconds - self.history.now())
+            now = self.history.now()
+            gone, left = missing(), strangers()
         if life.died is None:
             life.missing, life.orphans, life.reaped = sorted(gone), sorted(left), now
 
@@ -195,8 +197,10 @@ class Supervisor:
         elif self.process.returncode:
             self.history.note(f"the daemon ended with {self.process.returncode} when it was asked to stop")
         own = self.mounts()
-        wait(lambda: not self.host.leftovers(own), LEFT_SECONDS)
-        self.history.leftovers = self.host.leftovers(own)
+        results = {f"{os.getuid()}-{hashlib.sha256(request.exec_id.encode()).hexdigest()}"
+                   for request in self.history.requests if request.exec_id}
+        wait(lambda: not self.host.leftovers(own, results), LEFT_SECONDS)
+        self.history.leftovers = self.host.leftovers(own, results)
 
     def end(self):
         """No daemon is started any more, and there is none; does nothing behind stop()."""

@@ -5,14 +5,20 @@
 Each test begins with a history in which all is well, which the checker must pass, and breaks one thing in it.
 """
 
+import collections
 import os
 import sys
+import tempfile
 import unittest
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "acceptance"))
+
 import history as h  # noqa: E402  (the path is set above)
+import worth  # noqa: E402
+from host import Host  # noqa: E402
 from promises import COUNT, NONCE, Promises, check, lines_of, ticks  # noqa: E402
 from schedule import KILLS, WEIGHTS, schedule  # noqa: E402
 
@@ -433,6 +439,21 @@ class ExecIds(Checked):
         self.made.faults[0].ended = 10.1
         self.assert_good()
 
+    def test_started(self):
+        """Who was told that it runs is not told that it never ran."""
+        self.made.run("a", error(3003), details={"started_at": 10.5})
+        self.made.done("launcher")
+        self.assert_broken("known", "never done so")
+        self.made.requests[0].details.clear()
+        self.assert_good()
+
+    def test_started_is_confirmed(self):
+        self.made.run("a", closed(), error(4021), ok(nonce_output("a")), exec_id="x", details={"started_at": 10.5})
+        self.made.done("daemon", since=4, until=-3)
+        self.assert_broken("known", "forgotten")
+        self.made.requests[0].details.clear()
+        self.assert_good()
+
     def test_not_known_yet(self):
         self.made.run("a", closed(), error(4021), plain(h.RUNNING, stdout=""), error(4021), ok(nonce_output("a")), exec_id="x")
         self.made.faults.append(h.Fault("daemon", 9, 13))
@@ -673,6 +694,63 @@ class Tickers(Checked):
         self.assert_broken("explained", "4010")
 
 
+class Lists(Checked):
+    """process.list, and what was started."""
+
+    def listed(self, *states, process=None, unsure=0):
+        return self.made.asked("process.list", "processes", "l", plain(processes=[
+            {"process": number, "state": state} for number, state in enumerate(states, 1)]), session=SESSION,
+            details={"process": process, "unsure": unsure})
+
+    def test_good(self):
+        self.listed()
+        self.listed("running", process=1)
+        self.listed("running", unsure=1)
+        self.listed(unsure=1)
+        self.assert_good()
+
+    def test_stranger(self):
+        self.listed("running", "running", process=1)
+        self.assert_broken("listed", "nobody has started")
+
+    def test_too_many(self):
+        self.listed("running", "running", "running", process=1, unsure=1)
+        self.assert_broken("listed", "so many")
+
+    def test_ended(self):
+        self.listed("ended", process=1)
+        self.assert_broken("listed", "has ended")
+
+    def test_gone(self):
+        self.made.asked("session.exec", "any", "t", plain(process=1), session=SESSION)
+        self.listed(process=1)
+        self.assert_broken("listed", "not there")
+        self.made.faults += [h.Fault("runtime", 8, 9), h.Fault("daemon", 11.5, 11.7)]
+        self.assert_broken("listed", "not there")
+        self.made.faults[0].ended = 10.1
+        self.assert_good()
+
+
+class Bites(Checked):
+    def test_bitten(self):
+        self.made.append("a")
+        self.made.append("b")
+        fault = h.Fault("garbage", 1, 11.5, VM)
+        self.made.faults.append(fault)
+        self.assert_good()  # nobody has told it
+        fault.told = 1.5
+        self.assert_broken("bitten", "still did something")
+        fault.ended = 20
+        self.assert_good()
+
+    def test_stopped_meanwhile(self):
+        self.made.append("a")
+        self.made.faults += [h.Fault("agent", 1, 9, VM, told=2), h.Fault("stop", 3, 4, VM)]
+        self.assert_good()
+        self.made.faults[1].vm = OTHER_VM
+        self.assert_broken("bitten", "still did something")
+
+
 class Lives(Checked):
     def setUp(self):
         super().setUp()
@@ -704,6 +782,22 @@ class Lives(Checked):
         self.life.orphans = [VM]
         self.assert_broken("lived", "not reaped")
 
+    def test_adopted_late(self):
+        self.life.reaped = 5.0
+        self.assert_good()
+        self.life.reaped = 5.2
+        self.assert_broken("lived", "adopted and reaped after")
+
+    def test_nobody_could_tell(self):
+        self.life.is_looked_after, self.life.died, self.life.status = True, 9, -9
+        self.made.faults.append(h.Fault("daemon", 8.5, 9))
+        self.assert_good()
+        self.life.died = 30
+        self.made.faults[-1] = h.Fault("daemon", 29.5, 30)
+        self.assert_broken("lived", "nobody could tell")
+        self.made.faults.append(h.Fault("memory", 4.5, 6))
+        self.assert_good()
+
     def test_leftovers(self):
         self.made.leftovers = ["process 1"]
         self.assert_broken("clean", "process 1")
@@ -713,13 +807,68 @@ class Lives(Checked):
         self.assert_broken("clean", "a client failed")
 
 
+class Worth(Checked):
+    """Of a run in which too little happened."""
+
+    def worth(self, counts, kinds=("qemu",), kills_min=0, has_floors=False):
+        return [finding.problem for finding in worth.check(self.made, collections.Counter(counts), kinds, kills_min, has_floors)
+                if finding.problem]
+
+    def test_kills(self):
+        self.assertEqual(self.worth({"qemu": 3, "disk": 9}, kills_min=3), [])
+        self.assertIn("at least 4", self.worth({"qemu": 3, "disk": 9}, kills_min=4)[0])
+
+    def test_kinds(self):
+        self.assertEqual(self.worth({"qemu": 1, "(client: nobody there)": 4}, ("qemu", "client")), ["it has met nobody"])
+        self.assertEqual(self.worth({"garbage": 1}, ("garbage",)), ["it has met nobody"])
+        self.made.faults.append(h.Fault("garbage", 1, 2, VM, told=1.5))
+        self.assertEqual(self.worth({"garbage": 1}, ("garbage",)), [])
+
+    def test_floors(self):
+        for number in range(worth.REQUESTS_MIN):
+            self.made.run(f"a{number}", closed() if number > 1 else ok(nonce_output(f"a{number}")))
+        self.assertIn("less than 10%", self.worth({"qemu": 1}, has_floors=True)[0])
+        self.assertEqual(self.worth({"qemu": 1}), [])
+        self.made.requests[5].answers = [ok("")]
+        self.assertEqual(self.worth({"qemu": 1}, has_floors=True), [])
+
+
+class Leftovers(unittest.TestCase):
+    """Every file that is not known to stay."""
+
+    def strangers(self, *paths, results=()):
+        with tempfile.TemporaryDirectory() as folder:
+            for path in paths:
+                os.makedirs(os.path.dirname(os.path.join(folder, path)), exist_ok=True)
+                with open(os.path.join(folder, path), "w", encoding="ascii"):
+                    pass
+            return sorted(Host(folder).strangers(results))
+
+    def test_known(self):
+        template = "state/templates/python-256-0123456789abcdef/"
+        self.assertEqual(self.strangers("log", "jump", "run/lock", template + "ram", template + "state", template + "manifest.json"), [])
+
+    def test_unknown(self):
+        for path in ("run/sock", "run/results/.new-x", "run/vm/vm_1/record.json", "state/templates/.new-1/ram", "state/chaos-7", "jump.new"):
+            with self.subTest(path):
+                self.assertTrue(self.strangers("log", path))
+
+    def test_results(self):
+        name = "0-" + 64 * "a"
+        self.assertEqual(self.strangers(f"run/results/{name}.json", f"run/results/{name}.lost", results={name}), [])
+        self.assertEqual(self.strangers(f"run/results/{name}.json"), [f"run/results/{name}.json"])
+
+
 class Schedules(unittest.TestCase):
     def test_seed(self):
         def first(seed):
             return [step for step, _ in zip(schedule(seed), range(200))]
         self.assertEqual(first(1), first(1))
         self.assertNotEqual(first(1), first(2))
-        self.assertLess(set(KILLS), {step.kind for step in first(1)})
+        opening = [step.kind for step in first(1)[:len(WEIGHTS)]]
+        self.assertEqual(sorted(opening), sorted(WEIGHTS))
+        self.assertNotEqual(opening, [step.kind for step in first(2)[:len(WEIGHTS)]])
+        self.assertLess(set(KILLS), {step.kind for step in first(1)[len(WEIGHTS):]})
 
     def test_only(self):
         self.assertEqual({step.kind for step, _ in zip(schedule(1, {"qemu": 1}), range(50))}, {"qemu"})
