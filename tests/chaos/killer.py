@@ -14,7 +14,7 @@ import subprocess
 import threading
 
 from client import Client, Closed, RpcError
-from host import wait
+from host import Process, wait
 from schedule import KILLS
 
 # The agent looks for its lies when it reports its memory, every 2 s, and the panic takes a moment under TCG.
@@ -23,6 +23,8 @@ AGENT_SECONDS = 10
 MEET_SECONDS = 20
 # Descriptors and memory that are left to a daemon which has run out of them.
 FEW_DESCRIPTORS, LITTLE_MEMORY = 3, 2 << 20
+# As often it is the launcher that has run out of them.
+LAUNCHER_SHARE = 0.3
 TELL_SECONDS = 20
 DAY = 24 * 3600
 LIMITS = {"nofile": "Max open files", "as": "Max address space"}  # prlimit(1) and /proc/PID/limits
@@ -137,21 +139,24 @@ def fill_runtime(world, step):
 
 
 def limit(world, step, kind, which, soft):
-    """A lower limit of the daemon for a while. A daemon that takes its place meanwhile has none."""
+    """A lower limit of the daemon for a while, or of its launcher. One that takes its place meanwhile has none."""
     if not world.supervisor.is_serving.is_set():
         return False
+    is_launcher = step.pick < LAUNCHER_SHARE
     with world.supervisor.lock:
-        process = world.supervisor.process
-        if process.returncode is not None:
+        pid = world.host.launcher() if is_launcher else world.supervisor.process.pid
+        if not pid or not is_launcher and world.supervisor.process.returncode is not None:
             return False
-        before = soft_limit(process.pid, which)
-        fault = world.history.fault(kind)
-        set_limit(process.pid, which, soft(process.pid))
+        victim = Process(pid)
+        before = soft_limit(pid, which)
+        fault = world.history.fault(kind, detail="launcher" if is_launcher else "daemon")
+        set_limit(pid, which, soft(pid))
 
     def undo():
-        with world.supervisor.lock:
-            if process.returncode is None:
-                set_limit(process.pid, which, before)
+        # It may have ended, and its pid be another's.
+        with world.supervisor.lock, contextlib.suppress(OSError, subprocess.CalledProcessError):
+            if Process(pid).start == victim.start:
+                set_limit(pid, which, before)
 
     world.undo_later(fault, step.length, undo)
     return True
