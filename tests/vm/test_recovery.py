@@ -286,21 +286,24 @@ class Recovery(VmTest):
     def test_what_ended_in_time_is_no_timeout(self):
         """The deadline passed while nobody was there; the program had ended before it, with much to say."""
         session = self.create()
-        request = self.client.request("session.exec", session=session, exec_id="e1", stream=True, timeout_seconds=4,
-                                      command="echo on; sleep 0.5; head -c 500000 /dev/zero | tr '\\0' x")
-        self.client.wait_output(request, "on")
-        self.restart(away=6)
-        result = until(lambda: self.ended("e1"), "it has ended")
-        # What a window did not hold was written only now: whether it still was in time depends.
-        self.assertIn(result["status"], ("ok", "timeout"))
-        if result["status"] == "ok":
-            self.assertEqual(result["stdout_bytes"], 500003)
         request = self.client.request("session.exec", session=session, exec_id="e2", stream=True, timeout_seconds=4,
                                       command="echo on; sleep 0.5; head -c 100000 /dev/zero | tr '\\0' x")
         self.client.wait_output(request, "on")
         self.restart(away=6)
         result = until(lambda: self.ended("e2"), "it has ended")
         self.assertEqual((result["status"], result["stdout_bytes"]), ("ok", 100003))
+
+    def test_what_had_not_ended_in_time_is_a_timeout(self):
+        """It was still at work when its deadline passed, with more to say than a window holds while nobody reads."""
+        session = self.create()
+        request = self.client.request("session.exec", session=session, exec_id="e1", stream=True, timeout_seconds=4,
+                                      command="echo on; sleep 0.5; head -c 500000 /dev/zero | tr '\\0' x; sleep 60")
+        self.client.wait_output(request, "on")
+        self.restart(away=6)
+        result = until(lambda: self.ended("e1"), "it has ended")
+        self.assertEqual((result["status"], result["exit_code"]), ("timeout", 124))
+        self.assertEqual(result["stdout"], "on\n" + (result["stdout_bytes"] - 3) * "x")
+        self.assertGreater(result["stdout_bytes"], 100003)
 
     def test_other_configuration(self):
         """What was accepted goes on as it was, whatever the configuration says by now."""
@@ -460,4 +463,5 @@ class Recovery(VmTest):
         self.client = self.sandbox.client()
         self.assert_error(4001, self.info, session)
         until(lambda: not self.sandbox.vm_directories(), "its directory is gone")
+        self.assertIn(f"{vm}: Ending it: nobody can come back for it", self.sandbox.log())
 
