@@ -114,7 +114,7 @@ class Host:
             return [line.split()[1] for line in file if line.split()[1].startswith(self.directory)]
 
     def strangers(self, results):
-        """Files and directories that have no business there. Results stay for those who may still come for them (result_seconds)."""
+        """What has no business there. Results stay for those who may still come for them (result_seconds)."""
         for root, folders, names in os.walk(self.directory):
             for name in folders + names:
                 path = os.path.relpath(os.path.join(root, name), self.directory)

@@ -16,10 +16,10 @@
 /* Steps of the caller that find no more to ask for. */
 #define REQUESTS_MAX 64
 
-/* What a client asks for, by a caller's step: of its two bytes the first says which, the second of
- * which process. */
+/* What a client asks for, by a caller's step: of its first two bytes one says which, one of which
+ * process; the rest is the text of a parameter (texts[]), in place of what stands here. */
 enum about { NOTHING, SESSION, PROCESS, REQUEST };
-static const struct {
+static const struct request {
 	const char *method;
 	enum about about;
 	const char *params;
@@ -48,10 +48,13 @@ static const struct {
 	{"file.read", SESSION, "{\"path\": \"a\"}"},
 	{"file.write", SESSION, "{\"path\": \"a\", \"data\": \"0123\"}"},
 	{"file.list", SESSION, "{\"path\": \"\"}"},
-	{"session.create", NOTHING, "{\"language\": \"shell\", \"bind\": \"connection\"}"},
+	{"session.create", NOTHING,
+	 "{\"language\": \"shell\", \"bind\": \"connection\", \"name\": \"\"}"},
 	{"$/cancelRequest", REQUEST, "{}"},
 	{"hang-up", NOTHING, NULL},  /* and comes again */
 	{"deadline", NOTHING, NULL}, /* the next one passes */
+	{"session.update", SESSION, "{\"metadata\": {}, \"timeout_seconds\": 99}"},
+	{"session.update", SESSION, "{\"name\": \"n\"}"},
 };
 
 struct world {
@@ -87,6 +90,26 @@ static void on_ready(void)
 	session->wish.on_vm(session->wish.user, fuzz_vm_get());
 }
 
+/* Each process that outlives the daemon stands in the session's record. */
+static void on_record(const json_t *owner)
+{
+	const struct session *session = the_session();
+	const json_t *list = json_object_get(owner, "processes");
+	const struct process *process;
+	size_t count = 0;
+
+	FUZZ_CHECK(session && json_is_array(list));
+	FUZZ_CHECK(json_equal(json_object_get(owner, "metadata"), session->metadata));
+	TAILQ_FOREACH(process, &session->processes.list, link)
+	{
+		if (process->state == PROCESS_STARTING || process->is_unwanted || !process->is_kept)
+			continue;
+		FUZZ_CHECK(json_is_object(json_array_get(list, count)));
+		count++;
+	}
+	FUZZ_CHECK(json_array_size(list) == count);
+}
+
 /* --- The client. --- */
 
 static rpc_handler_fn handler_of(const char *method)
@@ -108,13 +131,35 @@ static const char *process_id(uint8_t index)
 	return process ? process->id : "proc_1";
 }
 
-static void ask(const char *method, const char *text, enum about about, uint8_t index)
+static const char *const texts[] = {"command", "argv", "name", "metadata"};
+
+/* Bytes that are no text say nothing. `argv` has a list of words, `metadata` an object. */
+static void set_text(json_t *params, const uint8_t *data, size_t len)
+{
+	size_t i = 0;
+	json_t *text;
+
+	while (i < ELEMENTSOF(texts) && !json_object_get(params, texts[i]))
+		i++;
+	text = i < ELEMENTSOF(texts) && len > 0 ? json_stringn((const char *)data, len) : NULL;
+	if (!text)
+		return;
+	if (json_is_array(json_object_get(params, texts[i])))
+		text = json_pack("[s, o, s]", "a", text, "c");
+	else if (json_is_object(json_object_get(params, texts[i])))
+		text = json_pack("{s:o}", "key", text);
+	json_object_set_new(params, texts[i], text);
+}
+
+static void ask(const struct request *request, uint8_t index, const uint8_t *data, size_t len)
 {
 	const struct session *session = the_session();
-	json_t *params = json_loads(text, 0, NULL);
+	json_t *params = json_loads(request->params, 0, NULL);
+	enum about about = request->about;
 	char *line;
 
 	FUZZ_CHECK(params);
+	set_text(params, data, len);
 	if (about == SESSION || about == PROCESS)
 		json_object_set_new(params, "session",
 				    json_string(session ? session->id : "ses_1"));
@@ -122,7 +167,8 @@ static void ask(const char *method, const char *text, enum about about, uint8_t 
 		json_object_set_new(params, "process", json_string(process_id(index)));
 	if (about == REQUEST)
 		json_object_set_new(params, "id", json_integer(index));
-	params = json_pack("{s:s, s:s, s:o}", "jsonrpc", "2.0", "method", method, "params", params);
+	params = json_pack("{s:s, s:s, s:o}", "jsonrpc", "2.0", "method", request->method, "params",
+			   params);
 	if (about != REQUEST)
 		json_object_set_new(params, "id", json_integer(++world.id));
 	line = json_dumps(params, JSON_COMPACT);
@@ -141,8 +187,8 @@ static void act(const uint8_t *data, size_t len)
 	if (world.id >= REQUESTS_MAX)
 		return;
 	if (requests[i].params) {
-		ask(requests[i].method, requests[i].params, requests[i].about,
-		    len > 1 ? data[1] : 0);
+		ask(&requests[i], len > 1 ? data[1] : 0, data + MIN(len, (size_t)2),
+		    len - MIN(len, (size_t)2));
 	} else if (strcmp(requests[i].method, "deadline") == 0) {
 		(void)fuzz_time_pass(fuzz_vm.guest.loop);
 	} else {
@@ -171,11 +217,14 @@ static void play(const uint8_t *data, size_t size)
 
 static void start(void)
 {
+	static const struct request create = {"session.create", NOTHING,
+					      "{\"language\": \"python\"}"};
 	struct loop *loop;
 
 	world = (struct world){0};
 	fuzz_vm_start();
 	fuzz_vm.on_ready = on_ready;
+	fuzz_vm.on_record = on_record;
 	loop = fuzz_vm.guest.loop;
 	world.daemon.config = &config;
 	world.daemon.loop = loop;
@@ -188,7 +237,7 @@ static void start(void)
 			   &(struct sessions_config){.exec = &world.daemon.exec_env, .node = ""},
 			   &world.daemon.sessions) == 0);
 	fuzz_client_start(&world.client, loop, handler_of, &world.daemon);
-	ask("session.create", "{\"language\": \"python\"}", NOTHING, 0);
+	ask(&create, 0, NULL, 0);
 	fuzz_settle(loop);
 	fuzz_guest_say_hello(&fuzz_vm.guest);
 	fuzz_client_read(&world.client);

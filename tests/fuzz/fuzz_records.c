@@ -6,6 +6,7 @@
  */
 #include "base/kept.h"
 #include "base/util.h"
+#include "daemon/session/adoption.h"
 #include "daemon/session/output.h"
 #include "daemon/session/results_internal.h"
 #include "daemon/session/ring.h"
@@ -16,7 +17,9 @@
 #include "tests/fuzz/vm.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* The two low bits of an input's first byte: what the rest of it is. */
 enum kind {
@@ -35,8 +38,9 @@ enum {
 };
 /* Of ring and spool; the second one of the files that a VM's directory has. */
 static const size_t limits[] = {0, 64, 4096, 10000, 1u << 20};
-#define RING_SIZE 64u
-#define FILE_NAME "1.out"
+#define RING_SIZE   64u
+#define FILE_NAME   "1.out"
+#define RESULTS_DIR "results"
 
 static struct config config;
 
@@ -45,8 +49,39 @@ static struct world {
 	struct exec_env exec_env;
 	struct sessions *sessions;
 	struct run_env run_env;
-	bool is_settled;
+	struct vm_host host;
+	struct adoption *adoption;
+	bool is_settled, is_killed;
 } world;
+
+/* --- The directory of results. --- */
+
+static int results_dir_fd = -1;
+
+static void remove_result(void *user UNUSED, const char *name)
+{
+	FUZZ_CHECK(kept_remove(results_dir_fd, name) == 0);
+}
+
+static void remove_results_dir(void)
+{
+	(void)kept_walk(results_dir_fd, remove_result, NULL);
+	(void)unlinkat(fuzz_vms_fd(), RESULTS_DIR, AT_REMOVEDIR);
+}
+
+/* Made once; the one around it is removed behind it. */
+static int results_fd(void)
+{
+	int vms_fd = fuzz_vms_fd();
+
+	if (results_dir_fd >= 0)
+		return results_dir_fd;
+	FUZZ_CHECK(mkdirat(vms_fd, RESULTS_DIR, 0700) == 0);
+	results_dir_fd = openat(vms_fd, RESULTS_DIR, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	FUZZ_CHECK(results_dir_fd >= 0);
+	atexit(remove_results_dir);
+	return results_dir_fd;
+}
 
 static void write_file(const char *name, const void *data, size_t len)
 {
@@ -179,47 +214,36 @@ static void next_part(const uint8_t **data, size_t *size, const uint8_t **ret, s
 	*size -= len;
 }
 
-static void on_settled(void *user UNUSED)
+static void on_done(void *user UNUSED)
 {
 	FUZZ_CHECK(!world.is_settled);
 	world.is_settled = true;
 }
 
-/* As adoption.c does it. True: it is on its way. */
-static bool recall(const struct vm_record *vm, const json_t *owner, struct result_record *record,
-		   const json_t *saved)
+/* daemon/launcher/client.h's, by the linker's --wrap: it has the one VM, until that is adopted. */
+const char *__wrap_launcher_list(const struct launcher *launcher, size_t i);
+const char *__wrap_launcher_list(const struct launcher *launcher UNUSED, size_t i)
 {
-	const char *kind = json_string_value(json_object_get(owner, "kind"));
-	struct session_past_program past = {.record = record, .saved = saved};
-	struct rpc_error *error;
-
-	if (kind && strcmp(kind, "session") == 0)
-		error = session_recall(world.sessions, vm, owner, &past, fuzz_vms_fd(), on_settled,
-				       NULL);
-	else if (record)
-		error = run_recall(&world.run_env, vm, record, saved, on_settled, NULL);
-	else
-		return false;
-	if (error && record)
-		results_fail(record, error);
-	FUZZ_CHECK(!error || !world.is_settled);
-	rpc_error_free(error);
-	return !error;
+	return i > 0 || world.is_killed || fuzz_vm.wish ? NULL : FUZZ_VM_ID;
 }
 
-/* The program that ran in this VM, which is in the list then. NULL: there is none. */
-static struct result_record *take_program(const uint8_t *text, size_t len, json_t **ret_saved)
+int __wrap_launcher_kill_rest(struct launcher *launcher);
+int __wrap_launcher_kill_rest(struct launcher *launcher UNUSED)
 {
-	struct result_record *record = parse_result(text, len, 0, ret_saved);
+	world.is_killed = !fuzz_vm.wish;
+	return 0;
+}
 
-	if (!record)
-		return NULL;
-	results_insert(record);
-	if (!record->has_ended &&
-	    strcmp(json_string_value(json_object_get(*ret_saved, "vm")), FUZZ_VM_ID) == 0)
-		return record;
-	json_decref(TAKE_PTR(*ret_saved));
-	return NULL;
+/* What a daemon finds when it starts. */
+static void adopt(void)
+{
+	const struct adoption_config adoption = {.run = &world.run_env,
+						 .sessions = world.sessions,
+						 .host = &world.host,
+						 .on_done = on_done};
+
+	FUZZ_CHECK(adoption_start(&adoption, &world.adoption) == 0);
+	FUZZ_CHECK(world.is_settled == !fuzz_vm.wish);
 }
 
 /* The guest says what it knows, the session or run goes on, and the guest says more. */
@@ -233,14 +257,16 @@ static void answer(const uint8_t *hello, size_t len, const uint8_t *steps, size_
 
 	if (msg_decode(FRAME_HELLO_REPLY, hello, len, &msg, &why) < 0) {
 		wish->on_failed(wish->user, rpc_error_new(RPC_VM_LOST, "%s", why));
+		fuzz_settle(fuzz_vm.guest.loop);
+		FUZZ_CHECK(world.is_settled);
 		return;
 	}
 	fuzz_vm.hello = &msg.hello_reply;
 	wish->on_vm(wish->user, fuzz_vm_get());
 	fuzz_vm.hello = NULL;
 	msg_clear(&msg);
-	FUZZ_CHECK(world.is_settled);
 	fuzz_settle(fuzz_vm.guest.loop);
+	FUZZ_CHECK(world.is_settled);
 	fuzz_drain(fuzz_vm.guest.fd);
 	while (!fuzz_vm.is_lost && fuzz_guest_step(&steps, &size, &step, &bytes, &len))
 		if (step % STEP_COUNT != STEP_CALLER)
@@ -262,28 +288,20 @@ static void go_on(const uint8_t *data, size_t size, uint8_t flags)
 
 static void play_vm(const uint8_t *data, size_t size, uint8_t flags)
 {
+	char name[KEPT_NAME_SIZE];
 	const uint8_t *text;
-	struct result_record *record;
-	json_t *owner, *saved = NULL;
-	struct vm_record vm;
 	size_t len;
 
-	next_part(&data, &size, &text, &len);
-	if (vm_record_parse((const char *)text, len, &vm, &owner) < 0)
-		return;
-	FUZZ_CHECK(*vm.id && *vm.language && vm.memory_mb > 0 && vm.uid != VM_UID_NONE);
 	fuzz_vm.is_gone = flags & FLAG_GONE;
 	next_part(&data, &size, &text, &len);
-	/* Another's record would not have been in this directory (vm_record_read()). */
-	if (strcmp(vm.id, FUZZ_VM_ID) == 0) {
-		write_outputs();
-		fuzz_guest_say_hello(&fuzz_vm.guest);
-		record = take_program(text, len, &saved);
-		if (recall(&vm, owner, record, saved))
-			go_on(data, size, flags);
-	}
-	json_decref(saved);
-	json_decref(owner);
+	write_file("record.json", text, len);
+	next_part(&data, &size, &text, &len);
+	if (name_of(text, len, false, name))
+		FUZZ_CHECK(kept_write(results_fd(), name, text, len) == 0);
+	write_outputs();
+	fuzz_guest_say_hello(&fuzz_vm.guest);
+	adopt();
+	go_on(data, size, flags);
 }
 
 /* --- Files of output. --- */
@@ -382,10 +400,11 @@ static void start(void)
 	fuzz_vm_start();
 	*env = (struct exec_env){
 		.loop = fuzz_vm.guest.loop, .config = &config, .counters = &world.counters};
-	FUZZ_CHECK(results_create(env->loop, &config, -1, &env->results) == 0);
+	FUZZ_CHECK(results_create(env->loop, &config, results_fd(), &env->results) == 0);
 	FUZZ_CHECK(sessions_create(&(struct sessions_config){.exec = env, .node = ""},
 				   &world.sessions) == 0);
 	world.run_env = (struct run_env){.exec = env, .vms_fd = fuzz_vms_fd()};
+	world.host = (struct vm_host){.loop = env->loop, .vms_fd = fuzz_vms_fd()};
 }
 
 /* All that go on end with the daemon. */
@@ -393,9 +412,11 @@ static void finish(void)
 {
 	fuzz_guest_hang_up(&fuzz_vm.guest);
 	fuzz_settle(fuzz_vm.guest.loop);
-	sessions_destroy(world.sessions);
 	results_destroy(world.exec_env.results);
+	sessions_destroy(world.sessions);
+	adoption_destroy(world.adoption);
 	fuzz_vm_end();
+	FUZZ_CHECK(kept_walk(results_fd(), remove_result, NULL) == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

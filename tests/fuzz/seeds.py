@@ -144,12 +144,17 @@ def guest_files():
 (ASK_CODE, ASK_STREAM, ASK_COMMAND, ASK_EXEC_ID, ASK_BACKGROUND, ASK_TERMINAL, ASK_ATTACH, ASK_FOLLOW, ASK_RESULT, ASK_INFO, ASK_LIST,
  ASK_UPDATE, ASK_CLOSE, ASK_PROCESSES, ASK_WAIT, ASK_PROGRESS, ASK_WRITE, ASK_CLOSE_STDIN, ASK_SIGNAL, ASK_RESIZE, ASK_READ_FILE,
  ASK_WRITE_FILE, ASK_FILES, ASK_SESSION, ASK_CANCEL, ASK_AGAIN,
- ASK_TIME) = range(27)
+ ASK_TIME, ASK_METADATA, ASK_NAME) = range(29)
 
 
 def ask(*what):
     """Steps of the client: numbers of requests, or pairs with what they are about."""
     return b"".join(step(CALLER, bytes(one if isinstance(one, tuple) else (one, 0))) for one in what)
+
+
+def ask_with(request, text):
+    """One with a text for its parameter."""
+    return step(CALLER, bytes([request, 0]) + text.encode())
 
 
 def begun(number=1):
@@ -196,6 +201,15 @@ def guest_session():
     yield "cancelled-write", background + ask(ASK_WRITE, ASK_WAIT, (ASK_CANCEL, 3), (ASK_CANCEL, 4), ASK_TIME)
     yield "cancelled-create", ask(ASK_SESSION, (ASK_CANCEL, 2), ASK_SESSION, ASK_AGAIN)
     yield "twice", ask(ASK_CODE, ASK_CODE) + ended() + ended() + ended(2) + ended(2)
+    for name, text in {"nul": "a\0b", "accents": "\u00e9\u20ac\U0001f600", "quotes": "\"\\\n"}.items():
+        yield f"metadata-{name}", ask_with(ASK_METADATA, text) + ask(ASK_INFO, ASK_LIST, ASK_CODE) + ended() + ask(ASK_INFO)
+        yield f"name-{name}", ask_with(ASK_NAME, text) + ask(ASK_INFO) + ask_with(ASK_SESSION, text) + ask(ASK_LIST)
+    # What people are shown of a command is cut: not inside of a character.
+    for length in range(196, 201):
+        text = "x" * length + "\u20ac\u00e9\U0001f600" * 3
+        for ask_for, name in ((ASK_BACKGROUND, "command"), (ASK_TERMINAL, "argv")):
+            yield f"cut-{name}-{length}", ask_with(ask_for, text) + begun() + ask(ASK_PROCESSES, ASK_CODE) + ended(2) + ended()
+    yield "command-accents", ask_with(ASK_COMMAND, "echo \u00e9") + ask_with(ASK_EXEC_ID, "echo \u20ac") + ask(ASK_RESULT, ASK_INFO) + ended() + ended(2)
 
 
 def host_frames():
@@ -457,7 +471,7 @@ def records():
     lost, gone, silent, deadline = 4, 8, 16, 32
     request = {"language": "python", "stop_at_limit": False, "env": {"A": "1"}, "memory_mb": 256, "vm_memory_mb": 256, "stdout_limit": 9999,
                "stderr_limit": 9999, "pids": 64, "cpu_seconds": 0, "disk_mb": 64}
-    process = {"id": "proc_1", "number": 1, "command": "sleep 9", "rows": 0, "columns": 0, "begun_us": 1, "started_ns": 1, "limit": 64,
+    process = {"id": "proc_1", "number": 1, "command": "sleep 9", "rows": 0, "columns": 0, "begun_us": 1, "started_ns": 1, "stdout_limit": 64, "stderr_limit": 64,
                "is_closing": False}
     exited = {"exec": 1, "reason": "exited", "exit_code": 0, "signal": 0, "stdout_bytes": 5, "stderr_bytes": 5, "cpu_user_us": 1,
               "memory_peak_bytes": 1, "execute_us": 1}
@@ -466,7 +480,7 @@ def records():
                "processes": []}
     running = {"uid": 0, "exec_id": "e", "state": "running", "bytes": 9000, "asked_ns": 1, "params": {"session": "ses_1", "code": "1", "exec_id": "e"},
                "vm": "vm_1", "session": "ses_1", "language": "python", "start": "warm", "number": 2, "asked_us": 1, "granted_us": 2,
-               "dispatched_us": 3}
+               "dispatched_us": 3, "settled": {**request, "timeout_seconds": 9.0}}
     ended = {"uid": 0, "exec_id": "e", "state": "ended", "request": "0a" * 32, "ended_us": 2**63 - 1}
     done = {"status": "ok", "exit_code": 0, "stdout": "hi", "stderr": "/w==", "stderr_encoding": "base64"}
     error = {"code": 3004, "message": "The VM is lost", "data": {"name": "VM_LOST", "retryable": False}}

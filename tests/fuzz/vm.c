@@ -129,6 +129,8 @@ int __wrap_vm_record_write(const struct vm *vm, json_t *owner_take)
 	FUZZ_CHECK(vm == fuzz_vm_get() && text && strlen(text) <= VM_RECORD_MAX);
 	FUZZ_CHECK(vm_record_parse(text, strlen(text), &parsed, &owner) == 0);
 	FUZZ_CHECK(json_equal(owner, json_object_get(record, "owner")));
+	if (fuzz_vm.on_record)
+		fuzz_vm.on_record(owner);
 	json_decref(owner);
 	json_decref(record);
 	free(text);

@@ -19,9 +19,10 @@
 struct fuzz_vm {
 	struct fuzz_guest guest;
 	/* For the harness to set: */
-	void (*on_ready)(void);              /* the guest has said hello; may be NULL */
-	const struct msg_hello_reply *hello; /* what vm_hello() answers */
-	bool is_gone;                        /* it cannot be adopted */
+	void (*on_ready)(void);                 /* the guest has said hello; may be NULL */
+	void (*on_record)(const json_t *owner); /* what its record says of it; may be NULL */
+	const struct msg_hello_reply *hello;    /* what vm_hello() answers */
+	bool is_gone;                           /* it cannot be adopted */
 	/* For it to look at: */
 	struct pool_request *wish; /* the one that the VM is adopted for; NULL: none */
 	bool is_lost;
