@@ -829,7 +829,12 @@ class Worth(Checked):
             self.made.run(f"a{number}", closed() if number > 1 else ok(nonce_output(f"a{number}")))
         self.assertIn("less than 10%", self.worth({"qemu": 1}, has_floors=True)[0])
         self.assertEqual(self.worth({"qemu": 1}), [])
-        self.made.requests[5].answers = [ok("")]
+        self.made.requests[5].answers[0].kind = h.RESULT
+        self.assertEqual(self.worth({"qemu": 1}, has_floors=True), [])
+        # Where nobody could be served, nobody had to be.
+        self.made.requests[5].answers[0].kind = h.CLOSED
+        self.assertEqual(len(self.worth({"qemu": 1}, has_floors=True)), 1)
+        self.made.faults.append(h.Fault("memory", 10, 99))
         self.assertEqual(self.worth({"qemu": 1}, has_floors=True), [])
 
 

@@ -10,6 +10,8 @@ TOLD = ("agent", "garbage")
 # Share of requests that come to what was asked for: about half of what runs on busy machines have. The rest meets a daemon
 # that is not there, or loses its VM.
 FLOORS = {"run": 0.1, "session.create": 0.2, "session.exec": 0.1, "file.read": 0.1, "file.write": 0.1, "process.wait": 0.1}
+# Meanwhile a request is turned down at once, and the next one follows.
+SHORT = ("descriptors", "memory", "runtime", "disk", "handover")
 # Of fewer the share says nothing.
 REQUESTS_MIN = 30
 
@@ -30,7 +32,8 @@ def check(history, counts, kinds, kills_min, has_floors):
         told = kind not in TOLD or any(fault.kind == kind and fault.told is not None for fault in history.faults)
         yield Finding("worth", f"fault '{kind}'", "" if counts[kind] and told else "it has met nobody")
     for method, floor in FLOORS.items() if has_floors else ():
-        asked = [request for request in history.requests if request.method == method and not request.is_left]
+        asked = [request for request in history.requests if request.method == method and request.answers and not request.is_left
+                 and not history.causes(SHORT, request.asked, request.heard or request.asked)]
         if len(asked) < REQUESTS_MIN:
             continue
         share = sum(map(is_served, asked)) / len(asked)
