@@ -18,6 +18,8 @@ KILL_SECONDS, STRAY_SECONDS = 0.3, 2
 
 # Of a 3004 whose VM lives: what the disk did not take. And of one whose VM was ended for want of its record, or had died.
 FORGOTTEN = ("wrote down of the program is not enough", "did not fit on the disk of runtime_dir")
+# What is said of a guest that is to blame, whatever the error.
+BROKEN = "the guest broke the protocol"
 LOST_WITH_VM = "The daemon ended while the code ran, and its VM with it"
 
 # Errors of requests that name no session, by code: (faults that explain them, seconds they reach).
@@ -80,6 +82,8 @@ class Causes:
                 fault.began - ON_ITS_WAY_SECONDS < answer.asked or fault.began < answer.heard - DRAIN_SECONDS
                 for fault in self.history.causes(("handover",), since - 0.5, answer.heard))
         kinds, reach = EXPLAINS[key]
+        if BROKEN in (answer.reason or ""):
+            kinds = ("garbage",)
         vm = session.vm if session else answer.vm
         return bool(self.history.causes(kinds, since - reach, answer.heard, vm if key in (3003, 3004, 3006) else None))
 

@@ -264,6 +264,14 @@ class Errors(Checked):
         self.assert_broken("explained", "3006")
         self.made.done("garbage", VM)
         self.assert_good()
+        # In other words, too.
+        self.made = Made()
+        self.made.run("a", error(3004, vm=VM, reason="the guest broke the protocol: output of an exec that is not there"))
+        self.made.done("launcher")
+        self.made.done("qemu", VM)
+        self.assert_broken("explained", "broke the protocol")
+        self.made.done("garbage", VM)
+        self.assert_good()
 
     def test_launcher(self):
         self.made.append("a", error(3004, vm=VM))
