@@ -189,9 +189,9 @@ static void on_program_end(struct ev_loop *ev UNUSED, ev_io *watch, int events U
 		loop_timer_start(proc->loop, &proc->grace, WRAPPER_GRACE);
 }
 
-/* The parent of a process, or -1: the fourth field of its stat. The second one, the name, may hold
- * anything, also parentheses and spaces; the third is one letter. */
-static pid_t parent_of(pid_t pid)
+/* The fourth field of its stat. The second one, the name, may hold anything, also parentheses and
+ * spaces; the third is one letter. */
+pid_t proc_parent(pid_t pid)
 {
 	_cleanup_free_ char *text = NULL;
 	char path[32], *behind_name;
@@ -217,7 +217,7 @@ static int adopt_program(struct proc *proc, const json_t *info)
 	if (pidfd < 0)
 		return -errno;
 	/* Asked after the pidfd is held: the answer is about this very process. */
-	if (parent_of((pid_t)pid) != proc->child)
+	if (proc_parent((pid_t)pid) != proc->child)
 		return -ESRCH;
 	proc->pid = (pid_t)pid;
 	proc->pidfd = TAKE_FD(pidfd);

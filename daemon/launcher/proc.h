@@ -96,6 +96,9 @@ int proc_spawn(struct loop *loop, const char *object, const struct proc_spec *sp
 /* Sends SIGKILL; on_end and on_gone follow. Harmless when it has ended, or was killed before. */
 void proc_kill(struct proc *proc);
 
+/* The parent of any process, or -1. */
+pid_t proc_parent(pid_t pid);
+
 /* Pid of the program itself, or 0 while it is not known. */
 pid_t proc_pid(const struct proc *proc);
 

@@ -3,6 +3,7 @@
 #include "daemon/launcher/reap.h"
 
 #include "base/log.h"
+#include "daemon/launcher/proc.h"
 #include "daemon/launcher/start.h"
 #include "daemon/launcher/vm_dir.h"
 
@@ -21,19 +22,18 @@
 /* QEMU, bubblewrap, launcher; and what a service manager puts above. */
 #define ANCESTORS_MAX 16
 
-/* "<key>:\t<number>" of /proc/<pid>/status, or -1. */
-static long status_number(int proc_fd, pid_t pid, const char *key)
+/* The real uid, which a process that is not dumpable keeps from its files' owner. */
+static bool is_own_uid(int proc_fd, pid_t pid)
 {
 	_cleanup_free_ char *text = NULL;
-	char path[32], line[32];
-	const char *at;
+	char path[32];
+	const char *line;
 
 	snprintf(path, sizeof(path), "%d/status", (int)pid);
-	snprintf(line, sizeof(line), "\n%s:", key);
 	if (read_file_at(proc_fd, path, STATUS_MAX, &text) < 0)
-		return -1;
-	at = strstr(text, line);
-	return at ? strtol(at + strlen(line), NULL, 10) : -1;
+		return false;
+	line = strstr(text, "\nUid:");
+	return line && strtoul(line + strlen("\nUid:"), NULL, 10) == getuid();
 }
 
 /* The words, each with its NUL; none of a process that has lost its memory, as its end begins. */
@@ -73,7 +73,7 @@ static bool is_launcher(int proc_fd, pid_t pid)
 static bool has_launcher(int proc_fd, pid_t pid)
 {
 	for (int i = 0; i < ANCESTORS_MAX; i++) {
-		pid = (pid_t)status_number(proc_fd, pid, "PPid");
+		pid = proc_parent(pid);
 		if (pid <= 0)
 			return false;
 		if (is_launcher(proc_fd, pid))
@@ -82,11 +82,10 @@ static bool has_launcher(int proc_fd, pid_t pid)
 	return false;
 }
 
-/* The uid is the real one, which a process that is not dumpable keeps from its files' owner. */
 static bool is_left(int proc_fd, pid_t pid)
 {
-	return status_number(proc_fd, pid, "Uid") == (long)getuid() &&
-	       bears_vm_name(proc_fd, pid) && !has_launcher(proc_fd, pid);
+	return is_own_uid(proc_fd, pid) && bears_vm_name(proc_fd, pid) &&
+	       !has_launcher(proc_fd, pid);
 }
 
 /* Kills it if it is one that was left. Its pidfd, or -1. */

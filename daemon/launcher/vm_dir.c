@@ -2,6 +2,7 @@
 /* The directories of VMs in `<runtime_dir>/vm`. */
 #include "daemon/launcher/vm_dir.h"
 
+#include "base/kept.h"
 #include "base/util.h"
 
 #include <ctype.h>
@@ -54,7 +55,7 @@ int vm_dir_remove_file(int vms_fd, const char *id, const char *name)
 	char path[VM_DIR_NAME_SIZE + FILE_NAME_SIZE];
 
 	snprintf(path, sizeof(path), "%s/%s", id, name);
-	return unlinkat(vms_fd, path, 0) < 0 && errno != ENOENT ? -errno : 0;
+	return kept_remove(vms_fd, path);
 }
 
 /* By name, of what is always there: for who has no descriptor left to look what there is. */

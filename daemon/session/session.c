@@ -510,9 +510,7 @@ void session_start_timeout(struct session *session)
 {
 	loop_timer_stop(loop_of(session), &session->timeout_timer);
 	session_set_timeout(session);
-	if (session->expires_us > 0)
-		loop_timer_start(loop_of(session), &session->timeout_timer,
-				 session->timeout_seconds);
+	go_on_with_timeout(session);
 }
 
 static void on_vm(void *user, struct vm *vm)

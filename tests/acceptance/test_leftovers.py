@@ -3,32 +3,8 @@
 
 import os
 
-from orphans import orphans
+from processes import LAUNCHER, descendants, orphans, processes
 from support import DaemonTest, exclusive, needs_root, vms_seen
-
-
-def processes():
-    """(pid, parent, command line) of every process that can be read."""
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as stream:
-                parent = int(stream.read().rpartition(")")[2].split()[1])
-            with open(f"/proc/{name}/cmdline", "rb") as stream:
-                yield int(name), parent, stream.read().replace(b"\0", b" ").decode(errors="replace")
-        except (FileNotFoundError, ProcessLookupError):
-            pass  # it ended meanwhile
-
-
-def descendants(ancestor):
-    children = {}
-    for pid, parent, command in processes():
-        children.setdefault(parent, []).append((pid, command))
-    found, waiting = [], [ancestor]
-    while waiting:
-        for pid, command in children.get(waiting.pop(), []):
-            found.append((pid, command))
-            waiting.append(pid)
-    return found
 
 
 @exclusive
@@ -52,8 +28,8 @@ class Leftovers(DaemonTest):
         """Of this daemon; of all daemons of this host, when its runtime directory is not known."""
         runtime = os.environ.get("EXECSANDBOX_RUNTIME_DIR", "")
         return [
-            pid for pid, _, command in processes()
-            if "execsandbox-launcher" in command.split(" ")[0] and runtime in command
+            one.pid for one in processes()
+            if one.program == LAUNCHER and runtime in one.command
         ]
 
     def test_no_process(self):
@@ -63,7 +39,7 @@ class Leftovers(DaemonTest):
             self.until(lambda parent=parent: not descendants(parent), f"no descendant of {parent}")
         self.assertGreater(len(vms_seen), 0)
         named = [
-            command for _, _, command in processes() if any(vm in command for vm in vms_seen)
+            one for one in processes() if any(vm in one.command for vm in vms_seen)
         ]
         self.assertEqual(named, [])
         self.until(lambda: not orphans(), "no process of a VM is without a launcher")

@@ -7,14 +7,13 @@ import os
 import re
 import time
 
-from orphans import orphans
+from processes import LAUNCHER, VM_ID, orphans, processes
 
 # What stays behind a daemon that was stopped, and behind the supervisor, by its path.
 TEMPLATE = r"state/templates/[a-z]+-\d+-[0-9a-f]{16}"
 ALLOWED = tuple(map(re.compile, (r"log|jump", r"run|run/lock|run/vm|run/results", r"state|state/templates", TEMPLATE,
                                  TEMPLATE + r"/(manifest\.json|state|ram)")))
 RESULT = re.compile(r"run/results/(\d+-[0-9a-f]{64})\.(?:json|lost)")
-VM_ID = re.compile(r"\bvm_[0-9a-f]{16}\b")
 POLL_SECONDS = 0.02
 
 
@@ -24,33 +23,6 @@ def wait(condition, seconds):
     while not (value := condition()) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     return value
-
-
-class Process:
-    def __init__(self, pid):
-        self.pid = pid
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            fields = file.read().rpartition(")")[2].split()
-        self.state, self.parent, self.start = fields[0], int(fields[1]), fields[19]
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            self.words = file.read().decode(errors="replace").split("\0")[:-1]
-
-    @property
-    def program(self):
-        return os.path.basename(self.words[0]) if self.words else ""
-
-    def vm(self):
-        match = VM_ID.search(" ".join(self.words))
-        return match[0] if match else None
-
-    def __str__(self):
-        return f"{self.pid} {self.program} {self.vm() or ''} {self.state}"
-
-
-def processes():
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError):  # it ended meanwhile
-            yield Process(int(name))
 
 
 class Host:
@@ -80,7 +52,7 @@ class Host:
     def launcher(self):
         """Its pid, or None where there is none."""
         return next((one.pid for one in processes()
-                     if one.program == "execsandbox-launcher" and one.state != "Z" and self._is_ours(one, self._sockets())), None)
+                     if one.program == LAUNCHER and one.state != "Z" and self._is_ours(one, self._sockets())), None)
 
     def _is_ours(self, process, ours):
         """Its words or descriptors lead to our directory, or to a socket that has its address there."""
@@ -125,7 +97,7 @@ class Host:
     def leftovers(self, own_mounts=(), results=()):
         """What is there that should not be, behind the end of the daemon."""
         found = [f"process {one}" for one in self.processes()]
-        found += [f"orphan {pid} {words[:80]}" for pid, words in orphans()]
+        found += [f"orphan {one}" for one in orphans()]
         found += [f"directory run/vm/{name}" for name in sorted(self.vm_directories())]
         found += [f"cgroup {path}" for path in self.cgroups()]
         found += [f"mount {path}" for path in self.mounts() if path not in own_mounts]

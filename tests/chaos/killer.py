@@ -14,7 +14,8 @@ import subprocess
 import threading
 
 from client import Client, Closed, RpcError
-from host import Process, wait
+from host import wait
+from processes import Process
 from schedule import KILLS
 
 # The agent looks for its lies when it reports its memory, every 2 s, and the panic takes a moment under TCG.

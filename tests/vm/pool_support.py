@@ -63,8 +63,8 @@ class PoolTest(VmTest):
 
     def qemus(self, sandbox):
         """Pids of its fake QEMUs; their wrappers have the program further behind."""
-        return [pid for pid, _, state, command in processes()
-                if command.startswith(sandbox.program) and state != "Z"]
+        return [process.pid for process in processes()
+                if process.command.startswith(sandbox.program) and process.state != "Z"]
 
     def hanging(self, sandbox):
         """Fake QEMUs that reached the moment at which their plan has them hang."""

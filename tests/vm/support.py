@@ -2,6 +2,7 @@
 """A daemon of a test's own, over the fake QEMU or the real one, and what must be left after it: nothing."""
 
 import contextlib
+import datetime
 import errno
 import os
 import shutil
@@ -17,7 +18,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "acceptance"))
 
 from client import Client, RpcError  # noqa: E402  (the path is set above)
-from orphans import orphans  # noqa: E402
+from processes import LAUNCHER, descendants, orphans, processes  # noqa: E402
 
 # Set by tests/vm/run.
 DAEMON = IMAGES = LYING_IMAGES = FAKE_QEMU = None
@@ -39,33 +40,14 @@ def until(condition, what, deadline=DEADLINE):
         time.sleep(POLL_SECONDS)
 
 
+def moment(text):
+    """Seconds of an RFC 3339 time."""
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
 def read_text(path):
     with open(path, encoding="utf-8", errors="replace") as stream:
         return stream.read()
-
-
-def processes():
-    """(pid, parent, state, command line) of every process."""
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            fields = read_text(f"/proc/{name}/stat").rpartition(")")[2].split()
-            command = read_text(f"/proc/{name}/cmdline").replace("\0", " ")
-            yield int(name), int(fields[1]), fields[0], command
-        except (FileNotFoundError, ProcessLookupError):
-            pass  # it ended meanwhile
-
-
-def descendants(ancestor):
-    """Processes under `ancestor`, zombies too."""
-    children = {}
-    for process in processes():
-        children.setdefault(process[1], []).append(process)
-    found, waiting = [], [ancestor]
-    while waiting:
-        for process in children.get(waiting.pop(), []):
-            found.append(process)
-            waiting.append(process[0])
-    return found
 
 
 class Daemon:
@@ -114,6 +96,21 @@ class Daemon:
         path = os.path.join(os.path.dirname(self.program), "plan")
         with open(path + ".new", "w", encoding="utf-8") as stream:
             stream.write("\n".join(lines) + "\n")
+        os.chmod(path + ".new", 0o644)
+        os.rename(path + ".new", path)
+
+    def give_clock(self):
+        """A wall clock of its own from the next start on, for set_clock()."""
+        library = os.path.join(os.path.dirname(FAKE_QEMU), "clock_jump.so")
+        assert os.path.exists(library), "make check-vm builds it"
+        self.environment = {"LD_PRELOAD": library, "CLOCK_JUMP": os.path.join(self.directory, "jump")}
+        self.set_clock(0)
+
+    def set_clock(self, seconds):
+        """How far it is from the host's."""
+        path = self.environment["CLOCK_JUMP"]
+        with open(path + ".new", "w", encoding="utf-8") as stream:
+            stream.write(f"{seconds}\n")
         os.chmod(path + ".new", 0o644)
         os.rename(path + ".new", path)
 
@@ -170,8 +167,8 @@ class Daemon:
 
     def launchers(self):
         """Processes of execsandbox-launcher for this runtime directory; one, as long as it serves."""
-        return [process[0] for process in processes()
-                if process[3].startswith("execsandbox-launcher ") and self.runtime in process[3]]
+        return [process.pid for process in processes()
+                if process.program == LAUNCHER and self.runtime in process.command]
 
     def launcher(self):
         return until(self.launchers, "there is a launcher")[0]
@@ -184,8 +181,8 @@ class Daemon:
         self.vms_seen.update(self.vm_directories())
         for process in processes():
             marks = [os.path.join(self.directory, "bin"), *self.vms_seen]
-            is_ours = any(mark in process[3] for mark in marks)
-            if is_ours and process[0] not in (self.process.pid, os.getpid()):
+            is_ours = any(mark in process.command for mark in marks)
+            if is_ours and process.pid not in (self.process.pid, os.getpid()):
                 found.append(process)
         return found
 

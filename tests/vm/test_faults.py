@@ -3,17 +3,15 @@
 only as long as it lasts (fake QEMU)."""
 
 import contextlib
-import datetime
 import os
 import signal
 import socket
 import subprocess
 import time
 
-import support
 from client import Closed, RpcError
 from pool_support import PoolTest
-from support import SessionTest, VmTest, until
+from support import SessionTest, VmTest, moment, until
 
 # What a guest may not say: each ends its VM with 3006.
 ABUSES = ("garbage", "oversized", "malformed", "unknown-exec", "gap", "early-exit", "second-hello", "host-frame")
@@ -269,18 +267,9 @@ class Clock(VmTest):
 
     DAY = 24 * 3600
 
-    def jump(self, seconds):
-        with open(self.jump_path + ".new", "w", encoding="utf-8") as file:
-            file.write(f"{seconds}\n")
-        os.rename(self.jump_path + ".new", self.jump_path)
-
     def prepare_clock(self):
         sandbox = self.prepare("normal", max_vms=1)
-        self.jump_path = os.path.join(sandbox.directory, "jump")
-        self.jump(0)
-        library = os.path.join(os.path.dirname(support.FAKE_QEMU), "clock_jump.so")
-        self.assertTrue(os.path.exists(library), "make check-vm builds it")
-        sandbox.environment = {"LD_PRELOAD": library, "CLOCK_JUMP": self.jump_path}
+        sandbox.give_clock()
         return sandbox.start()
 
     def test_jumps(self):
@@ -291,7 +280,7 @@ class Clock(VmTest):
         waiting = self.play_request(client, "out waited")
         until(lambda: client.call("info")["vms"]["queued"] == 1, "one waits")
         for seconds in (self.DAY, -2 * self.DAY, 0, 7 * self.DAY):
-            self.jump(seconds)
+            sandbox.set_clock(seconds)
             self.assertEqual(client.call("rpc.ping"), "pong")
             self.assertEqual(client.call("info")["vms"], {**client.call("info")["vms"], "current": 1, "queued": 1})
         result = client.wait(request)
@@ -302,9 +291,9 @@ class Clock(VmTest):
         self.assertEqual(client.wait(waiting)["stdout"], "waited\n")
         # That the clock did jump: what is made now is shown a week ahead.
         session = client.call("session.create", language="shell", idle_timeout_seconds=60)
-        made = datetime.datetime.fromisoformat(session["created_at"].replace("Z", "+00:00")).timestamp()
+        made = moment(session["created_at"])
         self.assertGreater(made - time.time(), 6 * self.DAY)
-        self.jump(-self.DAY)
+        sandbox.set_clock(-self.DAY)
         self.assertEqual(client.call("session.exec", session=session["session"], code="out on")["stdout"], "on\n")
         client.call("session.close", session=session["session"])
 

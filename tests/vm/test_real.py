@@ -153,10 +153,10 @@ class TemplateJail(VmTest):
         request = client.request("run", language="shell", code="echo cloned")
 
         def find():
-            for pid, _, _, command in support.processes():
-                name = re.match(r"\S+/qemu\S* -name (\S+) .*,share=on ", command)
+            for process in support.processes():
+                name = re.match(r"\S+/qemu\S* -name (\S+) .*,share=on ", process.command)
                 if name and f"{name.group(1)}: QMP: negotiating -> ready" in sandbox.log():
-                    return pid
+                    return process.pid
             return None
 
         pid = until(find, "a template's QEMU answers")

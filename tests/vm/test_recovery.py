@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A daemon is killed, and the next one goes on: sessions, their state, processes and programs, with real guests."""
 
-import datetime
 import hashlib
 import os
 import shutil
@@ -11,15 +10,10 @@ import time
 
 import support
 from client import RpcError
-from support import VmTest, read_text, until
+from support import VmTest, moment, read_text, until
 
 # From the next daemon's start until clients are served (docs/SESSIONS.md says one second; loaded machines take longer).
 BACK_SECONDS = 5.0
-
-
-def moment(text):
-    """Seconds of an RFC 3339 time."""
-    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 class Recovery(VmTest):
@@ -182,17 +176,12 @@ class Recovery(VmTest):
 
     def test_wall_clock_is_set(self):
         """A day ahead and three back while there is no daemon: a session has the time it had, a result is there."""
-        jump = os.path.join(self.sandbox.directory, "jump")
-        library = os.path.join(os.path.dirname(support.FAKE_QEMU), "clock_jump.so")
-        self.assertTrue(os.path.exists(library), "make check-vm builds it")
-        self.sandbox.environment = {"LD_PRELOAD": library, "CLOCK_JUMP": jump}
+        self.sandbox.give_clock()
         self.restart()
         session = self.create(timeout_seconds=3000)
         self.exec(session, exec_id="e1", command="echo once")
         for days in (1, -3):
-            with open(jump, "w", encoding="ascii") as file:
-                file.write(str(days * 24 * 3600))
-            os.chmod(jump, 0o644)
+            self.sandbox.set_clock(days * 24 * 3600)
             self.restart()
             self.assertEqual(self.ended("e1")["stdout"], "once\n")
             left = moment(self.info(session)["expires_at"]) - (time.time() + days * 24 * 3600)
@@ -283,24 +272,21 @@ class Recovery(VmTest):
         self.assertEqual((result["status"], result["stdout"]), ("ok", "done\n"))
         self.assertEqual([(file["path"], file.get("data", file)) for file in result["files"]], [("big", 3000000 * "x")])
 
-    def test_what_ended_in_time_is_no_timeout(self):
-        """The deadline passed while nobody was there; the program had ended before it, with much to say."""
-        session = self.create()
-        request = self.client.request("session.exec", session=session, exec_id="e2", stream=True, timeout_seconds=4,
-                                      command="echo on; sleep 0.5; head -c 100000 /dev/zero | tr '\\0' x")
+    def pass_the_deadline(self, command):
+        """The result of a command whose deadline passes while there is no daemon."""
+        request = self.client.request("session.exec", session=self.create(), exec_id="e1", stream=True, timeout_seconds=4, command=command)
         self.client.wait_output(request, "on")
         self.restart(away=6)
-        result = until(lambda: self.ended("e2"), "it has ended")
+        return until(lambda: self.ended("e1"), "it has ended")
+
+    def test_what_ended_in_time_is_no_timeout(self):
+        """The deadline passed while nobody was there; the program had ended before it, with much to say."""
+        result = self.pass_the_deadline("echo on; sleep 0.5; head -c 100000 /dev/zero | tr '\\0' x")
         self.assertEqual((result["status"], result["stdout_bytes"]), ("ok", 100003))
 
     def test_what_had_not_ended_in_time_is_a_timeout(self):
         """It was still at work when its deadline passed, with more to say than a window holds while nobody reads."""
-        session = self.create()
-        request = self.client.request("session.exec", session=session, exec_id="e1", stream=True, timeout_seconds=4,
-                                      command="echo on; sleep 0.5; head -c 500000 /dev/zero | tr '\\0' x; sleep 60")
-        self.client.wait_output(request, "on")
-        self.restart(away=6)
-        result = until(lambda: self.ended("e1"), "it has ended")
+        result = self.pass_the_deadline("echo on; sleep 0.5; head -c 500000 /dev/zero | tr '\\0' x; sleep 60")
         self.assertEqual((result["status"], result["exit_code"]), ("timeout", 124))
         self.assertEqual(result["stdout"], "on\n" + (result["stdout_bytes"] - 3) * "x")
         self.assertGreater(result["stdout_bytes"], 100003)
@@ -333,7 +319,7 @@ class Recovery(VmTest):
         self.restart()
         now = [vm["vm"] for vm in self.client.call("vm.list")["vms"]]
         self.assertFalse(set(now) & set(vms))
-        gone = [process for process in support.processes() if any(vm in process[3] for vm in vms)]
+        gone = [process for process in support.processes() if any(vm in process.command for vm in vms)]
         self.assertEqual(gone, [])
         self.assertFalse(set(self.sandbox.vm_directories()) & set(vms))
         self.assert_error((4001, 4002), self.info, bound)

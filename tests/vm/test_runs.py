@@ -143,7 +143,7 @@ class Runs(VmTest):
         """A VM whose wrapper does not end is 'stopping', keeps its share, and is gone in the end."""
         _, vm = self.play_started(self.client, "hang", timeout_seconds=60)
         pid = self.vm_pid(self.client, vm)
-        wrapper = next(parent for found, parent, _, _ in processes() if found == pid)
+        wrapper = next(process.parent for process in processes() if process.pid == pid)
         os.kill(wrapper, signal.SIGSTOP)
         os.kill(pid, signal.SIGKILL)
         states = set()

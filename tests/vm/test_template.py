@@ -179,7 +179,7 @@ class Killed(PoolTest):
         sandbox.clients.clear()
         sandbox.start()
         self.assertFalse(old.intersection(sandbox.vm_directories()))
-        self.assertEqual([process for process in processes() if any(vm in process[3] for vm in old)], [])
+        self.assertEqual([process for process in processes() if any(vm in process.command for vm in old)], [])
         client = sandbox.client()
         self.spares(client, 1)
         self.assertEqual(self.python(client, "out a")["start"], start)
