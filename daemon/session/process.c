@@ -4,7 +4,6 @@
 
 #include "base/log.h"
 #include "daemon/session/attach.h"
-#include "daemon/session/process_record.h"
 #include "daemon/session/result.h"
 #include "protocol/moment.h"
 #include "protocol/utf8.h"
@@ -249,8 +248,6 @@ void process_on_output(struct process *process, enum frame_substream sub, const 
 	struct ring *ring = &process->rings[stream];
 
 	ring_add(ring, data, len, room_for(process, ring));
-	if (process->is_kept && !ring_is_kept(ring))
-		process_unkeep(process);
 	process->held[stream] += len;
 	attach_pump(process);
 	process_credit(process);

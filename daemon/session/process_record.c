@@ -37,13 +37,6 @@ void process_keep(struct process *process)
 			    strerror(-r));
 }
 
-void process_unkeep(struct process *process)
-{
-	log_warning(process->id, "Does not outlive the daemon any more: no room for its output");
-	process->is_kept = false;
-	processes_save(process->processes);
-}
-
 bool process_is_recorded(const struct process *process)
 {
 	return process->state != PROCESS_STARTING && !process->is_unwanted && process->is_kept;

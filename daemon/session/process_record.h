@@ -15,9 +15,6 @@
 /* Has its output kept from now on, in its VM's directory. */
 void process_keep(struct process *process);
 
-/* Its output could not be kept: it goes on without. */
-void process_unkeep(struct process *process);
-
 /* Shall the next daemon know it? Not one that is not known to run, or is unwanted. */
 bool process_is_recorded(const struct process *process);
 

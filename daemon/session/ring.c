@@ -99,7 +99,7 @@ int ring_keep(struct ring *ring, int dir_fd, const char *name)
 
 	if (r < 0)
 		return r;
-	r = move(ring, ring->size, file);
+	r = move(ring, MAX(ring->size, MIN(ring->limit, (size_t)SIZE_MIN)), file);
 	if (r < 0)
 		ring_file_remove(file);
 	return r;
@@ -121,20 +121,6 @@ int ring_load(struct ring *ring, size_t limit, int dir_fd, const char *name)
 	return 0;
 }
 
-bool ring_is_kept(const struct ring *ring)
-{
-	return ring->file != NULL;
-}
-
-static void grow(struct ring *ring, size_t size)
-{
-	struct ring_file *file = ring->file;
-
-	/* A full disk takes nothing from who reads. */
-	if (move(ring, size, file) < 0 && file && move(ring, size, NULL) == 0)
-		ring_file_remove(file);
-}
-
 void ring_add(struct ring *ring, const uint8_t *data, size_t len, size_t room)
 {
 	size_t kept = (size_t)(ring->end - ring->start);
@@ -147,7 +133,7 @@ void ring_add(struct ring *ring, const uint8_t *data, size_t len, size_t room)
 		size *= 2;
 	size = MIN(size, MIN(ring->limit, ring->size + room));
 	if (size > ring->size)
-		grow(ring, size);
+		(void)move(ring, size, ring->file);
 	/* What would be overwritten at once. */
 	skip = len > ring->size ? len - ring->size : 0;
 	ring->start = MAX(ring->start, end - MIN(end, (uint64_t)ring->size));

@@ -8,8 +8,9 @@
  * A ring that is kept lies in a mapped file (ring_file.h) and nowhere else, so that the next daemon
  * finds it however this one ends. The old bytes are given up before they are overwritten, and the
  * new ones are there before they are counted: between any two instructions the file is whole. To
- * another size it goes by way of a new file, which replaces the old one by its name. Once nothing
- * more comes the mapping is given up, of which a process may have some ten thousands only
+ * another size it goes by way of a new file, which replaces the old one by its name. The first is
+ * made with some room, so that a disk that is full later takes no stream's end. Once nothing more
+ * comes the mapping is given up, of which a process may have some ten thousands only
  * (vm.max_map_count): the few who read it then read the file.
  */
 #ifndef DAEMON_SESSION_RING_H
@@ -44,11 +45,8 @@ int ring_load(struct ring *ring, size_t limit, int dir_fd, const char *name) WAR
 /* Removes the file, too. */
 void ring_fini(struct ring *ring);
 
-/* Is it in a file? */
-bool ring_is_kept(const struct ring *ring);
-
-/* Adds bytes; the ring allocates at most `room` more for it. Never fails: without room for a larger
- * file it goes on in memory, and the file is removed; what there is no memory for was dropped. */
+/* Adds bytes; the ring allocates at most `room` more for it. Never fails: where the disk is full,
+ * or memory, the last bytes are kept in the size it has. */
 void ring_add(struct ring *ring, const uint8_t *data, size_t len, size_t room);
 
 /* Gives back what was allocated ahead, and the mapping: nothing more may be added. */

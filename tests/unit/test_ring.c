@@ -321,37 +321,51 @@ static void assert_starts(const struct ring *ring, const char *text)
 }
 
 /* No SIGBUS, and nothing is missed: the ring goes on in memory. */
+/* It keeps the last bytes in what it has, and is a whole file for the next one. */
 START_TEST(test_kept_on_a_full_disk)
 {
 	_cleanup_close_ int small_fd = test_small_disk(dir, "size=64k,mode=700");
 	static uint8_t bytes[20000];
 	struct ring ring, second;
+	size_t kept;
 
 	ring_init(&ring, 1 << 20);
 	ck_assert_int_eq(ring_keep(&ring, small_fd, "ring"), 0);
+	test_fill_disk(small_fd);
+	/* The first bytes of all have room. */
 	add(&ring, "0123456789");
-	test_fill_disk(small_fd);
-	memset(bytes, 'x', sizeof(bytes));
+	assert_starts(&ring, "0123456789");
+	memset(bytes, 'x', sizeof(bytes) - 1);
+	bytes[sizeof(bytes) - 1] = '.';
 	ring_add(&ring, bytes, sizeof(bytes), SIZE_MAX / 2);
+	kept = ring.size;
+	ck_assert_uint_ge(kept, 4096);
+	ck_assert_uint_lt(kept, sizeof(bytes));
 	ck_assert_uint_eq(ring.end, sizeof(bytes) + 10);
-	ck_assert_uint_eq(ring.start, 0);
-	ck_assert(!ring_is_kept(&ring));
-	ck_assert_int_eq(faccessat(small_fd, "ring", F_OK, 0), -1);
-	assert_starts(&ring, "0123456789xx");
-	/* Its file has gone: there is room for it again. */
-	test_fill_disk(small_fd);
+	ck_assert_uint_eq(ring.start, ring.end - kept);
+	assert_starts(&ring, "xxx");
+	ck_assert_int_eq(ring_load(&second, 1 << 20, small_fd, "ring"), 0);
+	ck_assert_uint_eq(second.start, ring.start);
+	ck_assert_uint_eq(second.end, ring.end);
+	assert_starts(&second, "xxx");
+	ring_fini(&second);
 	ring_init(&second, 10);
+	test_fill_disk(small_fd);
 	ck_assert_int_eq(ring_keep(&second, small_fd, "second"), -ENOSPC);
 	add(&second, "in memory");
+	assert_starts(&second, "in memory");
 	ring_fini(&second);
-	ring_init(&second, 10);
+	/* It grows again once there is room. */
 	test_empty_disk(small_fd);
-	ck_assert_int_eq(ring_keep(&second, small_fd, "second"), 0);
+	ring_fini(&ring);
+	ring_init(&ring, 1 << 20);
+	ck_assert_int_eq(ring_keep(&ring, small_fd, "ring"), 0);
 	test_fill_disk(small_fd);
-	/* The first bytes of all: none has had room yet. */
-	add(&second, "not lost");
-	assert_starts(&second, "not lost");
-	ring_fini(&second);
+	ring_add(&ring, bytes, sizeof(bytes), SIZE_MAX / 2);
+	ck_assert_uint_eq(ring.size, kept);
+	test_empty_disk(small_fd);
+	ring_add(&ring, bytes, sizeof(bytes), SIZE_MAX / 2);
+	ck_assert_uint_eq(ring.start, ring.end - sizeof(bytes) - kept);
 	ring_fini(&ring);
 }
 END_TEST
