@@ -142,7 +142,9 @@ void session_files_advance(struct session *session)
 {
 	struct session_file *file;
 
-	while (session->vm && !session->files.io && (file = TAILQ_FIRST(&session->files.queue))) {
+	/* The guest does one operation at a time: that of an earlier daemon ends first. */
+	while (session->vm && session->strays.count == 0 && !session->files.io &&
+	       (file = TAILQ_FIRST(&session->files.queue))) {
 		struct rpc_error *error;
 
 		/* Not while it is dying: its end is on its way. */

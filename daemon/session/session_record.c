@@ -198,6 +198,7 @@ static void on_strays_done(void *user)
 
 	if (session->state == SESSION_STARTING)
 		session_open(session);
+	session_files_advance(session);
 	session_work_end(session);
 }
 

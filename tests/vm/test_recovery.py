@@ -5,12 +5,13 @@ import hashlib
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import time
 
 import support
 from client import RpcError
-from support import VmTest, moment, read_text, until
+from support import DEADLINE, VmTest, moment, read_text, until
 
 # From the next daemon's start until clients are served (docs/SESSIONS.md says one second; loaded machines take longer).
 BACK_SECONDS = 5.0
@@ -382,6 +383,21 @@ class Recovery(VmTest):
         self.assertEqual(self.client.wait(file)["data"], "here")
         self.assertEqual(self.client.wait(program)["stdout"], "here")
         self.assertIsNotNone(self.info(session)["expires_at"])
+
+    def test_file_behind_what_was_at_work(self):
+        """The guest is still at an operation whose caller went with the daemon: the next one is done behind that."""
+        session = self.create()
+        for path in ("a", "b"):
+            ours, theirs = socket.socketpair()
+            with ours:
+                with theirs, self.client.lend_descriptor(theirs.fileno()):
+                    self.client.request("file.write", session=session, path="never", descriptor=True, size=4 << 20)
+                ours.settimeout(DEADLINE)
+                ours.sendall(bytes(2 << 20))
+                self.restart()
+            self.assertEqual(self.client.call("file.write", session=session, path=path, data="here"), {"bytes": 4})
+        listed = self.client.call("file.list", session=session, path=".")["entries"]
+        self.assertEqual([entry["name"] for entry in listed if not entry["name"].startswith(".")], ["a", "b"])
 
     def test_end_while_a_guest_does_not_answer(self):
         session = self.create()
