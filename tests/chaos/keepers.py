@@ -5,7 +5,7 @@ import contextlib
 
 import history
 from client import Closed
-from customer import Customer, take
+from customer import TRIES, Customer, take
 
 LOG, FILE = "log", "data/file"
 PAUSE_SECONDS = 1.0
@@ -58,8 +58,12 @@ class Keeper(Customer):
             self.history.open_session(self.session, answer.value["vm"])
 
     def close(self):
+        """A call that was cut off may not have come to the daemon: it is sent again."""
         self.history.close_session(self.session)
-        self.ask(self.of_session("session.close", "any"), "session.close", "session.close", session=self.session)
+        for _ in range(TRIES):
+            request = self.of_session("session.close", "any")
+            if self.ask(request, "session.close", "session.close", session=self.session).kind != history.CLOSED:
+                break
         self.session = None
 
     def of_session(self, method, promise, **fields):
