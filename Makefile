@@ -88,7 +88,7 @@ install-ctl: $(B)/ctl/execsandboxctl $(COMPLETION) man-ctl
 	install -D -m 644 -t $(DESTDIR)$(prefix)/share/man/man1 docs/man/execsandboxctl.1
 
 install-guest: $(if $(IMAGES),,images)
-	install -D -m 644 -t $(DESTDIR)$(prefix)/lib/execsandbox/images \
+	install -D -m 444 -t $(DESTDIR)$(prefix)/lib/execsandbox/images \
 		$(IMAGE_FILES:%=$(or $(IMAGES),build/images)/%)
 	install -D -m 644 -t $(DESTDIR)$(prefix)/share/doc/execsandbox-guest \
 		$(IMAGE_RECORDS:%=$(or $(IMAGES),build/images)/%)

@@ -274,9 +274,27 @@ static void check_state(const struct config *config, struct finding *ret)
 			    (uintmax_t)free_mb);
 }
 
+/*
+ * May who runs VMs change this file, or let itself change it? A QEMU that fell is that user, and
+ * can open anew, for writing, what was opened for it for reading (docs/SECURITY.md).
+ */
+static bool is_exposed(int dir_fd, const char *name, const struct config *config)
+{
+	const struct passwd *user = getpwnam(config->user);
+	struct stat st;
+
+	if (fstatat(dir_fd, name, &st, 0) < 0)
+		return false;
+	/* As with is_writable(): one that an ordinary user starts runs as that user. */
+	return (user && st.st_uid == user->pw_uid) || (geteuid() != 0 && st.st_uid == geteuid()) ||
+	       (st.st_mode & (S_IWGRP | S_IWOTH));
+}
+
 static void check_images(const struct config *config, struct finding *ret)
 {
 	static const char *const names[] = {"vmlinux", "rootfs.erofs"};
+	/* Those that a QEMU has open. */
+	static const char *const opened[] = {"vmlinux", "rootfs.erofs", "qemu-stubs.so"};
 	_cleanup_close_ int dir_fd = open(config->images_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
 	for (size_t i = 0; i < ELEMENTSOF(names); i++) {
@@ -284,6 +302,18 @@ static void check_images(const struct config *config, struct finding *ret)
 			continue;
 		finding_set(ret, VERDICT_FAIL, "make images && make install", "'%s/%s': %s",
 			    config->images_dir, names[i], strerror(errno));
+		return;
+	}
+	for (size_t i = 0; i < ELEMENTSOF(opened); i++) {
+		char mend[sizeof(ret->mend)];
+
+		if (!is_exposed(dir_fd, opened[i], config))
+			continue;
+		snprintf(mend, sizeof(mend), "cd %s && chown root: * && chmod 0444 *",
+			 config->images_dir);
+		finding_set(ret, VERDICT_WARN, mend,
+			    "'%s/%s' belongs to who runs VMs, or more than its owner may write it",
+			    config->images_dir, opened[i]);
 		return;
 	}
 	finding_set(ret, VERDICT_OK, NULL, "'%s' has kernel and root filesystem",
