@@ -57,8 +57,8 @@ $(B)/%.o: %.c
 	$(if $(V),,@echo "  CC       $<")
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(CFLAGS_$(firstword $(subst /, ,$*))) -MMD -MP -c -o $@ $<
 
-# Installs what the packages have (conf/debian), which are made by these targets, one for each.
-prefix ?= /usr
+# Installs what the packages have (conf/debian), which are made by these targets, one for each: below /usr, where the units
+# and the programs look for each other.
 UNITS := $(sort $(wildcard *.service *.socket))
 LAUNCHER := $(filter %/execsandbox-launcher,$(PROGRAMS))
 # Images that are there already, for a build of packages; else they are made.
@@ -73,24 +73,24 @@ install: install-daemon install-ctl install-guest
 packaged: $(B)/daemon/execsandboxd $(LAUNCHER) $(COMPLETION) man
 
 install-daemon: $(B)/daemon/execsandboxd $(LAUNCHER) $(MAN_CONF)
-	install -D -m 755 $(B)/daemon/execsandboxd $(DESTDIR)$(prefix)/sbin/execsandboxd
-	$(if $(LAUNCHER),install -D -m 755 -t $(DESTDIR)$(prefix)/libexec/execsandbox $(LAUNCHER))
+	install -D -m 755 $(B)/daemon/execsandboxd $(DESTDIR)/usr/sbin/execsandboxd
+	$(if $(LAUNCHER),install -D -m 755 -t $(DESTDIR)/usr/libexec/execsandbox $(LAUNCHER))
 	install -D -m 644 -t $(DESTDIR)/lib/systemd/system $(UNITS)
-	install -D -m 644 conf/sysusers.d/execsandbox.conf $(DESTDIR)$(prefix)/lib/sysusers.d/execsandbox.conf
-	install -D -m 644 conf/tmpfiles.d/execsandbox.conf $(DESTDIR)$(prefix)/lib/tmpfiles.d/execsandbox.conf
-	install -D -m 644 -t $(DESTDIR)$(prefix)/lib/execsandbox conf/execsandboxd.conf
-	install -D -m 644 -t $(DESTDIR)$(prefix)/share/man/man5 $(MAN_CONF)
-	install -D -m 644 -t $(DESTDIR)$(prefix)/share/man/man8 $(wildcard docs/man/*.8)
+	install -D -m 644 conf/sysusers.d/execsandbox.conf $(DESTDIR)/usr/lib/sysusers.d/execsandbox.conf
+	install -D -m 644 conf/tmpfiles.d/execsandbox.conf $(DESTDIR)/usr/lib/tmpfiles.d/execsandbox.conf
+	install -D -m 644 -t $(DESTDIR)/usr/lib/execsandbox conf/execsandboxd.conf
+	install -D -m 644 -t $(DESTDIR)/usr/share/man/man5 $(MAN_CONF)
+	install -D -m 644 -t $(DESTDIR)/usr/share/man/man8 $(wildcard docs/man/*.8)
 
 install-ctl: $(B)/ctl/execsandboxctl $(COMPLETION) man-ctl
-	install -D -m 755 $(B)/ctl/execsandboxctl $(DESTDIR)$(prefix)/bin/execsandboxctl
-	install -D -m 644 $(COMPLETION) $(DESTDIR)$(prefix)/share/bash-completion/completions/execsandboxctl
-	install -D -m 644 -t $(DESTDIR)$(prefix)/share/man/man1 docs/man/execsandboxctl.1
+	install -D -m 755 $(B)/ctl/execsandboxctl $(DESTDIR)/usr/bin/execsandboxctl
+	install -D -m 644 $(COMPLETION) $(DESTDIR)/usr/share/bash-completion/completions/execsandboxctl
+	install -D -m 644 -t $(DESTDIR)/usr/share/man/man1 docs/man/execsandboxctl.1
 
 install-guest: $(if $(IMAGES),,images)
-	install -D -m 444 -t $(DESTDIR)$(prefix)/lib/execsandbox/images \
+	install -D -m 444 -t $(DESTDIR)/usr/lib/execsandbox/images \
 		$(IMAGE_FILES:%=$(or $(IMAGES),build/images)/%)
-	install -D -m 644 -t $(DESTDIR)$(prefix)/share/doc/execsandbox-guest \
+	install -D -m 644 -t $(DESTDIR)/usr/share/doc/execsandbox-guest \
 		$(IMAGE_RECORDS:%=$(or $(IMAGES),build/images)/%)
 
 clean:
