@@ -78,6 +78,7 @@ install-daemon: $(B)/daemon/execsandboxd $(LAUNCHER) $(MAN_CONF)
 	install -D -m 644 -t $(DESTDIR)/lib/systemd/system $(UNITS)
 	install -D -m 644 conf/sysusers.d/execsandbox.conf $(DESTDIR)/usr/lib/sysusers.d/execsandbox.conf
 	install -D -m 644 conf/tmpfiles.d/execsandbox.conf $(DESTDIR)/usr/lib/tmpfiles.d/execsandbox.conf
+	install -D -m 644 conf/needrestart/execsandbox.conf $(DESTDIR)/etc/needrestart/conf.d/execsandbox.conf
 	install -D -m 644 -t $(DESTDIR)/usr/lib/execsandbox conf/execsandboxd.conf
 	install -D -m 644 -t $(DESTDIR)/usr/share/man/man5 $(MAN_CONF)
 	install -D -m 644 -t $(DESTDIR)/usr/share/man/man8 $(wildcard docs/man/*.8)
