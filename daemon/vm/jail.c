@@ -96,7 +96,8 @@ static void add_stubs(struct argv *argv, const struct stubs *stubs, int number)
  * terminals. No procfs but QEMU's own descriptors, which it opens its images by: bound from the
  * host's, where they are the process's that sets the jail up, and it is that one that becomes QEMU
  * (--as-pid-1). The rest tells about the host, and a container whose own /proc is covered in places
- * may not mount another. Nothing here can be written.
+ * may not mount another. Nothing here can be written, but a descriptor's link leads to the host's
+ * own mount of an image: there its mode decides, which is nobody's to write (images/build).
  */
 static void add_files(struct argv *argv, bool has_kvm)
 {
