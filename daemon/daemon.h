@@ -77,6 +77,7 @@ struct daemon_fds {
 	int results_fd;              /* borrowed: its results/ */
 	int launcher_listen_fd_take; /* as setup.h has them */
 	int launcher_program_fd_take;
+	bool has_manager; /* systemd has made the sockets, the launcher's too */
 	int images_fd; /* borrowed: images_dir, held since before privileges were dropped; or -1 */
 	int templates_fd; /* borrowed: the store of templates */
 	gid_t admin_gid;

@@ -182,6 +182,7 @@ static int serve(struct config *config, struct options *options)
 {
 	int listen_fds[NOTIFY_LISTENERS_MAX];
 	int listen_count = notify_take_listeners(listen_fds);
+	bool has_manager = listen_count > 0;
 	struct setup setup = SETUP_NONE;
 	struct daemon daemon;
 	int r;
@@ -191,8 +192,8 @@ static int serve(struct config *config, struct options *options)
 			  strerror(-listen_count));
 		return listen_count;
 	}
-	r = setup_prepare(config, listen_count == 0, &setup);
-	if (r == 0 && listen_count == 0) {
+	r = setup_prepare(config, !has_manager, &setup);
+	if (r == 0 && !has_manager) {
 		listen_fds[0] = setup.listen_fd;
 		listen_count = 1;
 	}
@@ -211,6 +212,7 @@ static int serve(struct config *config, struct options *options)
 			.results_fd = setup.results_fd,
 			.launcher_listen_fd_take = TAKE_FD(setup.launcher_listen_fd),
 			.launcher_program_fd_take = TAKE_FD(setup.launcher_program_fd),
+			.has_manager = has_manager,
 			.images_fd = setup.images_fd,
 			.templates_fd = setup.templates_fd,
 			.admin_gid = setup.admin_gid,

@@ -112,7 +112,7 @@ static int open_subdir(int dir_fd, const char *name, const char *path, const str
 }
 
 /* Only now may we write there and see our own program's directory. One that listens, of a daemon
- * that is gone or of the service manager, is taken as it is. */
+ * that is gone or of a unit, is taken as it is. */
 static int prepare_launcher(struct setup *setup, const struct config *config)
 {
 	struct account user = {.uid = (uid_t)-1};
@@ -228,7 +228,7 @@ int setup_prepare(const struct config *config, bool own_socket, struct setup *re
 	if (r == 0)
 		r = open_subdir(ret->runtime_fd, RESULTS_DIR, config->runtime_dir, config,
 				&ret->results_fd);
-	if (r == 0)
+	if (r == 0 && own_socket)
 		r = prepare_launcher(ret, config);
 	ret->images_fd = open(config->images_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (r == 0 && own_socket)

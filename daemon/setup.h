@@ -24,7 +24,7 @@ struct setup {
 	int images_fd;           /* the images' directory, or -1 when there is none yet */
 	int templates_fd;        /* <state_dir>/templates */
 	int launcher_listen_fd;  /* the launcher's socket; -1 when one listens already */
-	int launcher_program_fd; /* the program, or -1 */
+	int launcher_program_fd; /* the program, or -1; both are -1 without `own_socket` */
 	gid_t admin_gid;         /* RPC_NO_GID without an admin group */
 };
 
@@ -37,8 +37,9 @@ struct setup {
 
 /*
  * Makes directories (owned by the configured user when we are root) and takes the lock; with
- * `own_socket` also binds the configured socket, mode 0660, group socket_group when we are root. 0,
- * or -errno after the reason was logged.
+ * `own_socket` also binds the configured socket, mode 0660, group socket_group when we are root,
+ * and the launcher's where nobody listens: otherwise both are the service manager's. 0, or -errno
+ * after the reason was logged.
  */
 int setup_prepare(const struct config *config, bool own_socket, struct setup *ret);
 

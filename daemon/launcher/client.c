@@ -47,7 +47,8 @@ static int open_connection(struct launcher *launcher, int *ret_fd)
 			*ret_fd = fd;
 			return 0;
 		}
-		if (fd != -ENOENT && fd != -ECONNREFUSED)
+		/* The next spawn looks again: an admin brings the socket back. */
+		if (launcher->config.has_manager || (fd != -ENOENT && fd != -ECONNREFUSED))
 			return fd;
 		launcher->listen_fd = launcher_listen(launcher->config.runtime_fd, (uid_t)-1);
 	}
@@ -98,7 +99,7 @@ static int take_hello(struct launcher *launcher, struct packet *packet)
 		return end_other_version(launcher, packet_number(packet->json, "version"));
 	snprintf(launcher->cgroup, sizeof(launcher->cgroup), "%s", cgroup ?: "none");
 	launcher->pid = (pid_t)packet_number(packet->json, "pid");
-	if (launcher->listen_fd < 0)
+	if (launcher->listen_fd < 0 && !launcher->config.has_manager)
 		launcher->listen_fd = packet_take_fd(packet, 0);
 	return 0;
 }
@@ -249,6 +250,11 @@ int launcher_kill_rest(struct launcher *launcher)
 const char *launcher_cgroup(const struct launcher *launcher)
 {
 	return launcher ? launcher->cgroup : "none";
+}
+
+const char *launcher_name(const struct launcher *launcher)
+{
+	return launcher->config.has_manager ? LAUNCHER_PROGRAM LAUNCHER_ADVICE : LAUNCHER_PROGRAM;
 }
 
 pid_t launcher_pid(const struct launcher *launcher)

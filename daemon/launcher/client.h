@@ -30,7 +30,13 @@ struct launcher_config {
 	/* The launcher's socket when we made it (launcher_listen()), or -1: somebody listens. */
 	int listen_fd_take;
 	int program_fd_take; /* launcher_program_open(), or -1: one that listens is needed */
+	/* The service manager has the socket, and starts a launcher for who connects. One of ours
+	 * would be confined as the daemon is, which no VM starts in, and sit on that path. */
+	bool has_manager;
 };
+
+/* Where an admin looks when the service manager's launcher cannot be reached. */
+#define LAUNCHER_ADVICE ", see 'systemctl status execsandbox-launcher.socket'"
 
 /*
  * Connects, starts a launcher where nobody listens, and reads the list of what lives: blocks for
@@ -45,6 +51,9 @@ void launcher_destroy(struct launcher *launcher);
 
 /* "v2", "v1" or "none": what VMs are held by. "none" without a launcher. */
 const char *launcher_cgroup(const struct launcher *launcher);
+
+/* What to call it where it could not be reached, with LAUNCHER_ADVICE where that helps. */
+const char *launcher_name(const struct launcher *launcher);
 
 /* Its process, 0 until it has said hello. */
 pid_t launcher_pid(const struct launcher *launcher);

@@ -261,8 +261,11 @@ int launch_spawn(struct launcher *launcher, const char *id, const struct proc_sp
 		return -ENOMEM;
 	r = send_spawn(launcher, id, spec, limits);
 	/* One that died unnoticed is followed by the next. */
-	if (launcher->fd < 0 && launcher_open(launcher) == 0)
-		r = send_spawn(launcher, id, spec, limits);
+	if (launcher->fd < 0) {
+		r = launcher_open(launcher);
+		if (r == 0)
+			r = send_spawn(launcher, id, spec, limits);
+	}
 	if (r < 0) {
 		free(launch);
 		return r;

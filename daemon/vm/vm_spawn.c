@@ -175,7 +175,7 @@ static struct leaf_limits leaf_limits(const struct vm_host *host, const struct v
 
 static int spawn_jailed(const struct vm_host *host, const char *id, const struct vm_spec *vm_spec,
 			char *const *qemu, struct proc_fds *fds, const struct proc_ops *ops,
-			void *user, struct launch **ret)
+			void *user, struct launch **ret, const char **ret_what)
 {
 	const struct stubs *stubs = stubs_fit(&host->stubs, host->qemu) ? &host->stubs : NULL;
 	struct jail_config config = {.bubblewrap = host->bubblewrap,
@@ -197,6 +197,7 @@ static int spawn_jailed(const struct vm_host *host, const char *id, const struct
 		spec.argv = argv;
 		spec.limits = jail_limits(&spec.n_limits);
 		spec.info_fd_take = TAKE_FD(jail.info_fd);
+		*ret_what = launcher_name(host->launcher);
 		r = launch_spawn(host->launcher, id, &spec, &limits, ops, user, ret);
 	}
 	jail_close(&jail);
@@ -227,7 +228,7 @@ int vm_spawn(const struct vm_host *host, const char *id, const struct vm_spec *s
 	*ret_what = host->bubblewrap;
 	r = access(host->bubblewrap, X_OK) < 0
 		    ? -errno
-		    : spawn_jailed(host, id, spec, qemu, &fds, ops, user, ret);
+		    : spawn_jailed(host, id, spec, qemu, &fds, ops, user, ret, ret_what);
 	if (r < 0)
 		return r;
 	ours.listening_fds[0] = TAKE_FD(theirs.qmp_fd);

@@ -83,6 +83,11 @@ class Service:
         until(is_there, what, deadline)
         return self.main_pid()
 
+    def revive(self):
+        """As OPERATING.md says, after units were given up."""
+        self.check("systemctl", "reset-failed", "execsandbox*")
+        self.check("systemctl", "start", *SOCKETS, DAEMON)
+
     # --- Virtual machines. ---
 
     def qemus(self):

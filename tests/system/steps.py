@@ -159,6 +159,24 @@ def kills_and_comes_back(service):
     service.ok("session", "close", session)
 
 
+def loses_its_launcher(service):
+    """A launcher that cannot start any more: calls say where to look. What OPERATING.md says mends it, for the same daemon."""
+    old, path = service.main_pid(), f"/etc/systemd/system/{LAUNCHER}.d/test.conf"
+    service.container.write(path, "[Service]\nExecStart=\nExecStart=/bin/false\n")
+    service.check("systemctl", "daemon-reload")
+    service.check("systemctl", "kill", "--signal=KILL", LAUNCHER)
+    until(lambda: service.ctl("run", "-l", "shell", "-c", "true").returncode and service.state(SOCKETS[1]) == "failed",
+          "the launcher's socket is given up", 30)
+    done = service.ctl("run", "-l", "shell", "-c", "true")
+    equal(done.returncode, 125)
+    holds(f"see 'systemctl status {SOCKETS[1]}'", done.stderr)
+    os.unlink(service.container.root + path)
+    service.check("systemctl", "daemon-reload")
+    service.revive()
+    equal(service.shell("echo mended").strip(), "mended")
+    equal(service.main_pid(), old, "pid")
+
+
 def hands_over_to_a_later_package(service):
     """dpkg -i of a later version: a session, and a program with an exec_id in it, go on."""
     session, _, qemu = service.session()
@@ -229,4 +247,4 @@ def purges(service):
 
 STEPS = (boots, installs, starts_by_socket, runs_code, refuses_strangers, jails_qemu, confines_the_daemon,
          watches_the_launchers_group, reloads, refuses_to_reload, restarts_with_a_drain, kills_and_comes_back,
-         hands_over_to_a_later_package, barks, stops, purges)
+         loses_its_launcher, hands_over_to_a_later_package, barks, stops, purges)

@@ -456,13 +456,17 @@ END_TEST
 
 /* --- A launcher of the service manager's. --- */
 
+static void end_fixtures_launcher(void)
+{
+	launcher_destroy(TAKE_PTR(launcher));
+	loop_run_once(loop, false);
+}
+
+/* Makes the socket's file anew. */
 static pid_t start_by_hand(const char *orphan_seconds)
 {
 	pid_t pid;
 
-	/* The one of the fixture ends, and its socket's file is replaced. */
-	launcher_destroy(TAKE_PTR(launcher));
-	loop_run_once(loop, false);
 	unlink(test_dir_path(dir, "launcher.sock"));
 	pid = fork();
 	if (pid == 0) {
@@ -471,17 +475,19 @@ static pid_t start_by_hand(const char *orphan_seconds)
 		_exit(1);
 	}
 	ck_assert_int_gt(pid, 0);
+	while (!launcher_is_there(runtime_fd))
+		ck_assert_int_eq(waitpid(pid, NULL, WNOHANG), 0);
 	return pid;
 }
 
 START_TEST(test_orphans)
 {
 	struct heard heard = {.launch = NULL};
-	pid_t pid = start_by_hand("0.2"), vm;
+	pid_t pid, vm;
 	int status;
 
-	while (!launcher_is_there(runtime_fd))
-		ck_assert_int_eq(waitpid(pid, &status, WNOHANG), 0);
+	end_fixtures_launcher();
+	pid = start_by_hand("0.2");
 	ck_assert_int_eq(connect_with(-1), 0);
 	ck_assert_int_eq(launcher_pid(launcher), pid);
 	mkdir(test_dir_path(dir, "vm/" ID), 0700);
@@ -494,6 +500,41 @@ START_TEST(test_orphans)
 	ck_assert_int_eq(status, 0);
 	ck_assert_int_eq(kill(vm, 0), -1);
 	ck_assert(!test_dir_has(dir, "vm/" ID));
+}
+END_TEST
+
+/* Its socket may be given up. A launcher of ours could start no VM, and would keep the daemon from
+ * the path for good. */
+START_TEST(test_a_manager_that_gives_up)
+{
+	struct launcher_config config = {.runtime_fd = runtime_fd,
+					 .runtime_dir = dir,
+					 .listen_fd_take = -1,
+					 .program_fd_take = -1,
+					 .has_manager = true};
+	struct heard heard = {.launch = NULL};
+	pid_t pid;
+
+	end_fixtures_launcher();
+	unlink(test_dir_path(dir, LAUNCHER_SOCKET));
+	config.program_fd_take = open(program, O_PATH | O_CLOEXEC); /* not even with a program */
+	ck_assert_int_eq(launcher_connect(loop, &config, &launcher), -ENOENT);
+	ck_assert(!test_dir_has(dir, LAUNCHER_SOCKET));
+	config.program_fd_take = -1;
+	pid = start_by_hand("60");
+	ck_assert_int_eq(launcher_connect(loop, &config, &launcher), 0);
+	ck_assert_ptr_nonnull(strstr(launcher_name(launcher), "execsandbox-launcher.socket"));
+	kill(pid, SIGKILL);
+	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(spawn_program(ID, "/bin/true", "", NULL, -1, &heard),
+				 -ECONNREFUSED);
+	pid = start_by_hand("60");
+	spawn_plain(ID, "exit 4", &heard);
+	expect_end(&heard, "peg", PROC_END_EXITED, 4);
+	ck_assert_int_eq(launcher_pid(launcher), pid);
+	launcher_destroy(TAKE_PTR(launcher));
+	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
 }
 END_TEST
 
@@ -774,6 +815,7 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, test_a_launcher_that_hangs);
 	tcase_add_test(tests, test_destroying_with_a_launcher_that_hangs);
 	tcase_add_test(tests, test_orphans);
+	tcase_add_test(tests, test_a_manager_that_gives_up);
 	tcase_add_test(tests, test_another_version);
 	tcase_add_test(tests, test_an_end_told_twice);
 	tcase_add_test(tests, test_nonsense);

@@ -92,6 +92,10 @@ START_TEST(test_given_socket_is_left_alone)
 	ck_assert_int_eq(setup_prepare(&config, false, &prepared), 0);
 	ck_assert_int_eq(prepared.listen_fd, -1);
 	ck_assert(!test_dir_has(dir, "sock"));
+	/* So is the launcher's, and who starts one. */
+	ck_assert_int_eq(prepared.launcher_listen_fd, -1);
+	ck_assert_int_eq(prepared.launcher_program_fd, -1);
+	ck_assert(!test_dir_has(dir, "run/launcher.sock"));
 	test_dir_write(dir, "sock", "x", 1);
 	setup_finish(&config, &prepared);
 	ck_assert(test_dir_has(dir, "sock"));
