@@ -148,6 +148,21 @@ def restarts_with_a_drain(service):
     equal(service.shell("echo new").strip(), "new")
 
 
+def refuses_a_mistake(service):
+    """A configuration that cannot be used is no reason to try again, but who waits at the socket is: until both are given up."""
+    service.container.write(CONF, POOL + "no_such_key = 1\n")
+    assert service.run("systemctl", "restart", DAEMON).returncode, "it starts with a mistake in its configuration"
+    equal(service.container.show(DAEMON, "ActiveState", "ExecMainStatus", "NRestarts"),
+          {"ActiveState": "failed", "ExecMainStatus": "78", "NRestarts": "0"})
+    equal(service.state(SOCKETS[0]), "active", "the socket, without a client")
+    holds(f"{CONF}:{POOL.count(chr(10)) + 1}: ", service.container.journal(DAEMON))
+    assert service.ctl("call", "info").returncode, "a client was answered"
+    until(lambda: service.state(SOCKETS[0]) == "failed", "the socket is given up with a client", 30)
+    service.container.write(CONF, POOL)
+    service.revive()
+    equal(service.shell("echo mended").strip(), "mended")
+
+
 def kills_and_comes_back(service):
     """kill -9 of the daemon: systemd starts another within seconds, and the session goes on in its machine."""
     session, _, qemu = service.session()
@@ -246,5 +261,5 @@ def purges(service):
 
 
 STEPS = (boots, installs, starts_by_socket, runs_code, refuses_strangers, jails_qemu, confines_the_daemon,
-         watches_the_launchers_group, reloads, refuses_to_reload, restarts_with_a_drain, kills_and_comes_back,
-         loses_its_launcher, hands_over_to_a_later_package, barks, stops, purges)
+         watches_the_launchers_group, reloads, refuses_to_reload, restarts_with_a_drain, refuses_a_mistake,
+         kills_and_comes_back, loses_its_launcher, hands_over_to_a_later_package, barks, stops, purges)
