@@ -15,6 +15,10 @@
 #include <signal.h>
 #include <string.h>
 
+/* From the drain's end: the last VMs are killed and waited for. What the unit's TimeoutStopSec= has
+ * beyond the drain that is shipped. */
+#define STOP_SECONDS 15.
+
 /* --- Parts. --- */
 
 /* They only save time: without them VMs start as well. */
@@ -292,7 +296,7 @@ static void drain(struct daemon *daemon, const char *what, double seconds)
 	for (size_t i = 0; pool_language(daemon->pool, i); i++)
 		(void)pool_set(daemon->pool, pool_language(daemon->pool, i), 0);
 	rpc_server_set_draining(daemon->server, true);
-	notify_stopping(what);
+	notify_stopping(what, seconds + STOP_SECONDS);
 	daemon->drain_seconds = seconds;
 	loop_timer_start(daemon->loop, &daemon->drain_deadline, seconds);
 }
@@ -421,7 +425,7 @@ bool daemon_run(struct daemon *daemon)
 		log_notice(NULL, "Handed over: %zu VMs", pool_admission(daemon->pool)->vms);
 		return true;
 	}
-	notify_stopping("Stopping");
+	notify_stopping("Stopping", STOP_SECONDS);
 	log_info(NULL, "Stopping");
 	return false;
 }

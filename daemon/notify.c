@@ -71,9 +71,14 @@ void notify_reloading(void)
 	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, now_us());
 }
 
-void notify_stopping(const char *status)
+void notify_stopping(const char *status, double seconds)
 {
-	send_status("STOPPING=1\n", status);
+	char state[64];
+
+	/* A limit that is later already stays. */
+	snprintf(state, sizeof(state), "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64 "\n",
+		 (uint64_t)(seconds * 1e6));
+	send_status(state, status);
 }
 
 static int check_listener(int fd)

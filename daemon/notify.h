@@ -35,8 +35,9 @@ void notify_status(const char *format, ...) PRINTF_LIKE(1, 2);
 /* The configuration is being read again; notify_ready() follows. */
 void notify_reloading(void);
 
-/* The daemon drains and ends. */
-void notify_stopping(const char *status);
+/* The daemon drains and ends, which may take `seconds` from now: whatever TimeoutStopSec= says, it
+ * is not killed before. */
+void notify_stopping(const char *status, double seconds);
 
 /*
  * Takes the listening sockets of socket activation (sd_listen_fds(3)) and removes the variables

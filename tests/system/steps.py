@@ -148,6 +148,25 @@ def restarts_with_a_drain(service):
     equal(service.shell("echo new").strip(), "new")
 
 
+def drains_as_long_as_it_may(service):
+    """A drain is longer than the unit's TimeoutStopSec=: systemd grants what the daemon asks for, at a restart and at a drain by call."""
+    path = f"/etc/systemd/system/{DAEMON}.d/test.conf"
+    service.container.write(path, "[Service]\nTimeoutStopSec=1\n")
+    service.check("systemctl", "daemon-reload")
+    for words in (("systemctl", "restart", DAEMON), ("execsandboxctl", "drain")):
+        old = service.main_pid()
+        run = service.container.start("execsandboxctl", "run", "-l", "shell", "-c", "echo on; sleep 4; echo off", user="alice")
+        equal(run.stdout.readline(), "on\n")
+        service.check(*words)
+        out, err = run.communicate(timeout=30)
+        equal((run.returncode, out), (0, "off\n"), err)
+        until(lambda old=old: service.main_pid() != old, "that daemon has ended", 20)
+        equal(service.container.show(DAEMON, "Result")["Result"], "success", words)
+        equal(service.shell("echo new").strip(), "new")
+    os.unlink(service.container.root + path)
+    service.check("systemctl", "daemon-reload")
+
+
 def refuses_a_mistake(service):
     """A configuration that cannot be used is no reason to try again, but who waits at the socket is: until both are given up."""
     service.container.write(CONF, POOL + "no_such_key = 1\n")
@@ -261,5 +280,5 @@ def purges(service):
 
 
 STEPS = (boots, installs, starts_by_socket, runs_code, refuses_strangers, jails_qemu, confines_the_daemon,
-         watches_the_launchers_group, reloads, refuses_to_reload, restarts_with_a_drain, refuses_a_mistake,
-         kills_and_comes_back, loses_its_launcher, hands_over_to_a_later_package, barks, stops, purges)
+         watches_the_launchers_group, reloads, refuses_to_reload, restarts_with_a_drain, drains_as_long_as_it_may,
+         refuses_a_mistake, kills_and_comes_back, loses_its_launcher, hands_over_to_a_later_package, barks, stops, purges)

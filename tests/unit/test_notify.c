@@ -63,8 +63,10 @@ START_TEST(test_states)
 	assert_message("READY=1\nSTATUS=Serving");
 	notify_status("%d VMs", 3);
 	assert_message("STATUS=3 VMs");
-	notify_stopping("Waiting for 2 runs");
-	assert_message("STOPPING=1\nSTATUS=Waiting for 2 runs");
+	notify_stopping("Waiting for 2 runs", 2.5);
+	assert_message("STOPPING=1\nEXTEND_TIMEOUT_USEC=2500000\nSTATUS=Waiting for 2 runs");
+	notify_stopping("Waiting", 3615); /* more than 32 bits */
+	assert_message("STOPPING=1\nEXTEND_TIMEOUT_USEC=3615000000\nSTATUS=Waiting");
 	notify_reloading();
 	len = recv(manager, message, sizeof(message) - 1, 0);
 	ck_assert_int_gt(len, 0);
