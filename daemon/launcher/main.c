@@ -23,6 +23,8 @@
 #define ORPHAN_SECONDS 60.
 #define LISTEN_FD      3 /* SD_LISTEN_FDS_START */
 #define BACKLOG        8
+/* More VMs than the daemon has descriptors for: 12 of the 524,288 that its unit allows. */
+#define CHILDREN_MAX 65536
 
 struct options {
 	const char *runtime_dir;
@@ -190,7 +192,8 @@ static int serve(const struct options *options)
 				       .listen_fd = options->listen_fd,
 				       .daemon_fd_take = options->daemon_fd,
 				       .is_by_daemon = options->daemon_fd >= 0,
-				       .orphan_seconds = options->orphan_seconds};
+				       .orphan_seconds = options->orphan_seconds,
+				       .children_max = CHILDREN_MAX};
 	static const int numbers[] = {SIGTERM, SIGINT};
 	ev_signal signals[ELEMENTSOF(numbers)];
 	struct server *server = NULL;

@@ -24,8 +24,6 @@
 #define SWEEP_SECONDS 0.2
 /* Without memory: what could not be said or read is tried again. */
 #define AGAIN_SECONDS 0.1
-/* More VMs than any host holds. */
-#define CHILDREN_MAX 16384
 
 static void flush(struct server *server);
 
@@ -146,8 +144,12 @@ static int spawn_child(struct server *server, struct packet *packet)
 
 	if (r < 0 && r != -ENOMEM)
 		return r;
-	if (find(server, request.id) || server->n_children >= CHILDREN_MAX)
+	/* What was refused is a child until that is heard: a daemon that hears nothing is dropped.
+	 */
+	if (find(server, request.id) || server->n_children >= 2 * server->config.children_max)
 		return -EBADMSG;
+	if (r == 0 && server->n_children >= server->config.children_max)
+		r = -EAGAIN;
 	child = TAKE_PTR(server->reserve);
 	memcpy(child->id, request.id, sizeof(child->id));
 	child->server = server;

@@ -28,6 +28,7 @@ struct server_config {
 	int daemon_fd_take; /* a daemon that is connected already, or -1 */
 	bool is_by_daemon;  /* the daemon keeps the socket as well, to start the next launcher */
 	double orphan_seconds;
+	size_t children_max; /* a spawn beyond is answered `failed`, with EAGAIN */
 };
 
 /* Reaps what another launcher left, finds its control group, and serves; when its work is over it

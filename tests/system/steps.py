@@ -100,6 +100,15 @@ def watches_the_launchers_group(service):
                if "Memory pressure: " in line), "its source is another one"
 
 
+def has_tasks_for_all_machines(service):
+    """What the launcher's unit allows is not met before max_vms, or is most of what the kernel has."""
+    needed = 17 * service.call("info")["vms"]["max"]
+    with open("/proc/sys/kernel/pid_max", encoding="ascii") as stream:
+        most = int(stream.read()) * 3 // 4
+    allowed = int(service.container.show(LAUNCHER, "TasksMax")["TasksMax"])
+    assert allowed >= min(needed, most), f"{allowed} tasks, of {needed} that are needed"
+
+
 def limit(service, name):
     return service.call("info")["limits"][name]
 
@@ -280,5 +289,6 @@ def purges(service):
 
 
 STEPS = (boots, installs, starts_by_socket, runs_code, refuses_strangers, jails_qemu, confines_the_daemon,
-         watches_the_launchers_group, reloads, refuses_to_reload, restarts_with_a_drain, drains_as_long_as_it_may,
-         refuses_a_mistake, kills_and_comes_back, loses_its_launcher, hands_over_to_a_later_package, barks, stops, purges)
+         watches_the_launchers_group, has_tasks_for_all_machines, reloads, refuses_to_reload, restarts_with_a_drain,
+         drains_as_long_as_it_may, refuses_a_mistake, kills_and_comes_back, loses_its_launcher, hands_over_to_a_later_package,
+         barks, stops, purges)

@@ -14,9 +14,10 @@
 #include <sys/socket.h>
 
 #define ID "vm_0123456789abcdef"
-#define SPAWN(program, word)                                                      \
-	"{\"type\":\"spawn\",\"id\":\"" ID "\",\"argv\":[\"" program "\",\"" word \
+#define SPAWN_AS(id, program, word)                                               \
+	"{\"type\":\"spawn\",\"id\":\"" id "\",\"argv\":[\"" program "\",\"" word \
 	"\"],\"cgroup\":{\"memory_max_bytes\":67108864,\"cpu_percent\":100,\"pids_max\":8}}"
+#define SPAWN(program, word) SPAWN_AS(ID, program, word)
 
 static char dir[TEST_DIR_SIZE];
 static struct loop *loop;
@@ -49,7 +50,8 @@ static void setup(void)
 					.runtime_fd = runtime_fd,
 					.listen_fd = listen_fd,
 					.daemon_fd_take = ends[1],
-					.orphan_seconds = 60};
+					.orphan_seconds = 60,
+					.children_max = 2};
 	json_set_alloc_funcs(no_memory, free);
 	ck_assert_int_eq(server_create(&config, &server), 0);
 	json_set_alloc_funcs(malloc, free);
@@ -85,6 +87,14 @@ static void expect(const char *type)
 	ck_assert_msg(WAIT_FOR(loop, heard(type)), "%s", type);
 }
 
+static void expect_of(const char *type, const char *id)
+{
+	do {
+		packet_clear(&packet);
+		expect(type);
+	} while (strcmp(packet_string(packet.json, "id"), id) != 0);
+}
+
 static void say(const char *text)
 {
 	ck_assert_int_eq(send(daemon_fd, text, strlen(text), MSG_NOSIGNAL), (ssize_t)strlen(text));
@@ -118,6 +128,26 @@ START_TEST(test_no_memory_to_read)
 }
 END_TEST
 
+/* One too many is refused, which is no reason to lose the others. */
+START_TEST(test_too_many)
+{
+	expect("synced");
+	say(SPAWN_AS("vm_0000000000000001", "/bin/sleep", "1000"));
+	expect("spawned");
+	say(SPAWN("/bin/sleep", "1000"));
+	expect_of("spawned", ID);
+	say(SPAWN_AS("vm_0000000000000003", "/bin/sleep", "1000"));
+	expect("failed");
+	ck_assert_str_eq(packet_string(packet.json, "id"), "vm_0000000000000003");
+	ck_assert_int_eq(packet_number(packet.json, "errno"), EAGAIN);
+	say("{\"type\":\"kill\",\"id\":\"" ID "\"}");
+	expect("gone");
+	ck_assert_str_eq(packet_string(packet.json, "id"), ID);
+	say(SPAWN_AS("vm_0000000000000003", "/bin/sleep", "1000"));
+	expect("spawned");
+}
+END_TEST
+
 /* Who connects meanwhile is not turned away: that would be tried again at once, and in vain. */
 START_TEST(test_end)
 {
@@ -147,6 +177,7 @@ Suite *unit_suite(void)
 	tcase_set_timeout(tests, 60);
 	tcase_add_test(tests, test_no_memory_to_tell);
 	tcase_add_test(tests, test_no_memory_to_read);
+	tcase_add_test(tests, test_too_many);
 	tcase_add_test(tests, test_end);
 	suite_add_tcase(suite, tests);
 	return suite;
