@@ -22,7 +22,7 @@
 #define REAP_AGAIN_SECONDS 0.5
 /* A leaf whose last process has just been reaped may be busy for a moment. */
 #define SWEEP_SECONDS 0.2
-/* Without memory: what could not be said or read is tried again. */
+/* Without memory or descriptors: what could not be said, read or accepted is tried again. */
 #define AGAIN_SECONDS 0.1
 
 static void flush(struct server *server);
@@ -346,14 +346,30 @@ static bool is_taken(struct server *server)
 	return false;
 }
 
+/* Who waits for want of descriptors waits on: to look for him at once would be to do nothing else.
+ */
+static void rest(struct server *server, int error)
+{
+	if (error == EAGAIN || error == EINTR || error == ECONNABORTED)
+		return;
+	if (!server->is_resting)
+		log_warning(NULL, "Cannot accept a connection: %s", strerror(error));
+	server->is_resting = true;
+	ev_io_stop(loop_ev(server->config.loop), &server->listener);
+	loop_timer_start(server->config.loop, &server->again, AGAIN_SECONDS);
+}
+
 static void on_connection(struct ev_loop *ev UNUSED, ev_io *watch, int events UNUSED)
 {
 	struct server *server = watch->data;
 	_cleanup_close_ int fd =
 		accept4(server->config.listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-	if (fd < 0)
+	if (fd < 0) {
+		rest(server, errno);
 		return;
+	}
+	server->is_resting = false;
 	if (!is_trusted(fd) || is_taken(server)) {
 		log_debug(NULL, "A connection is refused");
 		return;
@@ -386,6 +402,8 @@ static void on_again(struct ev_loop *ev, ev_timer *timer, int events UNUSED)
 {
 	struct server *server = timer->data;
 
+	if (!server->is_ending)
+		ev_io_start(ev, &server->listener);
 	if (server->daemon_fd >= 0)
 		ev_io_start(ev, &server->reader);
 	flush(server);

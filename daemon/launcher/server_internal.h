@@ -38,7 +38,8 @@ struct server {
 	int daemon_fd;         /* -1: none is connected */
 	bool owes_hello, owes_synced;
 	bool is_ending;
-	bool is_bidden; /* the last daemon has ended in order: no other is waited for */
+	bool is_resting; /* no connection can be accepted: was said */
+	bool is_bidden;  /* the last daemon has ended in order: no other is waited for */
 	ev_io listener, reader, writer;
 	ev_timer idle, orphan, sweep, again, reap_again;
 };

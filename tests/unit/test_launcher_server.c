@@ -3,6 +3,7 @@
 #include "daemon/launcher/server.h"
 
 #include "daemon/launcher/message.h"
+#include "daemon/launcher/server_internal.h"
 #include "daemon/launcher/start.h"
 #include "tests/fake/wait.h"
 #include "tests/unit/suite.h"
@@ -11,6 +12,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #define ID "vm_0123456789abcdef"
@@ -168,6 +170,60 @@ START_TEST(test_end)
 }
 END_TEST
 
+/* A connection that waits, and no number for it. */
+static int connect_without_numbers(struct rlimit *before)
+{
+	int fd = unix_connect_packets_at(runtime_fd, LAUNCHER_SOCKET);
+	struct rlimit none;
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, before), 0);
+	none = *before;
+	none.rlim_cur = (rlim_t)fd;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	ck_assert(WAIT_FOR(loop, !ev_is_active(&server->listener)));
+	return fd;
+}
+
+/* It is served when there is one, and not looked for all the time until then. */
+START_TEST(test_no_numbers)
+{
+	_cleanup_close_ int next_fd = -1;
+	struct rlimit before;
+	char byte;
+
+	expect("synced");
+	next_fd = connect_without_numbers(&before);
+	ck_assert(WAIT_FOR(loop, ev_is_active(&server->listener)));
+	ck_assert(WAIT_FOR(loop, !ev_is_active(&server->listener)));
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+	ck_assert(WAIT_FOR(loop, recv(next_fd, &byte, 1, MSG_DONTWAIT) == 0));
+	say(SPAWN("/bin/sleep", "1000"));
+	expect("spawned");
+}
+END_TEST
+
+/* One that ends does not begin to accept again. */
+START_TEST(test_no_numbers_at_the_end)
+{
+	_cleanup_close_ int next_fd = -1;
+	struct rlimit before;
+	char byte;
+
+	expect("synced");
+	say(SPAWN("/bin/sleep", "1000"));
+	expect("spawned");
+	next_fd = connect_without_numbers(&before);
+	say("{\"type\":\"end\"}");
+	expect("gone");
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+	ck_assert(WAIT_FOR(loop, !ev_is_active(&server->again)));
+	loop_run_once(loop, false);
+	ck_assert_int_eq(recv(next_fd, &byte, 1, MSG_DONTWAIT), -1);
+	ck_assert_int_eq(errno, EAGAIN);
+}
+END_TEST
+
 Suite *unit_suite(void)
 {
 	Suite *suite = suite_create("launcher_server");
@@ -179,6 +235,8 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, test_no_memory_to_read);
 	tcase_add_test(tests, test_too_many);
 	tcase_add_test(tests, test_end);
+	tcase_add_test(tests, test_no_numbers);
+	tcase_add_test(tests, test_no_numbers_at_the_end);
 	suite_add_tcase(suite, tests);
 	return suite;
 }
