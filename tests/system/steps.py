@@ -163,7 +163,7 @@ def drains_as_long_as_it_may(service):
     service.container.write(path, "[Service]\nTimeoutStopSec=1\n")
     service.check("systemctl", "daemon-reload")
     for words in (("systemctl", "restart", DAEMON), ("execsandboxctl", "drain")):
-        old = service.main_pid()
+        old, (session, _, qemu) = service.main_pid(), service.session()
         run = service.container.start("execsandboxctl", "run", "-l", "shell", "-c", "echo on; sleep 4; echo off", user="alice")
         equal(run.stdout.readline(), "on\n")
         service.check(*words)
@@ -172,6 +172,8 @@ def drains_as_long_as_it_may(service):
         until(lambda old=old: service.main_pid() != old, "that daemon has ended", 20)
         equal(service.container.show(DAEMON, "Result")["Result"], "success", words)
         equal(service.shell("echo new").strip(), "new")
+        equal(service.ctl("session", "exec", session, "-c", "true").returncode, 125, "a call in a session of before")
+        assert qemu not in service.qemus(), "its machine lives"
     os.unlink(service.container.root + path)
     service.check("systemctl", "daemon-reload")
 
@@ -200,6 +202,24 @@ def kills_and_comes_back(service):
     print(f"    back after {time.monotonic() - started:.1f} s")
     service.assert_session(session, qemu)
     service.ok("session", "close", session)
+
+
+def kills_the_launcher(service):
+    """kill -9 of the launcher: its machines end with it, and so do the calls and the session in them; the daemon has another one started."""
+    session, _, _ = service.session()
+    old, daemon = service.main_pid(LAUNCHER), service.main_pid()
+    run = service.container.start("execsandboxctl", "run", "-l", "shell", "-c", HANGS, user="alice")
+    equal(run.stdout.readline(), "on\n")
+    service.check("systemctl", "kill", "--signal=KILL", "--kill-whom=main", LAUNCHER)
+    _, err = run.communicate(timeout=20)
+    equal(run.returncode, 125, err)
+    holds("its launcher is gone", err)
+    done = service.ctl("session", "exec", session, "-c", "true")
+    equal(done.returncode, 125)
+    holds("vm_lost", done.stderr)
+    equal(service.shell("echo new").strip(), "new")
+    equal(service.main_pid(), daemon, "pid")
+    assert service.main_pid(LAUNCHER) not in (0, old), "no other launcher"
 
 
 def loses_its_launcher(service):
@@ -290,5 +310,5 @@ def purges(service):
 
 STEPS = (boots, installs, starts_by_socket, runs_code, refuses_strangers, jails_qemu, confines_the_daemon,
          watches_the_launchers_group, has_tasks_for_all_machines, reloads, refuses_to_reload, restarts_with_a_drain,
-         drains_as_long_as_it_may, refuses_a_mistake, kills_and_comes_back, loses_its_launcher, hands_over_to_a_later_package,
-         barks, stops, purges)
+         drains_as_long_as_it_may, refuses_a_mistake, kills_and_comes_back, kills_the_launcher, loses_its_launcher,
+         hands_over_to_a_later_package, barks, stops, purges)
