@@ -23,7 +23,8 @@
 #include "daemon/launcher/packet.h"
 #include "daemon/launcher/vm_dir.h"
 
-/* Raised with a change that the other end must know of. */
+/* Raised with a change that the other end must know of. An upgrade then ends all sessions, which
+ * conf/debian/changelog tells the admin. */
 #define LAUNCHER_VERSION 1
 #define LAUNCHER_SOCKET  "launcher.sock"
 
