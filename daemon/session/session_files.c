@@ -142,7 +142,8 @@ void session_files_advance(struct session *session)
 {
 	struct session_file *file;
 
-	/* The guest does one operation at a time: that of an earlier daemon ends first. */
+	/* The guest does one operation at a time. That of an earlier daemon ends first, and with it
+	 * the programs that cannot be told from it. */
 	while (session->vm && session->strays.count == 0 && !session->files.io &&
 	       (file = TAILQ_FIRST(&session->files.queue))) {
 		struct rpc_error *error;

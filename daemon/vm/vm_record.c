@@ -12,7 +12,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define RECORD_FILE    "record.json"
+#define RECORD_FILE "record.json"
+/* Raised, once it was released, with a change that an earlier or later daemon would misread, also
+ * of what sessions and runs write: a hand-over keeps none then. */
 #define RECORD_VERSION 1
 /* Metadata may have NULs. */
 #define FLAGS_READ (JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL)

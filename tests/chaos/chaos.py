@@ -78,13 +78,11 @@ class World:
 
 
 def play(world, customers, options, counts):
-    timer = threading.Timer(options.seconds, world.is_over.set)
-    timer.daemon = True
-    timer.start()
     for customer in customers:
         customer.start()
     try:
-        killer.kill_all(world, schedule(world.seed, options.weights, options.gap), options.weights, options.kills, counts)
+        killer.kill_all(world, schedule(world.seed, options.weights, options.gap), options.weights, options.kills, options.seconds,
+                        counts)
     finally:
         world.undo_all()
         world.is_over.set()
@@ -142,7 +140,7 @@ def parse():
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--only", metavar="KIND,…", help=f"some of {', '.join(WEIGHTS)}, each as often as another")
     parser.add_argument("--gap", type=float, default=GAP_SECONDS, help="mean seconds between faults")
-    parser.add_argument("--seconds", type=float, default=7200, help="after which no more is killed")
+    parser.add_argument("--seconds", type=float, default=7200, help="after the opening, in which each kind is played; then no more is killed")
     parser.add_argument("--at-least", metavar="N", type=int, help="kills without which the run has failed (all of them)")
     parser.add_argument("--no-adopt", action="store_true", help="a build whose sessions and results end with the daemon")
     parser.add_argument("--back-seconds", type=float, default=1.0, help="in which a daemon must be back, and have adopted")

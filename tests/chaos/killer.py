@@ -210,9 +210,14 @@ def act(world, step):
         return False
 
 
-def kill_all(world, steps, kinds, kills, counts):
-    """Plays the schedule, its opening with each of the kinds, until `kills` of its kills have met somebody; `counts` has each kind."""
+def kill_all(world, steps, kinds, kills, seconds, counts):
+    """Plays the schedule, its opening with each of the kinds, until `kills` of its kills have met somebody, or `seconds` behind the
+    opening; `counts` has each kind."""
+    timer = threading.Timer(seconds, world.is_over.set)
+    timer.daemon = True
     for number, step in enumerate(steps):
+        if number == len(kinds):
+            timer.start()
         has_killed = sum(counts[kind] for kind in KILLS) >= kills
         if has_killed and number >= len(kinds) or world.is_over.wait(step.gap):
             return

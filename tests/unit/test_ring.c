@@ -320,7 +320,6 @@ static void assert_starts(const struct ring *ring, const char *text)
 	ck_assert_str_eq(json_string_value(json_object_get(chunk, "data")), text);
 }
 
-/* No SIGBUS, and nothing is missed: the ring goes on in memory. */
 /* It keeps the last bytes in what it has, and is a whole file for the next one. */
 START_TEST(test_kept_on_a_full_disk)
 {
