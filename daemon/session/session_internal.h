@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What session.c (one session) and sessions.c (all of them) share. */
+/* What session.c (one session), its other parts and sessions.c (all of them) share. */
 #ifndef DAEMON_SESSION_SESSION_INTERNAL_H
 #define DAEMON_SESSION_SESSION_INTERNAL_H
 
@@ -77,6 +77,8 @@ struct sessions {
 	size_t closed_next;
 };
 
+void session_set_state(struct session *session, enum session_state state);
+
 /* What goes on in the VM, and who waits for it, has changed: it rests or does not, and the idle
  * timer runs or stands. */
 void session_settle(struct session *session);
@@ -105,6 +107,8 @@ struct rpc_error *session_recall_program(struct session *session, struct run_req
 void session_go_on_with(struct session *session, struct session_program *program);
 /* STARTING no longer: its next program begins, or it rests. */
 void session_open(struct session *session);
+/* The same of one that is IDLE already. */
+void session_begin_first(struct session *session);
 
 /* Background processes (session_process.c). */
 void session_init_processes(struct session *session);
