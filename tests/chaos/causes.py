@@ -44,7 +44,8 @@ REASONS = {"vm_lost": ("qemu", "agent", "launcher"), "guest_protocol": ("garbage
 class Causes:
     def __init__(self, history, adopts):
         self.history, self.adopts = history, adopts
-        self.fulls = [fault for fault in history.faults if fault.kind == "runtime"]
+        self.fulls = [fault for fault in history.faults if fault.kind == "runtime" or (
+            fault.kind in ("descriptors", "memory") and fault.detail == "daemon")]
 
     def missing(self, request, answer):
         """What is wrong with this error; "" when something explains it."""
@@ -142,7 +143,8 @@ class Causes:
     # What could not be written down.
 
     def full(self, since, until):
-        """Times in which the runtime directory was full."""
+        """Times in which the daemon could not write down what it knew: the runtime directory was full, or it had no descriptor or
+        memory for it."""
         return [fault for fault in self.fulls if fault.began <= until and (fault.ended is None or fault.ended >= since)]
 
     def _ended_behind(self, faults, until):

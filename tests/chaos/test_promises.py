@@ -233,6 +233,12 @@ class Errors(Checked):
         self.assert_broken("explained", "3004")
         self.made.done("runtime", since=0.7)
         self.assert_good()
+        for kind in ("descriptors", "memory"):
+            self.made.faults[-1].kind, self.made.faults[-1].detail = kind, "daemon"
+            self.assert_good()
+            self.made.faults[-1].detail = "launcher"
+            self.assert_broken("explained", "3004")
+        self.made.faults[-1].detail = "daemon"
         self.made.faults[-1].began -= 5
         self.made.faults[-1].ended -= 5
         self.assert_broken("explained", "3004")
