@@ -38,7 +38,9 @@ in_session() { execsandboxctl session exec "$session" --timeout 900 -p "$1"; }
 is_another_daemon() { [ "$(systemctl is-active execsandboxd.service)" = active ] && [ "$(main_pid)" != "$daemon" ]; }
 is_pure_v2() { [ "$(stat -fc %T $groups)" = cgroup2fs ]; }
 is_in_a_leaf() { case $(group_of "$qemu") in /execsandbox.slice/execsandbox-launcher.service/vm_*) ;; *) return 1 ;; esac; }
-has_limits() { grep -q '^[0-9]' "$groups$leaf/memory.max" && grep -q '^[0-9]' "$groups$leaf/pids.max"; }
+has_number() { grep -q '^[0-9]' "$groups$leaf/$1"; }
+has_limits() { has_number memory.max && has_number pids.max && has_number cpu.max; }
+ends_as_one() { [ "$(cat "$groups$leaf/memory.oom.group")" = 1 ]; }
 is_the_same_machine() { [ "$(in_session 'echo $((kept + 1)) $(cat file)')" = "42 there" ] && [ "$(qemu_pid)" = "$qemu" ]; }
 has_no_machine() { [ "$(qemu_pid)" = 0 ] && [ ! -e "$groups$leaf" ]; }
 has_no_launcher() { [ "$(systemctl is-active execsandbox-launcher.service)" = inactive ]; }
@@ -51,7 +53,8 @@ say "     after $(cut -d. -f1 /proc/uptime) s"
 qemu=$(qemu_pid) leaf=$(group_of "$(qemu_pid)") daemon=$(main_pid)
 say "     the machine is in $leaf"
 check "the machine is in a group of its own in the launcher's unit" is_in_a_leaf
-check "its group has limits" has_limits
+check "its group has limits of memory, processes and CPU" has_limits
+check "out of memory, its group ends as one" ends_as_one
 if [ "$failed" != 0 ]; then
 	journalctl --no-pager --output=short-monotonic --unit='execsandbox*' | tail -n 60
 	say "$passed passed, $failed failed"
