@@ -156,6 +156,29 @@ static void keep_state_dir(struct doctor *doctor, const json_t *info)
 	doctor->state_dir = path ? strdup(path) : NULL;
 }
 
+/* False from an older daemon, which says nothing of it. */
+static bool describe_launcher(const json_t *health, struct finding *ret)
+{
+	const json_t *check;
+	size_t i;
+
+	json_array_foreach (json_object_get(health, "checks"), i, check) {
+		bool is_ok = json_is_true(json_object_get(check, "ok"));
+		const char *name = json_string_value(json_object_get(check, "name"));
+
+		if (!name || strcmp(name, "launcher") != 0)
+			continue;
+		finding_set(ret, is_ok ? VERDICT_OK : VERDICT_FAIL,
+			    is_ok ? NULL
+				  : "systemctl reset-failed 'execsandbox*'; systemctl start "
+				    "execsandbox-launcher.socket",
+			    "%s",
+			    json_string_value(json_object_get(check, "detail")) ?: "no detail");
+		return true;
+	}
+	return false;
+}
+
 static void describe_cgroups(const char *kind, struct finding *ret)
 {
 	if (strcmp(kind, "none") == 0)
@@ -184,6 +207,8 @@ static void check_daemon(struct doctor *doctor)
 	doctor->is_daemon_ready = json_is_true(json_object_get(health, "ready"));
 	describe_health(health, &finding);
 	show(doctor, "daemon", &finding);
+	if (describe_launcher(health, &finding))
+		show(doctor, "launcher", &finding);
 	finding_set(&finding, VERDICT_OK, NULL, "%s%s%s", name ?: "not told",
 		    reason ? "; the probe of KVM says: " : "", reason ?: "");
 	show(doctor, "accelerator", &finding);

@@ -182,6 +182,7 @@ int launcher_open(struct launcher *launcher)
 	if (launcher->fd >= 0)
 		return 0;
 	r = open_connection(launcher, &launcher->fd);
+	launcher->error = MIN(r, 0);
 	if (r < 0)
 		return r;
 	ev_io_set(&launcher->reader, launcher->fd, EV_READ);
@@ -255,6 +256,18 @@ const char *launcher_cgroup(const struct launcher *launcher)
 const char *launcher_name(const struct launcher *launcher)
 {
 	return launcher->config.has_manager ? LAUNCHER_PROGRAM LAUNCHER_ADVICE : LAUNCHER_PROGRAM;
+}
+
+int launcher_error(const struct launcher *launcher)
+{
+	return launcher->error;
+}
+
+int launcher_check(struct launcher *launcher)
+{
+	if (!launcher)
+		return -ENOTCONN;
+	return launcher->error < 0 ? launcher_open(launcher) : 0;
 }
 
 pid_t launcher_pid(const struct launcher *launcher)

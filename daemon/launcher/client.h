@@ -55,6 +55,16 @@ const char *launcher_cgroup(const struct launcher *launcher);
 /* What to call it where it could not be reached, with LAUNCHER_ADVICE where that helps. */
 const char *launcher_name(const struct launcher *launcher);
 
+/* 0, or the -errno for which it could not be reached when that was last tried. */
+int launcher_error(const struct launcher *launcher);
+
+/*
+ * launcher_error() of now: a connection that failed is tried again. Asking costs none of the starts
+ * that a service manager allows: who is refused has started nothing, who is not asks no more.
+ * -ENOTCONN without a launcher.
+ */
+int launcher_check(struct launcher *launcher);
+
 /* Its process, 0 until it has said hello. */
 pid_t launcher_pid(const struct launcher *launcher);
 

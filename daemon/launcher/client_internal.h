@@ -10,7 +10,8 @@
 struct launcher {
 	struct loop *loop;
 	struct launcher_config config;
-	int fd; /* -1: lost */
+	int fd;    /* -1: lost */
+	int error; /* launcher_error() */
 	int listen_fd, program_fd;
 	ev_io reader;
 	ev_timer again;

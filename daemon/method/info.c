@@ -147,6 +147,16 @@ static bool check_template(json_t *checks, const struct daemon *daemon, const ch
 	return !template_is_coming(template) || template->error;
 }
 
+static bool check_launcher(json_t *checks, struct launcher *launcher)
+{
+	char detail[160] = "VMs can be started";
+	int r = launcher_check(launcher);
+
+	if (r < 0)
+		snprintf(detail, sizeof(detail), "cannot be reached: %s", strerror(-r));
+	return add_check(checks, "launcher", r == 0, detail);
+}
+
 struct rpc_reply method_health(struct rpc_call *call, const json_t *params UNUSED)
 {
 	struct daemon *daemon = rpc_call_context(call);
@@ -158,6 +168,7 @@ struct rpc_reply method_health(struct rpc_call *call, const json_t *params UNUSE
 
 	is_ready &= check_program(checks, "qemu", daemon->config->qemu);
 	is_ready &= check_program(checks, "bubblewrap", daemon->config->bubblewrap);
+	is_ready &= check_launcher(checks, daemon->vm_host.launcher);
 	is_ready &= add_check(checks, "accepting", !daemon->is_draining,
 			      daemon->is_draining ? "draining" : "accepts new work");
 	if (daemon->vm_host.failed_boots > 0)

@@ -208,19 +208,6 @@ static void on_proc_gone(void *user, const struct proc_status *status)
 
 static const struct proc_ops proc_ops = {.on_end = on_proc_end, .on_gone = on_proc_gone};
 
-static struct rpc_error *start_error(const struct vm *vm, const char *what, int error)
-{
-	bool is_missing = error == -ENOENT || error == -EACCES || error == -EPERM;
-	struct rpc_error *rpc_error =
-		rpc_error_new(is_missing ? RPC_VM_CONFIG : RPC_VM_TRANSIENT,
-			      "Cannot start a VM: %s: %s", what, strerror(-error));
-
-	log_error(vm->id, "Cannot start: %s: %s", what, strerror(-error));
-	return rpc_error_hint(rpc_error, is_missing
-						 ? "'execsandboxctl doctor' names what is missing"
-						 : "try again; the daemon's log has details");
-}
-
 static struct vm *vm_new(struct vm_host *host, const struct vm_spec *spec, const struct vm_ops *ops,
 			 void *user)
 {
@@ -264,16 +251,14 @@ struct rpc_error *vm_create(struct vm_host *host, const struct vm_spec *spec,
 {
 	struct vm *vm = vm_new(host, spec, ops, user);
 	struct vm_sockets sockets = VM_SOCKETS_NONE;
-	const char *what = "memory";
 	struct rpc_error *error;
 	int r;
 
 	if (!vm)
 		return rpc_error_new(RPC_VM_TRANSIENT, "Cannot start a VM: out of memory");
 	draw_id(vm->id, sizeof(vm->id), host->node, "vm");
-	r = vm_spawn(host, vm->id, &vm->spec, &proc_ops, vm, &vm->launch, &sockets, &what);
-	if (r < 0) {
-		error = start_error(vm, what, r);
+	error = vm_spawn(host, vm->id, &vm->spec, &proc_ops, vm, &vm->launch, &sockets);
+	if (error) {
 		vm_remove_files(host, vm->id);
 		free_vm(vm);
 		return error;

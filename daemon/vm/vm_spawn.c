@@ -173,9 +173,17 @@ static struct leaf_limits leaf_limits(const struct vm_host *host, const struct v
 				    .pids_max = LEAF_PIDS_MAX};
 }
 
+/* --- Spawning. --- */
+
+/* Where a spawn is, for who reads why it failed there. */
+struct spawn_step {
+	const char *what;
+	bool is_launcher; /* which could not be reached */
+};
+
 static int spawn_jailed(const struct vm_host *host, const char *id, const struct vm_spec *vm_spec,
 			char *const *qemu, struct proc_fds *fds, const struct proc_ops *ops,
-			void *user, struct launch **ret, const char **ret_what)
+			void *user, struct launch **ret, struct spawn_step *step)
 {
 	const struct stubs *stubs = stubs_fit(&host->stubs, host->qemu) ? &host->stubs : NULL;
 	struct jail_config config = {.bubblewrap = host->bubblewrap,
@@ -197,16 +205,18 @@ static int spawn_jailed(const struct vm_host *host, const char *id, const struct
 		spec.argv = argv;
 		spec.limits = jail_limits(&spec.n_limits);
 		spec.info_fd_take = TAKE_FD(jail.info_fd);
-		*ret_what = launcher_name(host->launcher);
 		r = launch_spawn(host->launcher, id, &spec, &limits, ops, user, ret);
+		step->is_launcher = r < 0 && launcher_error(host->launcher) < 0;
+		step->what = step->is_launcher ? launcher_name(host->launcher)
+					       : "handing it to the launcher";
 	}
 	jail_close(&jail);
 	return r;
 }
 
-int vm_spawn(const struct vm_host *host, const char *id, const struct vm_spec *spec,
-	     const struct proc_ops *ops, void *user, struct launch **ret,
-	     struct vm_sockets *ret_sockets, const char **ret_what)
+static int spawn(const struct vm_host *host, const char *id, const struct vm_spec *spec,
+		 const struct proc_ops *ops, void *user, struct launch **ret,
+		 struct vm_sockets *ret_sockets, struct spawn_step *step)
 {
 	_cleanup_(child_ends_close) struct child_ends theirs = {-1, -1, -1};
 	_cleanup_(vm_sockets_close) struct vm_sockets ours = VM_SOCKETS_NONE;
@@ -214,21 +224,21 @@ int vm_spawn(const struct vm_host *host, const char *id, const struct vm_spec *s
 	struct proc_fds fds = {.len = 0};
 	int r;
 
-	*ret_what = host->qemu;
+	step->what = host->qemu;
 	if (access(host->qemu, X_OK) < 0)
 		return -errno;
-	*ret_what = "its sockets in the runtime directory";
+	step->what = "its sockets in the runtime directory";
 	r = make_sockets(host, id, &ours, &theirs);
 	if (r < 0)
 		return r;
-	*ret_what = "QEMU's arguments";
+	step->what = "QEMU's arguments";
 	r = build_qemu(host, id, spec, &theirs, &fds, &qemu);
 	if (r < 0)
 		return r;
-	*ret_what = host->bubblewrap;
+	step->what = host->bubblewrap;
 	r = access(host->bubblewrap, X_OK) < 0
 		    ? -errno
-		    : spawn_jailed(host, id, spec, qemu, &fds, ops, user, ret, ret_what);
+		    : spawn_jailed(host, id, spec, qemu, &fds, ops, user, ret, step);
 	if (r < 0)
 		return r;
 	ours.listening_fds[0] = TAKE_FD(theirs.qmp_fd);
@@ -237,6 +247,37 @@ int vm_spawn(const struct vm_host *host, const char *id, const struct vm_spec *s
 	ours = (struct vm_sockets)VM_SOCKETS_NONE;
 	return 0;
 }
+
+/* A launcher that is missing is no mistake of the host's configuration: its socket comes back. */
+static struct rpc_error *spawn_error(const char *id, const struct spawn_step *step, int error)
+{
+	bool is_missing =
+		!step->is_launcher && (error == -ENOENT || error == -EACCES || error == -EPERM);
+	struct rpc_error *rpc_error =
+		rpc_error_new(is_missing ? RPC_VM_CONFIG : RPC_VM_TRANSIENT,
+			      "Cannot start a VM: %s: %s", step->what, strerror(-error));
+
+	log_error(id, "Cannot start: %s: %s", step->what, strerror(-error));
+	if (step->is_launcher)
+		return rpc_error_hint(rpc_error,
+				      "'execsandboxctl doctor' says whether the launcher can be "
+				      "reached; try again when it can");
+	return rpc_error_hint(rpc_error, is_missing
+						 ? "'execsandboxctl doctor' names what is missing"
+						 : "try again; the daemon's log has details");
+}
+
+struct rpc_error *vm_spawn(const struct vm_host *host, const char *id, const struct vm_spec *spec,
+			   const struct proc_ops *ops, void *user, struct launch **ret,
+			   struct vm_sockets *ret_sockets)
+{
+	struct spawn_step step = {.what = "memory"};
+	int r = spawn(host, id, spec, ops, user, ret, ret_sockets, &step);
+
+	return r < 0 ? spawn_error(id, &step, r) : NULL;
+}
+
+/* --- Files. --- */
 
 static void remove_dir(struct vm_host *host, const char *id)
 {

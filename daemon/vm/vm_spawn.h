@@ -24,13 +24,13 @@ void vm_sockets_close(struct vm_sockets *sockets);
 
 /*
  * Makes the directory `id` under host->vms_fd with the listening sockets qmp.sock and agent.sock in
- * it (a restarted daemon finds them there), connects to both, and has
- * host->launcher spawn QEMU. 0, or -errno with
- * `ret_what` naming the step that failed; files may be left then for vm_remove_files().
+ * it (a restarted daemon finds them there), connects to both, and has host->launcher spawn QEMU.
+ * NULL, or why it cannot, which is logged: 3005 when the host lacks something, else 3003; files may
+ * be left then for vm_remove_files().
  */
-int vm_spawn(const struct vm_host *host, const char *id, const struct vm_spec *spec,
-	     const struct proc_ops *ops, void *user, struct launch **ret,
-	     struct vm_sockets *ret_sockets, const char **ret_what);
+struct rpc_error *vm_spawn(const struct vm_host *host, const char *id, const struct vm_spec *spec,
+			   const struct proc_ops *ops, void *user, struct launch **ret,
+			   struct vm_sockets *ret_sockets);
 
 /* Once QEMU has opened its sockets: makes room for the connections of daemons to come, and closes
  * what is ours of where it listens. What is -1 is fine. */

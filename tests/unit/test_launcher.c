@@ -529,7 +529,13 @@ START_TEST(test_a_manager_that_gives_up)
 	for (int i = 0; i < 2; i++)
 		ck_assert_int_eq(spawn_program(ID, "/bin/true", "", NULL, -1, &heard),
 				 -ECONNREFUSED);
+	ck_assert_int_eq(launcher_error(launcher), -ECONNREFUSED);
+	unlink(test_dir_path(dir, LAUNCHER_SOCKET));
+	ck_assert_int_eq(launcher_check(launcher), -ENOENT);
+	ck_assert_int_eq(spawn_program(ID, "/bin/true", "", NULL, -1, &heard), -ENOENT);
+	ck_assert_int_eq(launcher_error(launcher), -ENOENT);
 	pid = start_by_hand("60");
+	ck_assert_int_eq(launcher_check(launcher), 0);
 	spawn_plain(ID, "exit 4", &heard);
 	expect_end(&heard, "peg", PROC_END_EXITED, 4);
 	ck_assert_int_eq(launcher_pid(launcher), pid);

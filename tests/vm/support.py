@@ -122,9 +122,12 @@ class Daemon:
         for key, value in self.settings.items():
             words += ["--set", f"{key}={value}"]
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            env={**os.environ, **self.environment})
+            self.process = self.popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                      env={**os.environ, **self.environment})
         return self
+
+    def popen(self, words, **options):
+        return subprocess.Popen(words, **options)
 
     def start(self):
         self.spawn()

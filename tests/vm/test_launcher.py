@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Control groups of VMs, where the launcher's own is delegated to it (fake QEMU, version 1)."""
+"""The launcher: its socket, with and without a service manager; control groups, where its own is delegated to it (version 1). Fake QEMU."""
 
 import os
 import pwd
+import shutil
 import signal
+import socket
 import subprocess
 import unittest
 
 import support
-from support import SessionTest, VmTest, read_text, until
+from support import Daemon, SessionTest, VmTest, read_text, until
 
 CONTROLLERS = ("memory", "pids", "cpu")
 ROOT = "/sys/fs/cgroup"
@@ -43,6 +45,98 @@ class Socket(SessionTest):
         self.assertEqual(self.sandbox.wait(), 0)
         until(lambda: not self.sandbox.launchers(), "no launcher is left")
         self.assertNotIn("launcher.sock", os.listdir(self.sandbox.runtime))
+
+
+class Managed(Daemon):
+    """With sockets that a service manager has made: the daemon's is passed to it, the launcher's is started by hand."""
+
+    def __init__(self, scenario):
+        super().__init__(scenario, boot_attempts=1)
+        user = pwd.getpwnam("execsandbox-vm")
+        os.mkdir(self.runtime, 0o700)
+        os.chown(self.runtime, user.pw_uid, user.pw_gid)
+        self.hand = None
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.socket)
+        self.listener.listen(8)
+
+    def popen(self, words, **options):
+        """As sd_listen_fds(3) has it: descriptor 3, of this process."""
+        listener = self.listener.fileno()
+        words = ["sh", "-c", 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"', "sh", *words]
+        return subprocess.Popen(words, pass_fds=(3,), preexec_fn=lambda: os.dup2(listener, 3), **options)
+
+    def start_launcher(self):
+        program = shutil.copy(os.path.join(os.path.dirname(support.DAEMON), "execsandbox-launcher"), self.directory)
+        self.lose_socket()
+        with open(self.log_path, "ab") as log:
+            self.hand = subprocess.Popen([program, "--runtime-dir", self.runtime], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                         user="execsandbox-vm", group="execsandbox-vm", extra_groups=[])
+        until(self.has_launcher, "the launcher listens")
+        return self
+
+    def has_launcher(self):
+        """It hangs up on us, who are another user."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+            return probe.connect_ex(self.launcher_socket()) == 0
+
+    def kill_launcher(self):
+        """What stays is a socket that nobody listens on."""
+        self.hand.kill()
+        self.hand.wait()
+
+    def launcher_socket(self):
+        return os.path.join(self.runtime, "launcher.sock")
+
+    def lose_socket(self):
+        if os.path.exists(self.launcher_socket()):
+            os.unlink(self.launcher_socket())
+
+    def stop(self):
+        super().stop()
+        self.listener.close()
+        if self.hand:
+            self.hand.wait()
+
+
+class Manager(VmTest):
+    """The launcher's socket is a service manager's, which may give it up."""
+
+    def check(self, client):
+        """(ready, ok) of health, as to the launcher."""
+        health = client.call("health")
+        return health["ready"], next(check["ok"] for check in health["checks"] if check["name"] == "launcher")
+
+    def test_socket_given_up(self):
+        """Refused or not there: one error, to be tried again, that says where to look; health knows as well when it is back."""
+        self.daemons.append(Managed("normal"))
+        sandbox = self.daemons[-1].start_launcher().start()
+        client = sandbox.client()
+        self.assertEqual(self.play(client, "out one")["stdout"], "one\n")
+        self.assertEqual(self.check(client), (True, True))
+        sandbox.kill_launcher()
+        for why in ("Connection refused", "No such file or directory"):
+            error = self.assert_error(3003, self.play, client, "x")
+            self.assertTrue(error.data["retryable"])
+            self.assertIn(f"see 'systemctl status execsandbox-launcher.socket': {why}", error.message)
+            self.assertIn("doctor", error.data["hint"])
+            self.assertEqual(self.check(client), (False, False))
+            sandbox.lose_socket()
+        sandbox.start_launcher()
+        self.assertEqual(self.check(client), (True, True))
+        self.assertEqual(self.play(client, "out two")["stdout"], "two\n")
+
+    def test_another_failure(self):
+        """What QEMU lacks is no fault of the launcher's, even when that could not be reached either."""
+        self.daemons.append(Managed("normal"))
+        sandbox = self.daemons[-1].start_launcher().start()
+        client = sandbox.client()
+        sandbox.kill_launcher()
+        self.assert_error(3003, self.play, client, "x")
+        os.unlink(sandbox.program)
+        error = self.assert_error(3005, self.play, client, "x")
+        self.assertNotIn("launcher", error.message)
+        self.assertIn("names what is missing", error.data["hint"])
 
 
 @unittest.skipUnless(has_version_1(), "this host has no control groups of version 1")

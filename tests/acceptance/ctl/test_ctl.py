@@ -1046,6 +1046,16 @@ class Doctor(CtlTest):
         self.assertEqual(finding["verdict"], "warn")
         self.assertIn("template_python (VMs boot instead)", finding["detail"])
 
+    def test_launcher(self):
+        """doctor has a line for the launcher, with what brings its socket back; an older daemon does not speak of it."""
+        for is_ok, detail, verdict in ((True, "VMs can be started", "ok"), (False, "cannot be reached: gone", "fail")):
+            check = {"name": "launcher", "ok": is_ok, "detail": detail}
+            with self.subTest(verdict=verdict):
+                finding = self.doctor_templates({"mode": "auto"}, checks=[check])["launcher"]
+                self.assertEqual((finding["verdict"], finding["detail"]), (verdict, detail))
+                self.assertEqual("systemctl start execsandbox-launcher.socket" in finding.get("mend", ""), not is_ok)
+        self.assertNotIn("launcher", self.doctor_templates({"mode": "auto"}))
+
     def test_state_dir(self):
         """doctor looks at the directory the daemon names: writable, free room, not there yet."""
         with tempfile.TemporaryDirectory() as directory:
