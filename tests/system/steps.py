@@ -89,8 +89,9 @@ def confines_the_daemon(service):
     shown = service.container.show(DAEMON, "MemoryDenyWriteExecute", "RestrictNamespaces", "ProtectSystem", "WatchdogUSec", "Delegate")
     equal(shown, {"MemoryDenyWriteExecute": "yes", "RestrictNamespaces": "yes", "ProtectSystem": "strict", "WatchdogUSec": "30s",
                   "Delegate": "no"})
-    equal(service.container.show(LAUNCHER, "Delegate", "OOMPolicy", "KillMode"),
-          {"Delegate": "yes", "OOMPolicy": "continue", "KillMode": "control-group"})
+    equal(service.container.show(LAUNCHER, "Delegate", "OOMPolicy", "KillMode", "ProtectKernelTunables", "ProtectKernelLogs"),
+          {"Delegate": "yes", "OOMPolicy": "continue", "KillMode": "control-group", "ProtectKernelTunables": "yes",
+           "ProtectKernelLogs": "yes"})
 
 
 def watches_the_launchers_group(service):
