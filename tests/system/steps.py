@@ -234,9 +234,11 @@ def loses_its_launcher(service):
     done = service.ctl("run", "-l", "shell", "-c", "true")
     equal(done.returncode, 125)
     holds(f"see 'systemctl status {SOCKETS[1]}'", done.stderr)
+    holds("fail  launcher ", service.ctl("doctor").stdout)
     os.unlink(service.container.root + path)
     service.check("systemctl", "daemon-reload")
     service.revive()
+    holds("ok    launcher ", service.ctl("doctor").stdout)
     equal(service.shell("echo mended").strip(), "mended")
     equal(service.main_pid(), old, "pid")
 
