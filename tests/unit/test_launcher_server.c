@@ -150,6 +150,38 @@ START_TEST(test_too_many)
 }
 END_TEST
 
+/* Until nothing more can be said to the daemon. */
+static void fill_daemons_socket(void)
+{
+	static const char text[512];
+
+	while (send(server->daemon_fd, text, sizeof(text), MSG_NOSIGNAL) > 0)
+		;
+	ck_assert_int_eq(errno, EAGAIN);
+}
+
+/* What is refused is remembered until it is heard: a daemon that asks and asks and never listens
+ * goes before that fills the memory. */
+START_TEST(test_refusals_that_are_not_heard)
+{
+	const size_t max = 2 * server->config.children_max;
+	char text[256];
+
+	expect("synced");
+	fill_daemons_socket();
+	for (size_t i = 0; i <= max; i++) {
+		ck_assert_uint_eq(server->n_children, i);
+		ck_assert_int_ge(server->daemon_fd, 0);
+		snprintf(text, sizeof(text), SPAWN_AS("vm_000000000000000%zu", "/nonexistent", "x"),
+			 i);
+		say(text);
+		ck_assert(WAIT_FOR(loop, server->n_children > i || server->daemon_fd < 0));
+	}
+	ck_assert_int_lt(server->daemon_fd, 0);
+	ck_assert_uint_eq(server->n_children, max);
+}
+END_TEST
+
 /* Who connects meanwhile is not turned away: that would be tried again at once, and in vain. */
 START_TEST(test_end)
 {
@@ -234,6 +266,7 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, test_no_memory_to_tell);
 	tcase_add_test(tests, test_no_memory_to_read);
 	tcase_add_test(tests, test_too_many);
+	tcase_add_test(tests, test_refusals_that_are_not_heard);
 	tcase_add_test(tests, test_end);
 	tcase_add_test(tests, test_no_numbers);
 	tcase_add_test(tests, test_no_numbers_at_the_end);
