@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* VMs that cannot even be spawned: the right error, no callback, nothing left behind. */
+/* VMs that cannot even be spawned (the right error, no callback, nothing left behind), and what
+ * gone ones have left. */
 #include "daemon/vm/vm.h"
 
 #include "daemon/vm/jail.h"
+#include "daemon/vm/vm_internal.h"
 #include "tests/unit/suite.h"
 #include "tests/unit/test_dir.h"
 #include "tests/unit/test_json.h"
@@ -130,6 +132,62 @@ START_TEST(test_find_in_an_empty_host)
 }
 END_TEST
 
+#define STUCK  "vm_0000000000000001"
+#define LIVING "vm_0000000000000002"
+#define OTHER  "vm_0000000000000003"
+
+/* A VM's directory with a file; with a directory inside, which is never made there, it stays. */
+static void make_files(const char *id, bool is_stuck)
+{
+	char path[64];
+
+	ck_assert_int_eq(mkdirat(host.vms_fd, id, 0700), 0);
+	snprintf(path, sizeof(path), "%s/record.json", id);
+	test_dir_write(dir, path, "x", 1);
+	snprintf(path, sizeof(path), "%s/inside", id);
+	if (is_stuck)
+		ck_assert_int_eq(mkdirat(host.vms_fd, path, 0700), 0);
+}
+
+/* With the next VM that goes; those of VMs that live stay. */
+START_TEST(test_directory_that_cannot_be_removed)
+{
+	struct vm living = {.id = LIVING};
+
+	host.vms = &living;
+	make_files(LIVING, false);
+	make_files(STUCK, true);
+	vm_remove_files(&host, STUCK);
+	ck_assert(test_dir_has(dir, STUCK));
+	make_files(OTHER, false);
+	vm_remove_files(&host, OTHER);
+	ck_assert(test_dir_has(dir, STUCK));
+	ck_assert(!test_dir_has(dir, OTHER));
+	ck_assert_int_eq(rmdir(test_dir_path(dir, STUCK "/inside")), 0);
+	vm_remove_files(&host, OTHER);
+	ck_assert(!test_dir_has(dir, STUCK));
+	ck_assert(test_dir_has(dir, LIVING "/record.json"));
+	/* Nothing is looked for any more. */
+	make_files(STUCK, false);
+	vm_remove_files(&host, OTHER);
+	ck_assert(test_dir_has(dir, STUCK));
+}
+END_TEST
+
+/* What is left could not even be listed. */
+START_TEST(test_directory_that_cannot_be_listed)
+{
+	int vms_fd = host.vms_fd;
+
+	make_files(STUCK, false);
+	host.vms_fd = -1;
+	vm_remove_left_files(&host);
+	host.vms_fd = vms_fd;
+	vm_remove_files(&host, OTHER);
+	ck_assert_uint_eq(entries(), 0);
+}
+END_TEST
+
 START_TEST(test_states_have_names)
 {
 	static const char *const names[] = {"starting", "loaded", "ready",    "paused",
@@ -151,6 +209,8 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, test_bubblewrap_cannot_be_executed);
 	tcase_add_test(tests, test_runtime_directory_is_gone);
 	tcase_add_test(tests, test_find_in_an_empty_host);
+	tcase_add_test(tests, test_directory_that_cannot_be_removed);
+	tcase_add_test(tests, test_directory_that_cannot_be_listed);
 	tcase_add_test(tests, test_states_have_names);
 	suite_add_tcase(suite, tests);
 	return suite;
