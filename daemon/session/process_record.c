@@ -51,27 +51,31 @@ static json_t *pack_exit(const struct process *process)
 	return msg_encode(&msg, &text) < 0 ? NULL : json_string(text);
 }
 
+static bool add_number(json_t *record, const char *name, uint64_t value)
+{
+	return json_object_set_new(record, name, json_integer((json_int_t)value)) == 0;
+}
+
 json_t *process_record(const struct process *process)
 {
-	json_t *record;
-
-	record =
+	json_t *record =
 		json_pack("{s:s, s:I, s:s*, s:I, s:I, s:I, s:I, s:b}", "id", process->id, "number",
 			  (json_int_t)process->number, "command", process->command, "rows",
 			  (json_int_t)process->rows, "columns", (json_int_t)process->columns,
 			  "begun_us", (json_int_t)process->begun_us, "started_ns",
 			  (json_int_t)process->started_ns, "is_closing", process->input.is_closing);
-	for (size_t i = 0; i < PROCESS_STREAMS; i++)
-		json_object_set_new(record, limit_names[i],
-				    json_integer((json_int_t)process->rings[i].limit));
-	if (record && process->state == PROCESS_ENDED) {
-		json_object_set_new(record, "exit", pack_exit(process));
-		json_object_set_new(record, "execute_us",
-				    json_integer((json_int_t)process->execute_us));
-		json_object_set_new(record, "ended_ns",
-				    json_integer((json_int_t)process->ended_ns));
-	}
-	return record;
+	bool is_whole = record != NULL;
+
+	for (size_t i = 0; i < PROCESS_STREAMS && is_whole; i++)
+		is_whole = add_number(record, limit_names[i], process->rings[i].limit);
+	if (is_whole && process->state == PROCESS_ENDED)
+		is_whole = json_object_set_new(record, "exit", pack_exit(process)) == 0 &&
+			   add_number(record, "execute_us", process->execute_us) &&
+			   add_number(record, "ended_ns", process->ended_ns);
+	if (is_whole)
+		return record;
+	json_decref(record);
+	return NULL;
 }
 
 /* --- What was. --- */

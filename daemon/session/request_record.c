@@ -31,7 +31,11 @@ json_t *request_record(const struct run_request *request)
 	for (size_t i = 0; i < ELEMENTSOF(numbers); i++) {
 		const uint64_t *number = (const void *)((const char *)request + numbers[i].offset);
 
-		json_object_set_new(record, numbers[i].name, json_integer((json_int_t)*number));
+		if (json_object_set_new(record, numbers[i].name,
+					json_integer((json_int_t)*number)) < 0) {
+			json_decref(record);
+			return NULL;
+		}
 	}
 	return record;
 }

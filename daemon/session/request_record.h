@@ -6,7 +6,7 @@
 
 #include "daemon/session/request.h"
 
-/* Without code and input. New reference. */
+/* Without code and input. New reference, or NULL without memory. */
 json_t *request_record(const struct run_request *request);
 
 /* False when that is no record; then there is nothing to release. */
