@@ -178,12 +178,12 @@ json_t *output_next_chunk(struct output *output, bool is_end)
 	return output_chunk(data, len);
 }
 
-static void set(json_t *result, const char *name, const char *suffix, json_t *value_take)
+static int set(json_t *result, const char *name, const char *suffix, json_t *value_take)
 {
 	char key[32];
 
 	snprintf(key, sizeof(key), "%s%s", name, suffix);
-	json_object_set_new(result, key, value_take);
+	return json_object_set_new(result, key, value_take);
 }
 
 json_t *output_chunk_from(const struct output *output, uint64_t *offset, size_t max)
@@ -206,7 +206,9 @@ void output_set_bytes(json_t *result, const char *name, const uint8_t *data, siz
 		set(result, name, "", json_stringn((const char *)data, text_len));
 	} else {
 		set(result, name, "", base64_encode_json(data, len));
-		set(result, name, "_encoding", json_string("base64"));
+		/* Without that it would be taken for text. */
+		if (set(result, name, "_encoding", json_string("base64")) < 0)
+			json_object_del(result, name);
 	}
 }
 

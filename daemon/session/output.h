@@ -70,8 +70,7 @@ json_t *output_chunk_from(const struct output *output, uint64_t *offset, size_t 
 
 /*
  * Sets `<name>` to bytes, as text, of which there are `text_len`, or all `len` of them as base64
- * and
- * `<name>_encoding`. A chunk has them as `data` and `encoding`.
+ * and `<name>_encoding`; without memory to none. A chunk has them as `data` and `encoding`.
  */
 void output_set_bytes(json_t *result, const char *name, const uint8_t *data, size_t text_len,
 		      size_t len);

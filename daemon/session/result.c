@@ -72,7 +72,10 @@ static json_t *error_of(const struct msg_exit *exit)
 	for (size_t i = 0; i < ELEMENTSOF(members); i++) {
 		json_t *value = json_object_get(exit->error, members[i]);
 
-		json_object_set(error, members[i], value ? value : json_null());
+		if (json_object_set(error, members[i], value ? value : json_null()) < 0) {
+			json_decref(error);
+			return NULL;
+		}
 	}
 	return error;
 }
@@ -110,14 +113,39 @@ struct rpc_error *run_start_error(const char *detail)
 			     detail);
 }
 
-/* Did memory last? */
+/* Did memory last? An encoding is there, or its output is not (output.h). */
 static bool is_whole(const json_t *result)
 {
-	static const char *const members[] = {"stdout", "stderr", "error",
-					      "files",  "timing", "usage"};
+	static const char *const members[] = {"stdout",
+					      "stdout_truncated",
+					      "stdout_bytes",
+					      "stderr",
+					      "stderr_truncated",
+					      "stderr_bytes",
+					      "error",
+					      "files",
+					      "timing",
+					      "usage"};
 
 	for (size_t i = 0; i < ELEMENTSOF(members); i++)
 		if (!json_object_get(result, members[i]))
+			return false;
+	return true;
+}
+
+/* What there is not, as the VM of a background process, is left out. False without memory. */
+static bool set_texts(json_t *result, const struct run_outcome *outcome)
+{
+	const struct {
+		const char *name, *text;
+	} members[] = {{"vm", outcome->vm},
+		       {"session", outcome->session},
+		       {"language", outcome->language},
+		       {"start", outcome->start}};
+
+	for (size_t i = 0; i < ELEMENTSOF(members); i++)
+		if (members[i].text &&
+		    json_object_set_new(result, members[i].name, json_string(members[i].text)) < 0)
 			return false;
 	return true;
 }
@@ -138,10 +166,5 @@ json_t *run_result(const struct run_outcome *outcome)
 			    outcome->files ? json_incref(outcome->files) : json_array());
 	json_object_set_new(result, "timing", timing(outcome));
 	json_object_set_new(result, "usage", usage(exit));
-	json_object_set_new(result, "vm", json_string(outcome->vm));
-	if (outcome->session)
-		json_object_set_new(result, "session", json_string(outcome->session));
-	json_object_set_new(result, "language", json_string(outcome->language));
-	json_object_set_new(result, "start", json_string(outcome->start));
-	return is_whole(result) ? json_incref(result) : NULL;
+	return set_texts(result, outcome) && is_whole(result) ? json_incref(result) : NULL;
 }

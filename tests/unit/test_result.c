@@ -5,6 +5,7 @@
 #include "base/util.h"
 #include "tests/unit/suite.h"
 #include "tests/unit/test_json.h"
+#include "tests/unit/test_scarce.h"
 
 #include <signal.h>
 
@@ -193,6 +194,46 @@ START_TEST(test_shape)
 }
 END_TEST
 
+/* It tells of no VM, and of no start. */
+START_TEST(test_of_a_process)
+{
+	json_auto_t *result = NULL;
+
+	outcome.vm = outcome.start = NULL;
+	outcome.session = "ses_1";
+	result = run_result(&outcome);
+	ck_assert_json_str(result, "session", "ses_1");
+	ck_assert_ptr_null(json_object_get(result, "vm"));
+	ck_assert_ptr_null(json_object_get(result, "start"));
+}
+END_TEST
+
+/* Whichever piece of it there is no memory for: there is none, not one that lacks something. */
+START_TEST(test_without_memory)
+{
+	json_auto_t *whole = NULL;
+	bool has_failed = true;
+
+	set_receipt(MSG_REASON_SIGNALED, 0, SIGKILL);
+	receipt.error = JSON({"name" : "ValueError", "value" : "x", "traceback" : "y"});
+	outcome.session = "ses_1";
+	ck_assert_int_eq(output_add(&out, (const uint8_t *)"hello", 5), 0);
+	ck_assert_int_eq(output_add(&err, (const uint8_t *)"\xff", 1), 0);
+	whole = run_result(&outcome);
+	ck_assert_ptr_nonnull(whole);
+	for (long nth = 0; has_failed; nth++) {
+		json_auto_t *result = NULL;
+
+		scarce_begin(nth);
+		result = run_result(&outcome);
+		has_failed = scarce_end();
+		ck_assert(result || has_failed);
+		if (result)
+			ck_assert_msg(json_equal(result, whole), "Without allocation %ld", nth);
+	}
+}
+END_TEST
+
 Suite *unit_suite(void)
 {
 	Suite *suite = suite_create("result");
@@ -207,6 +248,8 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, test_impossible_numbers);
 	tcase_add_test(tests, test_claimed_error_has_three_members);
 	tcase_add_test(tests, test_shape);
+	tcase_add_test(tests, test_of_a_process);
+	tcase_add_test(tests, test_without_memory);
 	suite_add_tcase(suite, tests);
 	return suite;
 }
