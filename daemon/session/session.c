@@ -249,9 +249,13 @@ static void go_on_with_timeout(struct session *session)
 
 void session_set_timeout(struct session *session)
 {
-	session->expires_us = 0;
-	if (session->timeout_seconds > 0)
-		session->expires_us = now_us() + (uint64_t)(session->timeout_seconds * 1e6);
+	uint64_t us = (uint64_t)(session->timeout_seconds * 1e6);
+
+	session->expires_us = session->expires_ns = 0;
+	if (session->timeout_seconds <= 0)
+		return;
+	session->expires_us = now_us() + us;
+	session->expires_ns = realtime_ns() + us * 1000;
 }
 
 void session_start_timeout(struct session *session)

@@ -50,6 +50,7 @@ struct session {
 	uint64_t order;                               /* rises from one session to the next */
 	double idle_timeout_seconds, timeout_seconds; /* the latter 0: none */
 	uint64_t expires_us;                          /* CLOCK_MONOTONIC; 0: never */
+	uint64_t expires_ns;                          /* the same as it is told, wall clock */
 	struct rpc_conn_watch conn_watch;
 	bool is_bound;
 	bool is_unsaved;  /* its record could not be written */

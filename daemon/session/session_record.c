@@ -19,12 +19,13 @@
 static json_t *pack(const struct session *session)
 {
 	json_t *owner = json_pack(
-		"{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "kind", "session", "id",
+		"{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "kind", "session", "id",
 		session->id, "name", session->name, "order", (json_int_t)session->order, "start",
 		(json_int_t)session->wish.start, "exec_count", (json_int_t)session->exec_count,
 		"created_ns", (json_int_t)session->created_ns, "expires_us",
-		(json_int_t)session->expires_us, "idle_timeout_seconds",
-		session->idle_timeout_seconds, "timeout_seconds", session->timeout_seconds);
+		(json_int_t)session->expires_us, "expires_ns", (json_int_t)session->expires_ns,
+		"idle_timeout_seconds", session->idle_timeout_seconds, "timeout_seconds",
+		session->timeout_seconds);
 
 	if (json_object_set(owner, "metadata", session->metadata) == 0 &&
 	    json_object_set_new(owner, "last_number", json_integer(session->last_number)) == 0 &&
@@ -81,6 +82,7 @@ static bool recall_settings(struct session *session, const json_t *owner)
 	session->last_number = (uint32_t)MIN(number_of(owner, "last_number"), FRAME_EXEC_MAX / 2);
 	session->created_ns = number_of(owner, "created_ns");
 	session->expires_us = number_of(owner, "expires_us");
+	session->expires_ns = number_of(owner, "expires_ns");
 	session->idle_timeout_seconds =
 		json_number_value(json_object_get(owner, "idle_timeout_seconds"));
 	session->timeout_seconds = json_number_value(json_object_get(owner, "timeout_seconds"));

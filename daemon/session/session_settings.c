@@ -9,6 +9,8 @@
 
 /* Rendered. */
 #define METADATA_MAX_BYTES (16u * 1024)
+/* Two clocks cannot be read at once, and a busy host may come between: far beyond that. */
+#define CLOCK_WAS_SET_NS UINT64_C(1000000000)
 
 static struct rpc_error *limit_error(const char *field, double value, double max)
 {
@@ -97,12 +99,16 @@ struct rpc_error *session_update(struct session *session, const json_t *params)
 
 /* --- As the API shows it. --- */
 
-/* By the wall clock as it is now, should it have been set meanwhile. */
+/* What was said before, so that it is the same each time; unless the wall clock has been set since.
+ */
 static json_t *expiry_json(const struct session *session)
 {
 	uint64_t left_us = session->expires_us - MIN(session->expires_us, now_us());
+	uint64_t ns = realtime_ns() + left_us * 1000, said = session->expires_ns;
 
-	return moment_json(session->expires_us ? realtime_ns() + left_us * 1000 : 0);
+	if (session->expires_us == 0)
+		return json_null();
+	return moment_json(MAX(ns, said) - MIN(ns, said) < CLOCK_WAS_SET_NS ? said : ns);
 }
 
 json_t *session_describe(const struct session *session)

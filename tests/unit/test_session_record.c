@@ -196,6 +196,60 @@ START_TEST(test_end_that_was_written_down)
 }
 END_TEST
 
+static char *expiry_of(const struct session *of)
+{
+	json_auto_t *told = session_describe(of);
+
+	return strdup(json_string_value(json_need(told, "expires_at")));
+}
+
+/* Some time from now, so many seconds behind a whole minute. */
+static void expire_at_second(uint64_t second)
+{
+	const uint64_t minute_us = 60000000, second_us = 1000000;
+
+	session->timeout_seconds = 3000;
+	session_set_timeout(session);
+	session->expires_us -= session->expires_ns / 1000 % minute_us;
+	session->expires_us += second * second_us;
+	session->expires_ns -= session->expires_ns % (minute_us * 1000);
+	session->expires_ns += second * second_us * 1000;
+}
+
+/* Two clocks that are read one behind the other would be a millisecond further now and then. */
+START_TEST(test_expiry_is_the_same_each_time)
+{
+	_cleanup_free_ char *first = NULL;
+
+	expire_at_second(0);
+	first = expiry_of(session);
+	for (int i = 0; i < 2000; i++) {
+		_cleanup_free_ char *again = expiry_of(session);
+
+		ck_assert_str_eq(again, first);
+	}
+}
+END_TEST
+
+START_TEST(test_expiry_when_the_wall_clock_is_set)
+{
+	_cleanup_free_ char *before = NULL, *behind = NULL;
+	char text[RFC3339_SIZE];
+
+	expire_at_second(30);
+	before = expiry_of(session);
+	/* It was an hour behind when the timeout was set. */
+	format_rfc3339(session->expires_ns, text);
+	ck_assert_str_eq(before, text);
+	session->expires_ns -= UINT64_C(3600) * 1000000000;
+	behind = expiry_of(session);
+	format_rfc3339(session->expires_ns, text);
+	ck_assert_str_ne(behind, text);
+	/* By the minute, for the same reason. */
+	ck_assert_int_eq(strncmp(behind, before, strlen("2026-01-01T00:00")), 0);
+}
+END_TEST
+
 Suite *unit_suite(void)
 {
 	Suite *suite = suite_create("session_record");
@@ -205,6 +259,8 @@ Suite *unit_suite(void)
 	tcase_add_test(tests, test_without_memory);
 	tcase_add_test(tests, test_end_on_a_full_disk);
 	tcase_add_test(tests, test_end_that_was_written_down);
+	tcase_add_test(tests, test_expiry_is_the_same_each_time);
+	tcase_add_test(tests, test_expiry_when_the_wall_clock_is_set);
 	suite_add_tcase(suite, tests);
 	return suite;
 }

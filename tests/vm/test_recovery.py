@@ -75,7 +75,7 @@ class Recovery(VmTest):
         self.assertLess(seconds, BACK_SECONDS)
         after = self.info("box")
         for name in ("session", "name", "vm", "language", "memory_mb", "uid", "start", "execs", "created_at", "metadata",
-                     "idle_timeout_seconds", "bind"):
+                     "idle_timeout_seconds", "expires_at", "bind"):
             self.assertEqual(after[name], before[name], name)
         self.assertEqual((after["state"], self.client.call("vm.info", vm=after["vm"])["pid"]), ("idle", pid))
         result = self.exec(session, code="import os\nx += 1\nprint(x, open('kept').read(), os.environ['WHO'])")
