@@ -140,7 +140,8 @@ def fill_runtime(world, step):
 
 
 def limit(world, step, kind, which, soft):
-    """A lower limit of the daemon for a while, or of its launcher. One that takes its place meanwhile has none."""
+    """A lower limit of the daemon for a while, or of its launcher. One that takes its place meanwhile has none, but a launcher that
+    the limited daemon has started: that one inherits it."""
     if not world.supervisor.is_serving.is_set():
         return False
     is_launcher = step.pick < LAUNCHER_SHARE
@@ -151,13 +152,18 @@ def limit(world, step, kind, which, soft):
         victim = Process(pid)
         before = soft_limit(pid, which)
         fault = world.history.fault(kind, detail="launcher" if is_launcher else "daemon")
-        set_limit(pid, which, soft(pid))
+        lowered = str(soft(pid))
+        set_limit(pid, which, lowered)
 
     def undo():
         # It may have ended, and its pid be another's.
         with world.supervisor.lock, contextlib.suppress(OSError, subprocess.CalledProcessError):
             if Process(pid).start == victim.start:
                 set_limit(pid, which, before)
+        with world.supervisor.lock, contextlib.suppress(OSError, subprocess.CalledProcessError):
+            heir = world.host.launcher()
+            if heir and soft_limit(heir, which) == lowered:
+                set_limit(heir, which, before)
 
     world.undo_later(fault, step.length, undo)
     return True
