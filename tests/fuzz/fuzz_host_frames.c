@@ -9,6 +9,7 @@
 #include "guest-agent/spawn.h"
 #include "tests/fuzz/time.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -84,9 +85,11 @@ int __wrap_spawn_start(const struct spawn_request *request, pid_t *ret_pid, int 
 		pause();
 	if (*ret_pid == 0)
 		_exit(3);
-	/* Its end is there to be seen, the same in every run. */
+	/* Its end is there to be seen, the same in every run; libFuzzer's alarm comes in between.
+	 */
 	if (!stays)
-		FUZZ_CHECK(waitid(P_PID, (id_t)*ret_pid, &info, WEXITED | WNOWAIT) == 0);
+		FUZZ_CHECK(TEMP_FAILURE_RETRY(
+				   waitid(P_PID, (id_t)*ret_pid, &info, WEXITED | WNOWAIT)) == 0);
 	close_fd(failure[1]);
 	*ret_failure_fd = failure[0];
 	return 0;

@@ -47,7 +47,7 @@ static int make_dead_process(void)
 	if (pid == 0)
 		_exit(0);
 	fd = pidfd_open(pid, 0);
-	FUZZ_CHECK(fd >= 0 && waitpid(pid, NULL, 0) == pid);
+	FUZZ_CHECK(fd >= 0 && TEMP_FAILURE_RETRY(waitpid(pid, NULL, 0)) == pid);
 	return fd;
 }
 
