@@ -219,16 +219,16 @@ class InSession(EdgeTest):
         """What a program leaves: of a command nothing, of code what it wants, and no output of it."""
         children = "for _ in range(50):\n    if os.fork() == 0: os._exit(0)"
         daemon = ("if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n"
-                  "        time.sleep(0.2); print('late', flush=True); time.sleep(1000)\n    os._exit(0)")
+                  "        time.sleep(1); print('late', flush=True); time.sleep(1000)\n    os._exit(0)")
         self.play("code", (
             (f"import os, time\n{children}\n{daemon}\nprint('now')", {}, {**OK, "stdout": "now\n"}),
-            ("time.sleep(0.5)", {}, {**OK, "stdout": ""}),
+            ("time.sleep(1.5)", {}, {**OK, "stdout": ""}),
             ("ended = 0\ntry:\n    while os.waitpid(-1, 0)[0]: ended += 1\nexcept ChildProcessError: pass\nended", {},
              {**OK, "stdout": "51\n"}),
         ))
         self.play("command", (
             (f"python3 -c '''import os, time\n{children}\n{daemon}'''; echo now".replace("'''", '"'), {}, {**OK, "stdout": "now\n"}),
-            ("sleep 0.5; ps -eo stat,user,comm | grep -e '^Z' -e python || true", {}, {**OK, "stdout": ""}),
+            ("sleep 1.5; ps -eo stat,user,comm | grep -e '^Z' -e python || true", {}, {**OK, "stdout": ""}),
         ))
 
     def test_depth_and_memory(self):
