@@ -178,7 +178,7 @@ json_t *output_next_chunk(struct output *output, bool is_end)
 	return output_chunk(data, len);
 }
 
-static int set(json_t *result, const char *name, const char *suffix, json_t *value_take)
+int output_set(json_t *result, const char *name, const char *suffix, json_t *value_take)
 {
 	char key[32];
 
@@ -201,13 +201,13 @@ void output_set_bytes(json_t *result, const char *name, const uint8_t *data, siz
 		      size_t len)
 {
 	if (len == 0) {
-		set(result, name, "", json_string(""));
+		output_set(result, name, "", json_string(""));
 	} else if (utf8_is_valid(data, text_len)) {
-		set(result, name, "", json_stringn((const char *)data, text_len));
+		output_set(result, name, "", json_stringn((const char *)data, text_len));
 	} else {
-		set(result, name, "", base64_encode_json(data, len));
+		output_set(result, name, "", base64_encode_json(data, len));
 		/* Without that it would be taken for text. */
-		if (set(result, name, "_encoding", json_string("base64")) < 0)
+		if (output_set(result, name, "_encoding", json_string("base64")) < 0)
 			json_object_del(result, name);
 	}
 }
@@ -220,8 +220,8 @@ void output_to_result(const struct output *output, const char *name, uint64_t to
 	size_t len = is_truncated ? utf8_cut(output->data, output->len) : output->len;
 
 	output_set_bytes(result, name, output->data, len, output->len);
-	set(result, name, "_truncated", json_boolean(is_truncated));
-	set(result, name, "_bytes", json_integer((json_int_t)MAX(total_bytes, output->len)));
+	output_set(result, name, "_truncated", json_boolean(is_truncated));
+	output_set(result, name, "_bytes", json_integer((json_int_t)MAX(total_bytes, output->len)));
 }
 
 void output_to_result_from(const struct output *output, const char *name, uint64_t offset,
@@ -236,9 +236,9 @@ void output_to_result_from(const struct output *output, const char *name, uint64
 	snprintf(key, sizeof(key), "%s_encoding", name);
 	json_object_del(result, key);
 	output_set_bytes(result, name, data, len, len);
-	set(result, name, "_offset", json_integer((json_int_t)from));
+	output_set(result, name, "_offset", json_integer((json_int_t)from));
 	if (!json_object_get(result, "status"))
-		set(result, name, "_bytes", json_integer((json_int_t)output->len));
+		output_set(result, name, "_bytes", json_integer((json_int_t)output->len));
 }
 
 int output_from_result(struct output *output, const char *name, const json_t *result)

@@ -68,6 +68,9 @@ void output_to_result_from(const struct output *output, const char *name, uint64
 /* The same from `*offset` on, at most `max` bytes, whatever was streamed; moves the offset. */
 json_t *output_chunk_from(const struct output *output, uint64_t *offset, size_t max);
 
+/* Sets `<name><suffix>`. 0, or -1 without memory for it or its value. */
+int output_set(json_t *result, const char *name, const char *suffix, json_t *value_take);
+
 /*
  * Sets `<name>` to bytes, as text, of which there are `text_len`, or all `len` of them as base64
  * and `<name>_encoding`; without memory to none. A chunk has them as `data` and `encoding`.

@@ -7,7 +7,6 @@
 #include "protocol/utf8.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #define SIZE_MIN 4096u
@@ -188,14 +187,6 @@ json_t *ring_next_chunk(const struct ring *ring, uint64_t *offset, size_t max, b
 	return output_chunk((const uint8_t *)data, text_len);
 }
 
-static void set(json_t *result, const char *name, const char *suffix, json_t *value_take)
-{
-	char key[32];
-
-	snprintf(key, sizeof(key), "%s%s", name, suffix);
-	json_object_set_new(result, key, value_take);
-}
-
 void ring_to_result(const struct ring *ring, const char *name, uint64_t offset, bool is_end,
 		    json_t *result)
 {
@@ -206,7 +197,7 @@ void ring_to_result(const struct ring *ring, const char *name, uint64_t offset, 
 	if (data && !is_end)
 		len = utf8_cut(data, len);
 	output_set_bytes(result, name, (const uint8_t *)data, len, len);
-	set(result, name, "_offset", json_integer((json_int_t)from));
-	set(result, name, "_bytes", json_integer((json_int_t)ring->end));
-	set(result, name, "_truncated", json_boolean(from > offset));
+	output_set(result, name, "_offset", json_integer((json_int_t)from));
+	output_set(result, name, "_bytes", json_integer((json_int_t)ring->end));
+	output_set(result, name, "_truncated", json_boolean(from > offset));
 }

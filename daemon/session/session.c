@@ -48,11 +48,6 @@ const char *session_reason_name(enum session_reason reason)
 	return reason_names[reason];
 }
 
-static struct loop *loop_of(const struct session *session)
-{
-	return session->sessions->config.exec->loop;
-}
-
 static void free_later(void *user)
 {
 	session_free(user);
@@ -137,8 +132,8 @@ void session_close(struct session *session, enum session_reason reason)
 	if (session->vm && !session->is_bound)
 		vm_record_remove(session->vm);
 	session_set_state(session, SESSION_CLOSED);
-	loop_timer_stop(loop_of(session), &session->idle_timer);
-	loop_timer_stop(loop_of(session), &session->timeout_timer);
+	loop_timer_stop(session_loop(session), &session->idle_timer);
+	loop_timer_stop(session_loop(session), &session->timeout_timer);
 	rpc_conn_watch_stop(&session->conn_watch);
 	strays_stop(&session->strays);
 	fail_programs(session, reason);
@@ -154,7 +149,7 @@ void session_close(struct session *session, enum session_reason reason)
 	if (had_vm)
 		publish(session, "session.closed", session_reason_name(reason));
 	settled(session);
-	loop_defer(loop_of(session), &session->free_later, free_later, session);
+	loop_defer(session_loop(session), &session->free_later, free_later, session);
 }
 
 static void on_idle_timer(struct ev_loop *ev UNUSED, ev_timer *timer, int events UNUSED)
@@ -243,7 +238,7 @@ static void go_on_with_timeout(struct session *session)
 	uint64_t now = now_us(), left = session->expires_us - MIN(session->expires_us, now);
 
 	if (session->expires_us > 0)
-		loop_timer_start(loop_of(session), &session->timeout_timer,
+		loop_timer_start(session_loop(session), &session->timeout_timer,
 				 MIN((double)left / 1e6, session->timeout_seconds));
 }
 
@@ -260,7 +255,7 @@ void session_set_timeout(struct session *session)
 
 void session_start_timeout(struct session *session)
 {
-	loop_timer_stop(loop_of(session), &session->timeout_timer);
+	loop_timer_stop(session_loop(session), &session->timeout_timer);
 	session_set_timeout(session);
 	go_on_with_timeout(session);
 }

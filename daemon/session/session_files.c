@@ -19,11 +19,6 @@ void session_files_init(struct session_files *files)
 	TAILQ_INIT(&files->queue);
 }
 
-static struct loop *loop_of(const struct session *session)
-{
-	return session->sessions->config.exec->loop;
-}
-
 static bool is_running(const struct session_file *file)
 {
 	const struct session_files *files = &file->session->files;
@@ -106,7 +101,7 @@ static void on_done(void *user, struct file_io *io, enum exec_end end)
 	file_io_free(io);
 	remove_file(file);
 	session_work_end(session);
-	loop_defer(loop_of(session), &session->files.next, advance, session);
+	loop_defer(session_loop(session), &session->files.next, advance, session);
 }
 
 static bool on_grow(void *user, size_t len)
@@ -121,8 +116,9 @@ static const struct file_io_ops io_ops = {.on_grow = on_grow, .on_done = on_done
 /* NULL, or the error: then nothing was begun. */
 static struct rpc_error *begin(struct session *session, struct session_file *file)
 {
-	struct file_io_target target = {
-		.loop = loop_of(session), .vm = session->vm, .disk_mb = session->request.disk_mb};
+	struct file_io_target target = {.loop = session_loop(session),
+					.vm = session->vm,
+					.disk_mb = session->request.disk_mb};
 	struct file_batch batch = file->request.batch;
 
 	/* One that is not waited for any more. */
@@ -180,7 +176,7 @@ void session_files_fail(struct session *session, enum session_reason reason)
 {
 	struct session_file *file;
 
-	loop_defer_cancel(loop_of(session), &session->files.next);
+	loop_defer_cancel(session_loop(session), &session->files.next);
 	while ((file = TAILQ_FIRST(&session->files.queue))) {
 		struct rpc_error *error = session_closed_error(session->id, reason);
 

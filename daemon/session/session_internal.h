@@ -132,6 +132,11 @@ struct rpc_error *session_closed_error(const char *id, enum session_reason reaso
 
 const char *session_state_name(enum session_state state);
 
+static inline struct loop *session_loop(const struct session *session)
+{
+	return session->sessions->config.exec->loop;
+}
+
 /* A number for EXEC that the session's VM has not seen. */
 static inline uint32_t session_next_number(struct session *session)
 {

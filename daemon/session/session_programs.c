@@ -7,7 +7,7 @@
 
 void session_settle(struct session *session)
 {
-	struct loop *loop = session->sessions->config.exec->loop;
+	struct loop *loop = session_loop(session);
 	struct pool *pool = session->sessions->config.pool;
 	bool is_working = session->work_count > 0;
 
