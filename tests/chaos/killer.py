@@ -194,7 +194,7 @@ def take_memory(world, step):
 def jump(world, step):
     """Nothing that the daemon promises hangs on the wall clock: this explains no error. Three days either way."""
     world.history.fault("clock", seconds=0)
-    world.supervisor.set_clock(int((2 * step.pick - 1) * 3 * DAY))
+    world.supervisor.clock.set(int((2 * step.pick - 1) * 3 * DAY))
     return True
 
 

@@ -16,6 +16,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "acceptance"))
 
 from client import Client, Closed, RpcError  # noqa: E402  (the path is set above)
 from host import Host, wait  # noqa: E402
+from jumping_clock import JumpingClock  # noqa: E402
 
 READY_SECONDS = 60
 TEMPLATE_SECONDS = 180
@@ -43,9 +44,7 @@ class Supervisor:
                       "--images-dir", os.path.abspath(images)]
         for setting in (*SETTINGS, *settings):
             self.words += ["--set", setting]
-        self.environment = dict(os.environ, LD_PRELOAD=os.path.abspath(clock), CLOCK_JUMP=os.path.join(self.directory, "jump"),
-                                # ASan wants to be the first of all libraries; what comes before it here does nothing of its kind.
-                                ASAN_OPTIONS="verify_asan_link_order=0")
+        self.clock = JumpingClock(clock, os.path.join(self.directory, "jump"))
         self.lock = threading.Lock()  # a kill never meets a process that has been reaped
         self.process = None
         self.kills = []  # faults that last until the next daemon is back
@@ -54,14 +53,14 @@ class Supervisor:
         self.thread = threading.Thread(target=self._keep, name="supervisor")
 
     def start(self):
-        os.stat(self.environment["LD_PRELOAD"])  # the linker goes on without it
+        os.stat(self.clock.library)  # the linker goes on without it
         for name, size in MOUNTS.items():
             path = os.path.join(self.directory, name)
             os.mkdir(path)
             subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "execsandbox-chaos", path], check=True)
             shutil.chown(path, "execsandbox-vm")
         self._copy_templates(self.templates, os.path.join(self.directory, "state"))
-        self.set_clock(0)
+        self.clock.set(0)
         self.thread.start()
         if not self.is_serving.wait(READY_SECONDS):
             raise RuntimeError("the daemon does not start")
@@ -76,13 +75,6 @@ class Supervisor:
         if source and os.path.exists(source):
             subprocess.run(["cp", "-aT", "--sparse=always", source, target], check=True)
 
-    def set_clock(self, seconds):
-        """How far the daemon's wall clock is from the host's. By a new file: a reader has the old number or the new one."""
-        path = self.environment["CLOCK_JUMP"]
-        with open(path + ".new", "w", encoding="ascii") as file:
-            file.write(str(seconds))
-        os.rename(path + ".new", path)
-
     def mounts(self):
         return [os.path.join(self.directory, name) for name in MOUNTS]
 
@@ -91,7 +83,8 @@ class Supervisor:
         while not self.is_stopping:
             life, old_vms = self.history.life(since), set(self.host.note_vms())
             with self.lock, open(self.log_path, "ab") as log:
-                self.process = subprocess.Popen(self.words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment)
+                self.process = subprocess.Popen(self.words, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                                env={**os.environ, **self.clock.environment})
             watcher = threading.Thread(target=self._watch, args=(life, self.process.pid, old_vms), daemon=True)
             watcher.start()
             # Its pid stays its own until the lock is held.

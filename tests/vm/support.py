@@ -18,6 +18,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "acceptance"))
 
 from client import Client, RpcError  # noqa: E402  (the path is set above)
+from jumping_clock import JumpingClock  # noqa: E402
 from processes import LAUNCHER, descendants, orphans, processes  # noqa: E402
 
 # Set by tests/vm/run.
@@ -100,21 +101,12 @@ class Daemon:
         os.rename(path + ".new", path)
 
     def give_clock(self):
-        """A wall clock of its own from the next start on, for set_clock()."""
+        """A wall clock of its own from the next start on: clock.set()."""
         library = os.path.join(os.path.dirname(FAKE_QEMU), "clock_jump.so")
         assert os.path.exists(library), "make check-vm builds it"
-        # It comes before ASan's own library, which minds that.
-        self.environment = {"LD_PRELOAD": library, "CLOCK_JUMP": os.path.join(self.directory, "jump"),
-                            "ASAN_OPTIONS": "verify_asan_link_order=0"}
-        self.set_clock(0)
-
-    def set_clock(self, seconds):
-        """How far it is from the host's."""
-        path = self.environment["CLOCK_JUMP"]
-        with open(path + ".new", "w", encoding="utf-8") as stream:
-            stream.write(f"{seconds}\n")
-        os.chmod(path + ".new", 0o644)
-        os.rename(path + ".new", path)
+        self.clock = JumpingClock(library, os.path.join(self.directory, "jump"))
+        self.environment = self.clock.environment
+        self.clock.set(0)
 
     def spawn(self):
         """Starts the process alone; for daemons that are expected to refuse."""

@@ -280,7 +280,7 @@ class Clock(VmTest):
         waiting = self.play_request(client, "out waited")
         until(lambda: client.call("info")["vms"]["queued"] == 1, "one waits")
         for seconds in (self.DAY, -2 * self.DAY, 0, 7 * self.DAY):
-            sandbox.set_clock(seconds)
+            sandbox.clock.set(seconds)
             self.assertEqual(client.call("rpc.ping"), "pong")
             self.assertEqual(client.call("info")["vms"], {**client.call("info")["vms"], "current": 1, "queued": 1})
         result = client.wait(request)
@@ -293,7 +293,7 @@ class Clock(VmTest):
         session = client.call("session.create", language="shell", idle_timeout_seconds=60)
         made = moment(session["created_at"])
         self.assertGreater(made - time.time(), 6 * self.DAY)
-        sandbox.set_clock(-self.DAY)
+        sandbox.clock.set(-self.DAY)
         self.assertEqual(client.call("session.exec", session=session["session"], code="out on")["stdout"], "on\n")
         client.call("session.close", session=session["session"])
 

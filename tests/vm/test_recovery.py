@@ -182,7 +182,7 @@ class Recovery(VmTest):
         session = self.create(timeout_seconds=3000)
         self.exec(session, exec_id="e1", command="echo once")
         for days in (1, -3):
-            self.sandbox.set_clock(days * 24 * 3600)
+            self.sandbox.clock.set(days * 24 * 3600)
             self.restart()
             self.assertEqual(self.ended("e1")["stdout"], "once\n")
             left = moment(self.info(session)["expires_at"]) - (time.time() + days * 24 * 3600)
